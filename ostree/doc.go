@@ -1,0 +1,2 @@
+// Package ostree reads and writes OSTree repositories in pure Go.
+package ostree

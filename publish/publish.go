@@ -1,0 +1,114 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Errors of the seams, beside [io/fs.ErrNotExist], [io/fs.ErrExist],
+// [io/fs.ErrPermission] and [errors.ErrUnsupported].
+var (
+	// ErrConflict: the object's revision is not the one asked for; read again.
+	ErrConflict = errors.New("revision conflict")
+	// ErrDigest: bytes do not have the digest or size promised for them.
+	ErrDigest = errors.New("digest mismatch")
+)
+
+// Error is what verbs and backends return for a fault at one target. Its text
+// holds no credentials.
+type Error struct {
+	Op        string // "put", "open", "push", "tag", "apply", …
+	Target    string // key, reference or URL, redacted
+	Err       error
+	Retryable bool // trying again later may help
+}
+
+func (e *Error) Error() string { return "publish: " + e.Op + " " + e.Target + ": " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Source is content that can be opened again, each time from its start.
+type Source interface {
+	Open(ctx context.Context) (io.ReadCloser, error)
+	Size() int64 // bytes
+}
+
+// Info describes an object in a [Store].
+type Info struct {
+	Key  string
+	Size int64 // bytes
+	// Revision changes with each Put; opaque. Use it with [PutOptions.IfRevision].
+	Revision string
+	// SHA256 is of the content, lower-case hexadecimal; "" where the store
+	// cannot tell without reading (objects that others put there).
+	SHA256      string
+	ContentType string
+	Modified    time.Time
+}
+
+// PutOptions say how [Store.Put] writes. IfAbsent and IfRevision exclude each
+// other; a store that cannot honour one answers [errors.ErrUnsupported].
+type PutOptions struct {
+	SHA256       string // expected, lower-case hexadecimal; "": computed while writing
+	IfAbsent     bool   // [io/fs.ErrExist] if the key exists
+	IfRevision   string // [ErrConflict] unless the object has this revision
+	ContentType  string
+	CacheControl string
+	// Link allows the store to hard-link or reflink Source when it is a file of
+	// this machine ([FileSource]) instead of copying it.
+	Progress func(done, total int64)
+}
+
+// Store holds objects: bytes at slash-separated keys. Keys are valid UTF-8, 1
+// to 1024 bytes, without empty, "." or ".." segments, NUL or backslash (see
+// [CheckKey]).
+//
+// Put is all or nothing: until it returns nil, readers see the previous object
+// or none. It verifies PutOptions.SHA256 and Source.Size itself ([ErrDigest]).
+// Missing keys give [io/fs.ErrNotExist] from Open and Stat; deleting one is
+// not an error. ctx governs a returned reader until Close. List is ascending
+// by key (byte order), and sees each key that exists throughout the call.
+type Store interface {
+	Open(ctx context.Context, key string) (io.ReadCloser, Info, error)
+	Stat(ctx context.Context, key string) (Info, error)
+	Put(ctx context.Context, key string, src Source, opts *PutOptions) (Info, error)
+	Delete(ctx context.Context, key string) error
+	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
+}
+
+// Registry holds images: manifests and blobs by digest, and tags.
+//
+// Head, Image and Index of a missing reference give [io/fs.ErrNotExist].
+// WriteImage and WriteIndex write blobs first, the manifest last, and by
+// digest only: nothing is tagged. They skip what is there. ref names the
+// repository; when it carries a digest it must be the image's ([ErrDigest]).
+// Tag points a tag at a manifest that is in the same repository already.
+// Tags are ascending. ctx governs the later reads of an image that it made.
+type Registry interface {
+	Head(ctx context.Context, ref name.Reference) (*v1.Descriptor, error)
+	Image(ctx context.Context, ref name.Reference) (v1.Image, error)
+	Index(ctx context.Context, ref name.Reference) (v1.ImageIndex, error)
+	WriteImage(ctx context.Context, repo name.Repository, img v1.Image, opts *WriteOptions) (v1.Descriptor, error)
+	WriteIndex(ctx context.Context, repo name.Repository, idx v1.ImageIndex, opts *WriteOptions) (v1.Descriptor, error)
+	Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error
+	Tags(ctx context.Context, repo name.Repository) iter.Seq2[string, error]
+}
+
+// WriteOptions say how a [Registry] writes.
+type WriteOptions struct {
+	// From are repositories of the same registry that may hold the blobs
+	// already; a registry that can mounts them from there.
+	From []name.Repository
+	// Progress is called with bytes moved or skipped so far.
+	Progress func(done, total int64)
+	// Reused, if not nil, is called once a blob or manifest that was there
+	// already, from any goroutine.
+	Reused func(v1.Descriptor)
+}
