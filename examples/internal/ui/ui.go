@@ -1,0 +1,178 @@
+// Package ui is what the example programs share towards people: progress on
+// long work, tables, sizes, exit codes.
+package ui
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// Exit codes of the example programs.
+const (
+	ExitOK     = 0
+	ExitFailed = 1
+	ExitUsage  = 2
+)
+
+// UsageError is an error in how a program was called: exit code 2.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// Usagef makes a [UsageError].
+func Usagef(format string, args ...any) error {
+	return &UsageError{fmt.Errorf(format, args...)}
+}
+
+// Exit gives the exit code for err and prints it to stderr.
+func Exit(stderr io.Writer, program string, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", program, err)
+	if usage := (*UsageError)(nil); errors.As(err, &usage) {
+		return ExitUsage
+	}
+	return ExitFailed
+}
+
+// Size prints bytes in the unit people read.
+func Size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, exp := float64(n)/unit, 0
+	for value >= unit && exp < 4 {
+		value /= unit
+		exp++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[exp])
+}
+
+// Table prints rows in aligned columns.
+func Table(w io.Writer, rows [][]string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
+			return err
+		}
+	}
+	return tw.Flush()
+}
+
+// Progress shows long work: on a terminal one line that is drawn again, with
+// rate and time left; elsewhere (CI) a plain line now and then. The zero value
+// shows nothing.
+type Progress struct {
+	w        io.Writer
+	terminal bool
+	now      func() time.Time
+
+	mu      sync.Mutex
+	step    string
+	started time.Time
+	last    time.Time
+	drawn   bool
+}
+
+// plainEvery and drawEvery limit how often a line is printed.
+const (
+	plainEvery = 5 * time.Second
+	drawEvery  = 100 * time.Millisecond
+)
+
+// NewProgress shows progress on w. quiet shows nothing.
+func NewProgress(w io.Writer, now func() time.Time, quiet bool) *Progress {
+	if quiet {
+		return &Progress{}
+	}
+	file, ok := w.(*os.File)
+	return &Progress{w: w, terminal: ok && term.IsTerminal(int(file.Fd())), now: now}
+}
+
+// Update reports done of total (0: not known) of a step, in bytes if bytes is
+// set. It may be called from several goroutines.
+func (p *Progress) Update(step, phase string, done, total int64, bytes bool) {
+	if p == nil || p.w == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if key := step + " " + phase; key != p.step {
+		p.clear()
+		p.step, p.started, p.last = key, now, now
+		if !p.terminal {
+			fmt.Fprintf(p.w, "%s ...\n", strings.TrimSpace(key))
+		}
+		return
+	}
+	every := plainEvery
+	if p.terminal {
+		every = drawEvery
+	}
+	if now.Sub(p.last) < every {
+		return
+	}
+	p.last = now
+	line := progressLine(strings.TrimSpace(p.step), done, total, bytes, now.Sub(p.started))
+	if !p.terminal {
+		fmt.Fprintln(p.w, line)
+		return
+	}
+	fmt.Fprintf(p.w, "\r\x1b[K%s", line)
+	p.drawn = true
+}
+
+func progressLine(what string, done, total int64, bytes bool, elapsed time.Duration) string {
+	amount := func(n int64) string {
+		if bytes {
+			return Size(n)
+		}
+		return fmt.Sprint(n)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", what, amount(done))
+	if total > 0 {
+		fmt.Fprintf(&b, " of %s (%d %%)", amount(total), done*100/total)
+	}
+	if seconds := elapsed.Seconds(); seconds >= 1 && done > 0 {
+		rate := float64(done) / seconds
+		fmt.Fprintf(&b, ", %s/s", amount(int64(rate)))
+		if total > done {
+			left := time.Duration(float64(total-done) / rate * float64(time.Second))
+			fmt.Fprintf(&b, ", %s left", left.Round(time.Second))
+		}
+	}
+	return b.String()
+}
+
+// Done ends the line that is being drawn.
+func (p *Progress) Done() {
+	if p == nil || p.w == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	p.step = ""
+}
+
+func (p *Progress) clear() {
+	if p.drawn {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.drawn = false
+	}
+}

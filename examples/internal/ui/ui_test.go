@@ -1,0 +1,54 @@
+package ui_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+)
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB", 3 << 50: "3.0 PiB"} {
+		require.Equal(t, want, ui.Size(n))
+	}
+}
+
+func TestExit(t *testing.T) {
+	var out bytes.Buffer
+	require.Equal(t, 0, ui.Exit(&out, "x", nil))
+	require.Empty(t, out.String())
+	require.Equal(t, 1, ui.Exit(&out, "x", errors.New("broken")))
+	require.Equal(t, 2, ui.Exit(&out, "x", fmt.Errorf("while: %w", ui.Usagef("no %s", "source"))))
+	require.Equal(t, "x: broken\nx: while: no source\n", out.String())
+}
+
+func TestProgressInPlainLines(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(0, 0)
+	p := ui.NewProgress(&out, func() time.Time { return now }, false)
+	p.Update("commit", "files", 0, 1<<20, true)
+	now = now.Add(time.Second)
+	p.Update("commit", "files", 100, 1<<20, true) // too soon
+	now = now.Add(9 * time.Second)
+	p.Update("commit", "files", 1<<19, 1<<20, true)
+	p.Update("push", "", 0, 0, false)
+	p.Done()
+	require.Equal(t, "commit files ...\ncommit files: 512.0 KiB of 1.0 MiB (50 %), 51.2 KiB/s, 10s left\npush ...\n", out.String())
+}
+
+func TestProgressQuiet(t *testing.T) {
+	var out bytes.Buffer
+	ui.NewProgress(&out, time.Now, true).Update("commit", "files", 1, 2, true)
+	require.Empty(t, out.String())
+}
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, ui.Table(&out, [][]string{{"a", "long"}, {"longer", "b"}}))
+	require.Equal(t, "a       long\nlonger  b\n", out.String())
+}
