@@ -110,13 +110,36 @@ type Entry struct {
 	// Detached says that Open works after the sequence moved on, from any
 	// goroutine; false for tar streams, whose content must be read at once.
 	Detached bool
+	// Link is not empty for a hard link: the earlier path of the same sequence
+	// whose content (or target), mode, owner and extended attributes this path
+	// shares. It means what that path named when this entry was yielded. The
+	// other fields but Path repeat those of that entry; Open may be nil and, for
+	// streams, is. Only sources that can't give content twice (tar) use it.
+	Link string
+	// Implied says that the source has no entry for this directory, which
+	// stands for a missing parent (root, 0755): where the path already names a
+	// directory, that one keeps its owner, mode and extended attributes.
+	Implied bool
+	// Identity tells whether a file on disk is still the one seen before; zero:
+	// not known.
+	Identity FileID
+}
+
+// FileID is what the kernel tells about a file on disk that changes when its
+// content or metadata does: device, inode, and the times of the last change of
+// content and of inode in nanoseconds since 1970. The zero value is "unknown".
+type FileID struct {
+	Dev, Ino         uint64
+	MtimeNs, CtimeNs int64
 }
 
 // Tree is everything that has files: a directory, a tar stream, an [io/fs.FS],
 // a commit, an image. Parents come before their children; a path that comes
-// again replaces what it named before. The sequence ends after an error.
-// Paths that a Tree yields are clean (see [Entry.Path]) and each parent that a
-// source leaves out is yielded as a root-owned 0755 directory.
+// again replaces what it named before: a directory that comes again as a
+// directory keeps its children, anything else takes them away. The sequence
+// ends after an error. Paths that a Tree yields are clean (see [Entry.Path])
+// and each parent that a source leaves out is yielded as a root-owned 0755
+// directory (see [Entry.Implied]).
 type Tree interface {
 	Entries(ctx context.Context) iter.Seq2[Entry, error]
 }
