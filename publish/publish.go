@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/okd-project/okd-streams/internal/verify"
 )
 
 // Errors of the seams, beside [io/fs.ErrNotExist], [io/fs.ErrExist],
@@ -17,7 +19,7 @@ var (
 	// ErrConflict: the object's revision is not the one asked for; read again.
 	ErrConflict = errors.New("revision conflict")
 	// ErrDigest: bytes do not have the digest or size promised for them.
-	ErrDigest = errors.New("digest mismatch")
+	ErrDigest = verify.ErrDigest
 )
 
 // Error is what verbs and backends return for a fault at one target. Its text
