@@ -1,0 +1,20 @@
+// Package ostreetar writes the tar dialect of OSTree-native container images,
+// byte for byte as current bootc does ("v1b").
+//
+// A layer holds an OSTree repository in mode bare-split-xattrs below
+// sysroot/ostree/repo, and a hard link to a content object at each path the
+// object has in the tree. Headers are GNU tar headers with fixed-width octal
+// numbers; [archive/tar] cannot produce them, because diff IDs depend on
+// details that no tar format asks for:
+//
+//   - names longer than 100 bytes come in an L entry, link targets in a K
+//     entry; the fields of the header proper then keep what still fitted;
+//   - the header of a hard link is a copy of its object's header, so the bytes
+//     after the NUL of its name and link fields are left over from the object;
+//   - extended attributes are a regular file beside the object (the serialised
+//     GVariant) and, for all but security.selinux, a PAX header as well.
+//
+// One thing differs on purpose: a symbolic link's target is always written as
+// it is. The reference cleans targets such as "a/./b", and then the object no
+// longer has its checksum, so that nobody can import the image.
+package ostreetar
