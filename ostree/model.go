@@ -104,6 +104,7 @@ type Entry struct {
 	Size int64
 	// Object is the checksum of the content object (files and links) or, for a
 	// directory, of its dirmeta object, when it is known; zero: not known yet.
+	// Whoever changes anything but Path clears it.
 	Object Checksum
 	// Open gives a regular file's content. Nil for everything else.
 	Open func(context.Context) (io.ReadCloser, error)
@@ -112,9 +113,9 @@ type Entry struct {
 	Detached bool
 	// Link is not empty for a hard link: the earlier path of the same sequence
 	// whose content (or target), mode, owner and extended attributes this path
-	// shares. It means what that path named when this entry was yielded. The
-	// other fields but Path repeat those of that entry; Open may be nil and, for
-	// streams, is. Only sources that can't give content twice (tar) use it.
+	// shares. It means what that path named when this entry was yielded, a
+	// regular file or symbolic link. The other fields but Path are empty. Only
+	// sources that can't give content twice (tar) use it.
 	Link string
 	// Implied says that the source has no entry for this directory, which
 	// stands for a missing parent (root, 0755): where the path already names a

@@ -1,0 +1,197 @@
+package ostree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// pruned is a Tree that can leave paths out before it looks at them, so that
+// what its reader does not want can't be a fault: device nodes below /dev, an
+// unreadable /proc. skip is true for everything below a path it is true for.
+type pruned interface {
+	entries(ctx context.Context, skip func(path string) bool) iter.Seq2[Entry, error]
+}
+
+// entriesWithout gives src's entries that skip does not name.
+func entriesWithout(ctx context.Context, src Tree, skip func(path string) bool) iter.Seq2[Entry, error] {
+	if p, ok := src.(pruned); ok {
+		return p.entries(ctx, skip)
+	}
+	if skip == nil {
+		return src.Entries(ctx)
+	}
+	return func(yield func(Entry, error) bool) {
+		for e, err := range src.Entries(ctx) {
+			if err == nil && skip(e.Path) {
+				continue
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// cleanPath makes a name as archives have it an [Entry.Path]: leading slashes
+// and "." components go, ".." and bytes that are not UTF-8 are refused.
+func cleanPath(name string) (string, error) {
+	if !utf8.ValidString(name) {
+		return "", errNotUTF8
+	}
+	if strings.IndexByte(name, 0) >= 0 {
+		return "", fmt.Errorf("a NUL byte in the name: %w", fs.ErrInvalid)
+	}
+	if isClean(name) {
+		return name, nil
+	}
+	var b strings.Builder
+	for part := range strings.SplitSeq(name, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			return "", fmt.Errorf("%q in the path, which could leave the tree: %w", "..", fs.ErrInvalid)
+		default:
+			if b.Len() > 0 {
+				b.WriteByte('/')
+			}
+			b.WriteString(part)
+		}
+	}
+	if b.Len() == 0 {
+		return ".", nil
+	}
+	return b.String(), nil
+}
+
+// isClean reports whether name needs no work by cleanPath, other than the
+// checks of its bytes.
+func isClean(name string) bool {
+	if name == "" {
+		return false
+	}
+	start := 0
+	for i := 0; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		switch name[start:i] {
+		case "", ".", "..":
+			return false
+		}
+		start = i + 1
+	}
+	return true
+}
+
+var errNotUTF8 = fmt.Errorf("not UTF-8, which an OSTree name must be: %w", fs.ErrInvalid)
+
+// specialFile is the fault of a file that has no object in OSTree.
+func specialFile(kind string) error {
+	return fmt.Errorf("%s: only directories, regular files and symbolic links can be stored: %w", kind, errors.ErrUnsupported)
+}
+
+// quoted is path as errors show it: as it is, or quoted where it has bytes
+// that would spoil a terminal or a log.
+func quoted(path string) string {
+	for _, r := range path {
+		if r == utf8.RuneError || !strconv.IsPrint(r) {
+			return strconv.Quote(path)
+		}
+	}
+	return path
+}
+
+// parentOf is the path of the directory that holds path; the root is its own.
+func parentOf(path string) string {
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		return path[:i]
+	}
+	return "."
+}
+
+// join is the path of name in dir.
+func join(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// below reports whether path is dir or below it.
+func below(path, dir string) bool {
+	return dir == "." || strings.HasPrefix(path, dir) && (len(path) == len(dir) || path[len(dir)] == '/')
+}
+
+// impliedDir stands for a directory that the source does not name.
+func impliedDir(path string) Entry {
+	return Entry{Path: path, Mode: ModeDir | 0o755, Implied: true}
+}
+
+// kinds remembers what each path of a sequence is, to give missing parents and
+// to refuse entries whose parent is not a directory.
+type kinds struct {
+	of   map[string]uint32 // file type bits
+	last string            // directory checked last, with all above it
+}
+
+func newKinds() *kinds { return &kinds{of: make(map[string]uint32)} }
+
+// missing gives the parents of path that the sequence does not have yet, the
+// topmost first, and remembers them; or the fault that one is no directory.
+func (k *kinds) missing(path string) ([]string, error) {
+	if path == "." {
+		return nil, nil
+	}
+	parent := parentOf(path)
+	if parent == k.last {
+		return nil, nil
+	}
+	var missing []string
+	for dir := parent; ; dir = parentOf(dir) {
+		kind, ok := k.of[dir]
+		switch {
+		case !ok:
+			missing = append(missing, dir)
+		case kind == ModeSymlink:
+			return nil, fmt.Errorf("its path goes through %s, a symbolic link: %w", quoted(dir), fs.ErrInvalid)
+		case kind != ModeDir:
+			return nil, fmt.Errorf("its path goes through %s, which is not a directory: %w", quoted(dir), fs.ErrInvalid)
+		}
+		if ok || dir == "." {
+			break
+		}
+	}
+	for i, j := 0, len(missing)-1; i < j; i, j = i+1, j-1 {
+		missing[i], missing[j] = missing[j], missing[i]
+	}
+	for _, dir := range missing {
+		k.of[dir] = ModeDir
+	}
+	k.last = parent
+	return missing, nil
+}
+
+// set remembers what path is from now on.
+func (k *kinds) set(path string, mode uint32) {
+	k.of[path] = mode & ModeType
+	if mode&ModeType != ModeDir && below(k.last, path) {
+		k.last = ""
+	}
+}
+
+// drop forgets everything below path. It looks at every path, for the rare
+// case that a directory gives way to something else.
+func (k *kinds) drop(path string) {
+	for p := range k.of {
+		if p != path && below(p, path) {
+			delete(k.of, p)
+		}
+	}
+	k.last = ""
+}
