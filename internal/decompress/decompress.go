@@ -1,0 +1,44 @@
+package decompress
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Largest window of earlier data that a stream may need. They are what the
+// highest ordinary settings of the tools use: zstd -22, xz -9.
+const (
+	MaxZstdWindow = 128 << 20
+	MaxXZWindow   = 64 << 20
+)
+
+// NewReader gives the content of r: of one or several gzip members, zstd
+// frames or xz streams in a row, or r's own bytes if it is none of these, an
+// empty stream too. Damage and early ends are errors of the reader, as are
+// windows above the Max… constants (wrapping [errors.ErrUnsupported] for xz)
+// and xz filters other than LZMA2. Close does not close r.
+func NewReader(r io.Reader) (io.ReadCloser, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	magic, err := br.Peek(6)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b, 8}):
+		return gzip.NewReader(br)
+	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18}):
+		d, err := zstd.NewReader(br, zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(MaxZstdWindow))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	case bytes.HasPrefix(magic, xzMagic):
+		return io.NopCloser(&xzReader{r: br}), nil
+	}
+	return io.NopCloser(br), nil
+}
