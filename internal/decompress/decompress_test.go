@@ -156,6 +156,6 @@ func FuzzNewReader(f *testing.F) {
 			return
 		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(d, 8<<20))
-		require.NoError(t, d.Close())
+		_ = d.Close() // may tell the fault again
 	})
 }
