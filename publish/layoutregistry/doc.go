@@ -1,0 +1,36 @@
+// Package layoutregistry is a [publish.Registry] in a folder: one OCI image
+// layout for each repository, at the repository's path.
+//
+//	dir/okd/scos-release/oci-layout
+//	dir/okd/scos-release/index.json
+//	dir/okd/scos-release/blobs/sha256/…
+//
+// The registry host of a reference is not used: quay.io/okd/scos-release and
+// localhost/okd/scos-release are the same folder. Each layout is complete in
+// itself, so skopeo reads it as oci:dir/okd/scos-release:TAG and
+// publish/registryserver (olareg) serves the whole folder over HTTP.
+//
+// # index.json
+//
+// A tag is an entry with the annotation org.opencontainers.image.ref.name. A
+// manifest that was written but not tagged, or that lost its last tag, is an
+// entry without it, and so stays findable by digest. The children of an index
+// are not entries; they are found through their parent, as other tools that
+// write layouts have it. Entries that do not change, and keys that this package
+// does not know, are kept byte for byte.
+//
+// # Writing
+//
+// One writer at a time works on a repository, in all processes: it holds an
+// advisory lock (flock) on the repository's folder. Readers need no lock.
+// Everything is written to the folder .tmp of the repository and renamed into
+// place after its digest was checked and, unless [Options.NoSync] is set, its
+// bytes were synced: blobs first, then manifests, then index.json. What a
+// killed writer left in .tmp is removed by the next one.
+//
+// A blob is linked instead of copied when its reader is an [*os.File], or has
+// a method File() *os.File, that stands at its start, and the file system
+// allows it: by hard link where the file has no write permission for anyone
+// (so it is taken for immutable, as the blobs of this package are), else by
+// reflink. The digest is checked then too, on the link.
+package layoutregistry
