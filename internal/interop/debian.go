@@ -22,10 +22,12 @@ const DebianSuite = "bookworm"
 // debianPackages are what the tree has beside Debian's minbase: a kernel with
 // its initramfs, an init system, and enough to be of an operating system's
 // size (more than 30,000 regular files, more than 500 MB).
+// debootstrap does not follow alternatives of dependencies: what needs them
+// (polkit, container tools) is not here.
 var debianPackages = []string{
-	"ca-certificates", "chrony", "dbus", "e2fsprogs", "gcc", "git", "iproute2", "iptables", "less", "linux-image-amd64",
-	"locales", "lvm2", "man-db", "network-manager", "openssh-server", "podman", "python3", "python3-yaml", "rsync",
-	"sudo", "systemd", "systemd-sysv", "udev", "vim", "xfsprogs",
+	"build-essential", "ca-certificates", "chrony", "cmake", "dbus", "e2fsprogs", "git", "iproute2", "iptables", "less", "linux-image-amd64",
+	"libboost-dev", "locales", "lvm2", "man-db", "openssh-server", "python3", "python3-yaml", "rsync",
+	"sudo", "systemd", "systemd-sysv", "udev", "vim", "xfsprogs", "zstd",
 }
 
 // MakeDebianTree gives a folder with a debootstrap'd Debian system, made the
@@ -54,6 +56,9 @@ func MakeDebianTree(ctx context.Context) (string, error) {
 		}
 		err = run(ctx, "", []string{"DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"}, "chroot", dir, "/debootstrap/debootstrap", "--second-stage")
 		if err != nil {
+			if log, readErr := os.ReadFile(filepath.Join(dir, "debootstrap", "debootstrap.log")); readErr == nil {
+				err = fmt.Errorf("%w\ndebootstrap.log:\n%s", err, tail(string(log), 40))
+			}
 			return err
 		}
 		for _, leftover := range []string{"proc", "sys"} { // debootstrap leaves them mounted in some containers

@@ -358,16 +358,11 @@ func rpmOrdinary(i, release int) rpmSource {
 	}
 	s.packages = append(s.packages, main)
 	lib := "/usr/lib64/lib" + name + ".so"
-	return s.with([]rpmPackage{
+	s.packages = append(s.packages, []rpmPackage{
 		{suffix: "libs", files: []rpmFile{{path: lib + ".1.0", size: 50<<10 + random.IntN(900<<10), mode: 0o755, release: release}, {path: lib + ".1", link: filepath.Base(lib) + ".1.0"}}},
 		{suffix: "doc", files: []rpmFile{{path: "/usr/share/doc/" + name, directive: "%dir"}, {path: "/usr/share/doc/" + name + "/README", size: 3000}, {path: "/usr/share/doc/" + name + "/NEWS", size: 9000}}},
 		{suffix: "langpack", files: []rpmFile{{path: "/usr/share/locale/de/LC_MESSAGES/" + name + ".mo", size: 5000}, {path: "/usr/share/locale/fr/LC_MESSAGES/" + name + ".mo", size: 5000}}},
 		{suffix: "plugins", files: []rpmFile{{path: "/usr/lib64/" + name + "/plugin.so", size: 30 << 10, mode: 0o755, release: release}, {path: "/usr/lib64/" + name, directive: "%dir"}}},
-	}[:i%5])
-}
-
-// with appends packages.
-func (s rpmSource) with(packages []rpmPackage) rpmSource {
-	s.packages = append(s.packages, packages...)
+	}[:i%5]...)
 	return s
 }
