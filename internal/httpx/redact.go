@@ -1,0 +1,88 @@
+package httpx
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// redacted stands for what is not shown.
+const redacted = "REDACTED"
+
+// plainQuery are query keys whose values are shown: paging and addressing of
+// the registry and S3 protocols. Every other value may be a signature or token.
+var plainQuery = map[string]bool{
+	"n": true, "last": true, "digest": true, "mount": true, "from": true, "scope": true, "service": true,
+	"artifactType": true, "list-type": true, "prefix": true, "delimiter": true, "max-keys": true, "start-after": true,
+	"encoding-type": true, "partNumber": true, "uploads": true, "x-id": true, "versionId": true, "location": true,
+	"region": true, "endpoint": true, "path-style": true, "acl": true, "anonymous": true,
+}
+
+// RedactURL prints u without user, password and query values that could be a
+// credential. nil prints as "".
+func RedactURL(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
+	out := *u
+	if u.User != nil {
+		out.User = url.User(redacted)
+	}
+	if u.RawQuery != "" {
+		parts := strings.Split(u.RawQuery, "&")
+		for i, part := range parts {
+			key, value, ok := strings.Cut(part, "=")
+			if name, err := url.QueryUnescape(key); ok && value != "" && (err != nil || !plainQuery[name]) {
+				parts[i] = key + "=" + redacted
+			}
+		}
+		out.RawQuery = strings.Join(parts, "&")
+	}
+	return out.String()
+}
+
+var (
+	urlText    = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>\x60]+`)
+	headerText = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~-]{8,}=*`)
+)
+
+// RedactText replaces credentials in the URLs and Authorization values that a
+// text holds.
+func RedactText(text string) string {
+	text = urlText.ReplaceAllStringFunc(text, func(s string) string {
+		tail := ""
+		for len(s) > 0 && strings.ContainsRune(".,:;)]}", rune(s[len(s)-1])) {
+			s, tail = s[:len(s)-1], s[len(s)-1:]+tail
+		}
+		u, err := url.Parse(s)
+		if err != nil {
+			// Not understood, so not shown beyond its scheme.
+			scheme, _, _ := strings.Cut(s, "://")
+			return scheme + "://" + redacted + tail
+		}
+		return RedactURL(u) + tail
+	})
+	return headerText.ReplaceAllString(text, "$1 "+redacted)
+}
+
+// Redact gives err with a text that went through [RedactText]; errors.Is and
+// errors.As see the same chain.
+func Redact(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	clean := RedactText(text)
+	if clean == text {
+		return err
+	}
+	return &redactedError{text: clean, err: err}
+}
+
+type redactedError struct {
+	text string
+	err  error
+}
+
+func (e *redactedError) Error() string { return e.text }
+func (e *redactedError) Unwrap() error { return e.err }
