@@ -3,10 +3,10 @@ package stream
 import (
 	"bytes"
 	"encoding"
-	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
 	"time"
 
@@ -111,6 +111,9 @@ func encodeScalar(v reflect.Value) (text string, ok bool, err error) {
 	return "", false, nil
 }
 
+// reMeasure is durations and sizes: no reader takes them for numbers.
+var reMeasure = regexp.MustCompile(`^([0-9]{1,9}([smhdw]|[KMGT]i))+$`)
+
 // encodeText writes text plain where every YAML reader takes it for the same
 // text, else in double quotes.
 func encodeText(text string) string {
@@ -131,13 +134,11 @@ func encodeText(text string) string {
 	case "true", "false", "yes", "no", "on", "off", "y", "n", "null", "~":
 		plain = false
 	}
+	if reMeasure.MatchString(text) {
+		return text
+	}
 	if plain && !strings.Contains(text, ": ") && !strings.HasSuffix(text, ":") && text[len(text)-1] != ' ' {
 		return text
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(text) // a buffer takes everything; text becomes valid UTF-8
-	// YAML's double-quoted text has all of JSON's escapes.
-	return strings.TrimSuffix(b.String(), "\n")
+	return quoteText(text)
 }

@@ -208,7 +208,8 @@ func (v *Version) parse(text string) bool {
 		return false
 	}
 	if v.Scheme == SchemeSCOSBase {
-		return parseInt(f[0], &v.Major) && parseInt(f[1], &v.Minor)
+		// Enterprise Linux; 413 would be OpenShift.
+		return parseInt(f[0], &v.Major) && v.Major < 100 && parseInt(f[1], &v.Minor)
 	}
 	return len(f[0]) > 1 && f[0][0] != '0' && parseInt(f[0][:1], &v.Major) && parseInt(f[0][1:], &v.Minor) && parseInt(f[1], &v.EL)
 }
