@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -72,6 +73,7 @@ func Proxy(t testing.TB, target string, faults ...Fault) *FaultProxy {
 			r.Out.Host = r.In.Host
 		},
 		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0), // faults are meant
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) {
 			panic(http.ErrAbortHandler) // the client sees what the server did: a dead connection
 		},
