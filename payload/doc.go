@@ -1,0 +1,38 @@
+// Package payload makes and reads OpenShift release payloads: the release
+// image, which is the cluster-version operator's image with one more layer,
+// and in that layer the folder release-manifests with image-references,
+// release-metadata and every operator's manifests.
+//
+// [Assemble] makes a release image from component images (a map, an image
+// stream) or from a base release, with overrides; [Open] reads one back.
+// Neither writes anywhere: [Built.Image] is a value to hand to a registry.
+//
+// # Trust
+//
+// Every manifest, configuration and layer is hashed in full and compared with
+// its digest (and a layer with its diff ID) before anything parsed from it is
+// used, whatever the source of the images promises itself. Sizes and counts
+// are bounded by the Max… constants.
+//
+// # Strict and compatible
+//
+// `oc adm release new` drops or duplicates several things without a word: tags
+// without a digest, placeholders that its grammar misses, an operator that is
+// overridden. By default Assemble is strict: it replaces what can be replaced
+// without doubt and fails with [Findings] for the rest, which
+// [AssembleOptions.Allow] can let pass one by one. With
+// [AssembleOptions.Compatible] it does what oc does, byte for byte of the
+// uncompressed layer.
+//
+// # Identity
+//
+// The identity of the appended layer is its diff ID, a function of the inputs
+// alone. Its compressed digest depends on the encoder too; ours is pinned by
+// go.mod. Building again from a release without any change reuses that
+// release's own compressed layer, so that the image's digest is the same.
+//
+// # Left out
+//
+// Assembling manifest lists, reading from folders and archives, image streams
+// of a cluster: [errors.ErrUnsupported] or not there yet.
+package payload

@@ -1,0 +1,133 @@
+package payload
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"unicode/utf8"
+
+	"sigs.k8s.io/yaml"
+)
+
+// members are the members of a JSON object. What take does not take is what
+// the reader does not know, and is kept.
+type members map[string]json.RawMessage
+
+func decodeMembers(data []byte) (members, error) {
+	if len(data) == 0 || string(data) == "null" {
+		return nil, nil
+	}
+	var m members
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// take decodes a member into dst, if it is there and not null, and forgets it.
+// Unlike encoding/json it does not accept keys in other case.
+func (m members) take(key string, dst any) error {
+	raw, ok := m[key]
+	if !ok {
+		return nil
+	}
+	delete(m, key)
+	if string(raw) == "null" {
+		return nil
+	}
+	if err := json.Unmarshal(raw, dst); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// takeMembers is take for an object whose members are wanted one by one.
+func (m members) takeMembers(key string) (members, error) {
+	raw := m[key]
+	delete(m, key)
+	sub, err := decodeMembers(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return sub, nil
+}
+
+// unknown is what is left, nil if nothing is.
+func (m members) unknown() members {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+// object writes a JSON object with its members in the order of the calls.
+type object struct {
+	buf bytes.Buffer
+	err error
+}
+
+func (o *object) put(key string, value any) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		o.err = errors.Join(o.err, fmt.Errorf("%s: %w", key, err))
+		return
+	}
+	if o.buf.Len() == 0 {
+		o.buf.WriteByte('{')
+	} else {
+		o.buf.WriteByte(',')
+	}
+	name, _ := json.Marshal(key) // a string always marshals
+	o.buf.Write(name)
+	o.buf.WriteByte(':')
+	o.buf.Write(data)
+}
+
+// putText leaves out the empty string.
+func (o *object) putText(key, value string) {
+	if value != "" {
+		o.put(key, value)
+	}
+}
+
+// rest writes unknown members, sorted by key.
+func (o *object) rest(m members) {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		o.put(key, m[key])
+	}
+}
+
+func (o *object) bytes() ([]byte, error) {
+	if o.err != nil {
+		return nil, o.err
+	}
+	if o.buf.Len() == 0 {
+		return []byte("{}"), nil
+	}
+	o.buf.WriteByte('}')
+	return o.buf.Bytes(), nil
+}
+
+// toJSON gives a document as JSON that may be JSON or YAML (the first
+// document of it).
+func toJSON(data []byte, limit int) ([]byte, error) {
+	if len(data) > limit {
+		return nil, fmt.Errorf("%d bytes, limit %d", len(data), limit)
+	}
+	if !utf8.Valid(data) {
+		return nil, errors.New("not valid UTF-8")
+	}
+	if json.Valid(data) {
+		return data, nil
+	}
+	if trimmed := bytes.TrimSpace(data); len(trimmed) == 0 {
+		return nil, errors.New("empty document")
+	}
+	if len(data) > MaxYAMLSize {
+		return nil, fmt.Errorf("YAML of %d bytes, limit %d", len(data), MaxYAMLSize)
+	}
+	return yaml.YAMLToJSON(data)
+}

@@ -1,0 +1,43 @@
+package payload
+
+// Limits of what is read. Larger inputs are refused before they are kept.
+const (
+	// MaxImageManifestSize bounds an image or index manifest, bytes.
+	MaxImageManifestSize = 4 << 20
+	// MaxConfigSize bounds an image configuration, bytes.
+	MaxConfigSize = 16 << 20
+	// MaxLayerSize bounds a layer that is read, compressed as well as
+	// uncompressed, bytes. Only manifests are kept of it.
+	MaxLayerSize = 8 << 30
+	// MaxReferencesSize bounds image-references and image streams, bytes.
+	MaxReferencesSize = 8 << 20
+	// MaxMetadataSize bounds release-metadata, bytes.
+	MaxMetadataSize = 1 << 20
+	// MaxYAMLSize bounds a YAML document that is parsed, bytes. A manifest
+	// larger than this could not be stored in a cluster.
+	MaxYAMLSize = 2 << 20
+	// MaxManifestSize bounds a file with manifests, bytes.
+	MaxManifestSize = 8 << 20
+	// MaxManifests bounds the files that one component brings.
+	MaxManifests = 4096
+	// MaxPayloadSize bounds all files of a payload together, bytes.
+	MaxPayloadSize = 64 << 20
+	// MaxPayloadFiles bounds the files of a payload.
+	MaxPayloadFiles = 16384
+	// MaxTags bounds the images of a payload or image stream.
+	MaxTags = 4096
+	// MaxNameLength bounds the name of a manifest or tag, bytes.
+	MaxNameLength = 255
+	// MaxLabelSize bounds a label with versions, bytes.
+	MaxLabelSize = 64 << 10
+)
+
+const (
+	defaultWorkers = 8
+	// zstdWindow bounds the memory of a zstd decoder; what the reference
+	// encoder uses without --ultra or --long is at most 8 MiB.
+	zstdWindow = 16 << 20
+	// yamlBudget bounds the bytes of YAML that are parsed at one time, because
+	// the parser needs tens of bytes for each.
+	yamlBudget = MaxYAMLSize
+)
