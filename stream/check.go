@@ -79,7 +79,7 @@ func (c checker) digest(path, ref string) {
 	if ref == "" {
 		return
 	}
-	if _, err := name.NewDigest(ref, name.StrictValidation); err != nil {
+	if _, err := name.NewDigest(ref, name.StrictValidation); err != nil || strings.Contains(ref, "//") {
 		hint := "write registry/repository@sha256:…"
 		if _, err := name.ParseReference(ref, name.WeakValidation); err == nil && !strings.Contains(ref, "@") {
 			c.fail(path, hint, "%.200q names a tag, which can move; a digest is needed", ref)
@@ -110,7 +110,7 @@ func (c checker) credentials(path string, cr *Credentials) {
 	if cr == nil {
 		return
 	}
-	if cr.Secret == "" && len(cr.Env) == 0 {
+	if cr.Secret == "" && len(cr.Env) == 0 && !c.faulty(path) {
 		c.fail(path, "name a secret or environment variables", "names nothing")
 	}
 	c.match(join(path, "secret"), cr.Secret, reObject, "the name of a Kubernetes Secret")
@@ -253,7 +253,7 @@ func (c checker) os(d *Definition) {
 	}
 	c.digest(path+".image", s.Image)
 	if s.Follow != "" {
-		if _, err := name.NewTag(s.Follow, name.StrictValidation); err != nil {
+		if _, err := name.NewTag(s.Follow, name.StrictValidation); err != nil || strings.Contains(s.Follow, "//") {
 			c.fail(path+".follow", "write registry/repository:tag; a digest belongs in image", "%.200q is not a pullspec by tag", s.Follow)
 		}
 	}
@@ -288,7 +288,7 @@ func (c checker) os(d *Definition) {
 		c.need(at+".name", r.Name != "", "")
 		c.match(at+".name", r.Name, reWord, "")
 		if c.need(at+".baseURL", r.BaseURL != "", "") {
-			if text, err := r.BaseURL.Expand(sampleVars); err == nil {
+			if text, err := r.BaseURL.expand(sampleVars); err == nil {
 				c.url(at+".baseURL", text)
 			}
 		}
@@ -318,7 +318,7 @@ func insidePath(p string) string {
 func (c checker) profiles(d *Definition) {
 	for i, p := range d.Profiles {
 		at := fmt.Sprintf("profiles[%d]", i)
-		if !c.need(at+".from", p.From != (Minor{}) || c.faulty(at+".from"), `write from: "4.12"`) || c.faulty(at) {
+		if !c.need(at+".from", p.From != (Minor{}) || c.faulty(at+".from"), `write from: "4.12"`) || c.faulty(at+".from") {
 			continue
 		}
 		if p.To != nil && p.To.Compare(p.From) < 0 {
@@ -379,7 +379,7 @@ func (c checker) artifacts(d *Definition) {
 			return "", ""
 		}
 		// The same disk may be listed once an architecture.
-		return fmt.Sprintf("%s %s %s", a.Platform, a.Format, strings.Join(names(a.Architectures), " ")), ""
+		return strings.Join(append([]string{a.Platform, a.Format}, names(a.Architectures)...), " "), ""
 	})
 }
 
@@ -420,7 +420,9 @@ func (c checker) targets(d *Definition) {
 		}
 	case scheme == "s3":
 		u, err := url.Parse(s.URL)
-		if err != nil || u.User != nil || !reBucket.MatchString(u.Host) || u.RawQuery != "" || u.Fragment != "" {
+		if err == nil && u.User != nil {
+			c.fail("store.url", "name a secret under credentials instead", "address holds a user name or password")
+		} else if err != nil || !reBucket.MatchString(u.Host) || u.RawQuery != "" || u.Fragment != "" {
 			c.fail("store.url", "s3://BUCKET/PREFIX", "%.200q is not a bucket", s.URL)
 		}
 	default:
@@ -433,7 +435,7 @@ func (c checker) targets(d *Definition) {
 	c.url("store.publicURL", s.PublicURL)
 	c.match("store.acl", s.ACL, reName, "a canned ACL, as public-read")
 	c.match("store.region", s.Region, reName, "")
-	if p, err := s.Prefix.Expand(sampleVars); err == nil && p != "" && insidePath(p) != p {
+	if p, err := s.Prefix.expand(sampleVars); err == nil && p != "" && insidePath(p) != p {
 		c.fail("store.prefix", "words and '/', without slash at the ends", "%.80q is not a key prefix", string(s.Prefix))
 	}
 	c.credentials("store.credentials", s.Credentials)
@@ -444,7 +446,7 @@ func (c checker) targets(d *Definition) {
 	} else if r.Repository != "" {
 		repo, err := name.NewRepository(r.Repository, name.StrictValidation)
 		switch {
-		case err != nil:
+		case err != nil || strings.Contains(r.Repository, "//"):
 			c.fail("registry.repository", "write registry/path, as quay.io/okd", "%.200q is not a registry and path", r.Repository)
 		case local && !loopback(hostOf(repo.RegistryStr())):
 			c.fail("registry.repository", "use dir:PATH or a registry on 127.0.0.1", "samples are published only to a folder or loopback")
@@ -464,7 +466,7 @@ func (c checker) targets(d *Definition) {
 		c.need(at+".namespace", im.Namespace != "", "")
 		c.match(at+".namespace", im.Namespace, reName, "")
 		if c.need(at+".imageStream", im.ImageStream != "" || c.faulty(at+".imageStream"), "") {
-			if text, err := im.ImageStream.Expand(sampleVars); err == nil && im.ImageStream != "" && !reObject.MatchString(text) {
+			if text, err := im.ImageStream.expand(sampleVars); err == nil && im.ImageStream != "" && !reObject.MatchString(text) {
 				c.fail(at+".imageStream", "", "%.80q is not the name of an image stream", string(im.ImageStream))
 			}
 		}
@@ -527,7 +529,7 @@ func (c checker) payload(d *Definition) {
 func (c checker) graph(d *Definition) {
 	g := d.Graph
 	for i, ch := range g.Channels {
-		if text, err := ch.Expand(sampleVars); err == nil && ch != "" && !reWord.MatchString(text) {
+		if text, err := ch.expand(sampleVars); err == nil && ch != "" && !reWord.MatchString(text) {
 			c.fail(fmt.Sprintf("graph.channels[%d]", i), "", "%.80q is not a channel name", string(ch))
 		}
 	}

@@ -77,7 +77,7 @@ func Decode(r io.Reader) (*Definition, error) {
 		return nil, err
 	}
 	d := &Definition{}
-	dec := decoder{faults: faults{places: map[string]*node{}}}
+	dec := decoder{faults: faults{places: map[string]*node{}, broken: map[string]bool{}}}
 	dec.value(root, reflect.ValueOf(d).Elem(), "")
 	d.check(&dec.faults)
 	if err := dec.err(); err != nil {
@@ -97,17 +97,20 @@ func (d *Definition) Validate() error {
 type faults struct {
 	places map[string]*node
 	seen   map[string]bool
+	broken map[string]bool // of the wrong type: what is in it says nothing
 	all    []*FieldError
 }
 
 // add reports a fault at path; the first at one path wins, as the others
 // mostly follow from it.
 func (f *faults) add(path string, err error) {
-	line, column := 0, 0
+	line, column, found := 0, 0, false
 	for at := path; ; at = parent(at) {
-		if n := f.places[at]; n != nil {
-			line, column = n.line, n.column
-			break
+		if at != path && f.broken[at] {
+			return
+		}
+		if n := f.places[at]; n != nil && !found {
+			line, column, found = n.line, n.column, true
 		}
 		if at == "" {
 			break
@@ -168,20 +171,21 @@ var typeDuration = reflect.TypeFor[time.Duration]()
 
 func (d *decoder) value(n *node, v reflect.Value, path string) {
 	d.places[path] = n
-	want := func(kinds ...nodeKind) bool {
-		if slices.Contains(kinds, n.kind) {
+	want := func(kind nodeKind) bool {
+		if n.kind == kind {
 			return true
 		}
 		hint := ""
 		switch {
 		case n.kind == nullNode:
 			hint = "give a value or remove the key"
-		case kinds[0] == textNode && n.kind != mappingNode && n.kind != sequenceNode:
+		case kind == textNode && n.kind != mappingNode && n.kind != sequenceNode:
 			hint = "quote it: " + strconv.Quote(n.text)
-		case kinds[0] == sequenceNode:
+		case kind == sequenceNode:
 			hint = "write a list: [a, b]"
 		}
-		d.add(path, hinted(fmt.Errorf("want %v, got %v", kinds[0], n.kind), hint))
+		d.add(path, hinted(fmt.Errorf("want %v, got %v", kind, n.kind), hint))
+		d.broken[path] = true
 		return false
 	}
 	if v.Type() == typeDuration {

@@ -38,6 +38,14 @@ type Template string
 
 // Expand puts values in. A variable that is unknown or empty is an error.
 func (t Template) Expand(vars Vars) (string, error) {
+	text, err := t.expand(vars)
+	if err != nil {
+		return "", fmt.Errorf("stream: %w", err)
+	}
+	return text, nil
+}
+
+func (t Template) expand(vars Vars) (string, error) {
 	var b strings.Builder
 	rest := string(t)
 	for {
@@ -48,14 +56,14 @@ func (t Template) Expand(vars Vars) (string, error) {
 		}
 		name, tail, closed := strings.Cut(after, "}")
 		if !closed {
-			return "", fmt.Errorf("stream: template %q: \"${\" without \"}\"", string(t))
+			return "", fmt.Errorf("template %q: \"${\" without \"}\"", string(t))
 		}
 		value, known := vars.get(name)
 		if !known {
-			return "", fmt.Errorf("stream: template %q: %w", string(t), oneOf("variable", name, variables...))
+			return "", oneOf("variable", "${"+name+"}", variables...)
 		}
 		if value == "" {
-			return "", fmt.Errorf("stream: template %q: ${%s} has no value here", string(t), name)
+			return "", fmt.Errorf("template %q: ${%s} has no value here", string(t), name)
 		}
 		b.WriteString(value)
 		rest = tail
@@ -63,14 +71,14 @@ func (t Template) Expand(vars Vars) (string, error) {
 }
 
 var (
-	variables = []string{"VERSION", "MINOR", "ARCH", "STREAM", "BUILD"}
+	variables = []string{"${VERSION}", "${MINOR}", "${ARCH}", "${STREAM}", "${BUILD}"}
 	// sampleVars stand for real values when a template is checked.
 	sampleVars = Vars{Version: "4.21.0-okd-scos.1", Minor: "4.21", Arch: "x86_64", Stream: "stream", Build: "9.0.20250222-0"}
 )
 
 // UnmarshalText accepts templates whose variables exist.
 func (t *Template) UnmarshalText(text []byte) error {
-	if _, err := Template(text).Expand(sampleVars); err != nil {
+	if _, err := Template(text).expand(sampleVars); err != nil {
 		return err
 	}
 	*t = Template(text)
@@ -81,7 +89,7 @@ var reTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
 // checkTag refuses templates that would not make registry tags.
 func (t Template) checkTag() error {
-	text, err := t.Expand(sampleVars)
+	text, err := t.expand(sampleVars)
 	if err != nil {
 		return err
 	}

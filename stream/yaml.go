@@ -94,7 +94,7 @@ func parseYAML(data []byte) (root *node, err error) {
 	if err := checkTokens(tokens); err != nil {
 		return nil, err
 	}
-	file, err := parser.Parse(tokens, 0)
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		if y, ok := errors.AsType[yaml.Error](err); ok && y.GetToken() != nil && y.GetToken().Position != nil {
 			p := y.GetToken().Position
@@ -108,8 +108,11 @@ func parseYAML(data []byte) (root *node, err error) {
 			continue
 		}
 		if body != nil {
-			p := doc.Body.GetToken().Position
-			return nil, hintAt(p, "keep one definition a file", errors.New("second document"))
+			first := doc.Body
+			if m, ok := first.(*ast.MappingNode); ok && len(m.Values) > 0 {
+				first = m.Values[0].Key
+			}
+			return nil, hintAt(first.GetToken().Position, "keep one definition a file", errors.New("second document"))
 		}
 		body = doc.Body
 	}
