@@ -1,2 +1,44 @@
-// Package ostree reads and writes OSTree repositories in pure Go.
+// Package ostree keeps operating system trees in OSTree repositories: objects,
+// commits, refs, checkout and checks. It reads and writes what libostree's
+// `ostree` does, bit for bit, without libostree and without cgo.
+//
+// # Model
+//
+// Whatever has files is a [Tree]: a directory ([Dir]), a tar stream ([Tar]), an
+// [io/fs.FS] ([FS]), several of those on top of each other ([Overlay]), a
+// commit ([Repo.Tree]). [Repo.Commit] takes a Tree, so verbs compose: a commit
+// can be made from another commit, changed on its way by
+// [CommitOptions].Edit.
+//
+// A repository holds objects under the SHA-256 of their content ([Checksum]):
+//
+//   - content objects: regular files and symbolic links with owner, mode and
+//     extended attributes; no times ([File])
+//   - dirtree objects: the names in a directory and the checksums behind them
+//     ([DirTree])
+//   - dirmeta objects: a directory's owner, mode and attributes ([DirMeta])
+//   - commit objects: a root dirtree and dirmeta with parent, subject, body,
+//     time and metadata ([Commit])
+//
+// A ref is a name for a commit. The same tree gives the same checksums in every
+// repository, whatever its [Mode] and whoever wrote it.
+//
+// # Repositories
+//
+// Two modes are read and written: [ModeArchive], compressed files for serving
+// over HTTP, and [ModeBareUser], plain files whose owner, mode and attributes
+// are kept in an attribute, which needs no privileges. Every other mode is
+// refused with an error that wraps [errors.ErrUnsupported].
+//
+// Writing is a transaction. Objects are staged in a folder under tmp/, flushed,
+// moved into place (what is named before what names it) and only then the ref
+// is set. A process that is killed at any point leaves a repository without
+// faults, and the next transaction removes its staging folder. Locks are
+// libostree's, so `ostree` may work in the same repository at the same time.
+//
+// # Trust
+//
+// Nothing read is trusted before its checksum or format is checked; such faults
+// wrap [ErrCorrupt]. Names that could leave a directory are refused where a
+// dirtree is decoded, and [Repo.Checkout] writes through an [os.Root] alone.
 package ostree

@@ -21,7 +21,7 @@ type Type struct {
 	elems []*Type
 }
 
-// The basic types and the variant type.
+// The basic types, the variant type and common arrays.
 var (
 	Bool      = basic('b', 1, 1)
 	Byte      = basic('y', 1, 1)
@@ -39,6 +39,7 @@ var (
 	Variant   = basic('v', 8, 0)
 	Bytes     = ArrayOf(Byte)                     // ay
 	Dict      = ArrayOf(EntryOf(String, Variant)) // a{sv}
+	Strings   = ArrayOf(String)                   // as
 	letters   = map[byte]*Type{'b': Bool, 'y': Byte, 'n': Int16, 'q': Uint16, 'i': Int32, 'u': Uint32, 'h': Handle,
 		'x': Int64, 't': Uint64, 'd': Double, 's': String, 'o': Path, 'g': Signature, 'v': Variant}
 )

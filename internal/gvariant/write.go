@@ -109,6 +109,10 @@ func pad(dst []byte, base, align int) []byte {
 	return dst
 }
 
+// AppendOffset appends one framing offset, v, to a container that has body bytes
+// and will have n framing offsets in all.
+func AppendOffset(dst []byte, v, body, n int) []byte { return appendOffset(dst, v, widthFor(body, n)) }
+
 func appendOffset(dst []byte, v, w int) []byte {
 	switch w {
 	case 1:

@@ -1,0 +1,700 @@
+package ostree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Owner is a user and group number.
+type Owner struct{ UID, GID uint32 }
+
+// CommitOptions configures [Repo.Commit]. Nil is the zero value.
+type CommitOptions struct {
+	// Ref is set to the new commit: [remote:]name. "": no ref.
+	Ref string
+	// Parent is the commit before this one. Zero: none. `ostree commit` takes
+	// the ref's commit, which is r.Resolve(ctx, Ref).
+	Parent Checksum
+	// Subject is one line, Body any text; both may be empty.
+	Subject, Body string
+	// Timestamp is the commit's time, to the second. Zero: 1970-01-01 UTC.
+	Timestamp time.Time
+	// Metadata is part of the commit object, in this order. `ostree commit`
+	// adds [RefBinding] at the end; this does not.
+	Metadata []MetadataItem
+	// Detached replaces the commit's detached metadata. Nil: what may be there
+	// stays.
+	Detached []MetadataItem
+
+	// Owner replaces the owner of everything. Nil: as the source says.
+	Owner *Owner
+	// CanonicalPermissions makes everything owned by root, takes all bits but
+	// 0755 off the modes of files and directories and all extended attributes
+	// away.
+	CanonicalPermissions bool
+	// SkipXattrs takes all extended attributes away.
+	SkipXattrs bool
+	// Edit changes entries, one after the other in the tree's order, after the
+	// above; false leaves an entry and what is below it out. It may not change
+	// Path. Of an entry whose Link is set, only being left out counts. Nil:
+	// nothing is changed.
+	Edit func(*Entry) (keep bool, err error)
+
+	// Cache skips reading files that were committed before and did not change.
+	// Nil: everything is read.
+	Cache *DevInoCache
+	// Workers is how many goroutines read, hash and write, at most 64. 0: as
+	// many as may run at once (GOMAXPROCS). It has no effect on the result.
+	Workers int
+	// NoFsync leaves out what makes the commit durable against a crash of the
+	// machine, as core.fsync=false does. A killed process is no danger either way.
+	NoFsync bool
+	// Progress gets Phase "files" with the files done so far.
+	Progress func(Event)
+	// Stats is filled in, also after an error.
+	Stats *CommitStats
+}
+
+// CommitStats says what a commit did.
+type CommitStats struct {
+	Files, Dirs     int64 // entries in the tree
+	ContentWritten  int64 // content objects that were new
+	MetadataWritten int64 // metadata objects that were new
+	BytesRead       int64 // of content
+	BytesWritten    int64 // of content objects, as stored
+	CacheHits       int64 // files that Cache knew
+}
+
+// smallFile is up to which size a file is held in memory, so that an object
+// that is there already costs no write.
+const smallFile = 1 << 20
+
+// Limits of one batch of files that goes to a worker.
+const (
+	batchFiles = 16
+	batchBytes = 4 << 20
+)
+
+const maxWorkers = 64
+
+// Commit stores the tree src and a commit object of it, and gives the commit's
+// checksum. The same tree and options always give the same checksum, the one
+// that `ostree commit` gives. Objects that are there are not written again; a
+// second commit of the same tree writes nothing but, perhaps, its commit object.
+//
+// The last entry of a path counts, and objects of replaced entries are not kept.
+// Device nodes, pipes and sockets are refused, as are names that libostree
+// refuses: those that are not UTF-8, "", ".", ".." or contain a slash or NUL. A
+// full disk is one error that wraps [syscall.ENOSPC]; nothing of the commit is
+// left behind then. The content of entries with an Object that is in the
+// repository is not read; Edit, Owner and the like take account of that.
+//
+// Memory is about 100 bytes and the name for each file, and 2 MiB for each worker.
+func (r *Repo) Commit(ctx context.Context, src Tree, opts *CommitOptions) (Checksum, error) {
+	if opts == nil {
+		opts = &CommitOptions{}
+	}
+	target := opts.Ref
+	if target == "" {
+		target = r.path
+	}
+	c, err := r.commit(ctx, src, opts)
+	if err != nil {
+		var inner *Error
+		if errors.As(err, &inner) && inner.Op == "commit" {
+			return Checksum{}, err
+		}
+		return Checksum{}, &Error{Op: "commit", Target: target, Err: err}
+	}
+	return c, nil
+}
+
+func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Checksum, err error) {
+	var refFile string
+	if opts.Ref != "" {
+		if refFile, err = refPath(opts.Ref); err != nil {
+			return Checksum{}, err
+		}
+	}
+	workers := opts.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	if workers < 0 || workers > maxWorkers {
+		return Checksum{}, fmt.Errorf("%d workers, want 0 to %d", workers, maxWorkers)
+	}
+	// The last shelf is the walk's own.
+	t, err := r.begin(ctx, workers+1, opts.NoFsync)
+	if err != nil {
+		return Checksum{}, err
+	}
+	defer func() {
+		if e := t.end(); err == nil {
+			err = e
+		}
+	}()
+	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], dirs: make(map[string]*dirNode), gone: make(map[string]*fileNode), left: make(map[string]struct{})}
+	if opts.Stats != nil {
+		defer func() { *opts.Stats = b.stats.get() }()
+	}
+	if opts.Cache != nil {
+		opts.Cache.start(t.started)
+	}
+	if b.filled, err = r.hasContent(); err != nil {
+		return Checksum{}, err
+	}
+	if err := b.collect(ctx, src, workers); err != nil {
+		return Checksum{}, err
+	}
+	root := b.dirs["."]
+	if root == nil {
+		return Checksum{}, errors.New("the tree has no root directory")
+	}
+	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
+	if commit.RootTree, commit.RootMeta, err = b.writeDir(ctx, root, "."); err != nil {
+		return Checksum{}, err
+	}
+	data, err := commit.Marshal()
+	if err != nil {
+		return Checksum{}, err
+	}
+	c, fresh, err := b.shelf.metadata(TypeCommit, data)
+	if err != nil {
+		return c, err
+	}
+	b.stats.metadata(fresh)
+	if err := b.stageDetached(ctx, c); err != nil {
+		return c, err
+	}
+	if err := t.publish(ctx, b.wanted, []ObjectType{TypeFile, TypeDirMeta, TypeDirTree, TypeCommitMeta, TypeCommit}); err != nil {
+		return c, err
+	}
+	// The closure is whole now, whatever an interrupted pull or a check said.
+	for _, stale := range []struct {
+		dir  int
+		path string
+	}{{r.dir, "state/" + c.String() + ".commitpartial"}, {r.objects, r.objectPath(TypeTombstone, c)}} {
+		if err := unix.Unlinkat(stale.dir, stale.path, 0); err != nil && err != unix.ENOENT {
+			return c, pathError("unlink", stale.path, err)
+		}
+	}
+	if refFile != "" {
+		if err := r.writeRef(refFile, c); err != nil {
+			return c, err
+		}
+	}
+	stats := b.stats.get()
+	r.log.LogAttrs(ctx, slog.LevelInfo, "committed", slog.String("ref", opts.Ref), slog.String("commit", c.String()), slog.Int64("files", stats.Files),
+		slog.Int64("content_written", stats.ContentWritten), slog.Int64("metadata_written", stats.MetadataWritten))
+	return c, nil
+}
+
+// hasContent reports whether objects/ is not empty.
+func (r *Repo) hasContent() (bool, error) {
+	entries, err := readNames(r.objects, ".")
+	return len(entries) > 0, err
+}
+
+// stageDetached stages detached metadata that differs from what is there.
+func (b *builder) stageDetached(ctx context.Context, c Checksum) error {
+	if b.opts.Detached == nil {
+		return nil
+	}
+	data, err := MarshalMetadata(b.opts.Detached)
+	if err != nil {
+		return err
+	}
+	if old, err := b.repo.object(ctx, TypeCommitMeta, c); err == nil && string(old) == string(data) {
+		return nil
+	}
+	number, err := b.shelf.write(data)
+	if err != nil {
+		return err
+	}
+	b.txn.placed(TypeCommitMeta, &c, b.shelf, number)
+	b.stats.metadata(true)
+	return nil
+}
+
+// counters are CommitStats while workers add to them.
+type counters struct {
+	files, dirs, content, meta, read, written, hits atomic.Int64
+}
+
+func (c *counters) metadata(fresh bool) {
+	if fresh {
+		c.meta.Add(1)
+	}
+}
+
+func (c *counters) get() CommitStats {
+	return CommitStats{Files: c.files.Load(), Dirs: c.dirs.Load(), ContentWritten: c.content.Load(), MetadataWritten: c.meta.Load(),
+		BytesRead: c.read.Load(), BytesWritten: c.written.Load(), CacheHits: c.hits.Load()}
+}
+
+// builder holds the tree that a commit is made of.
+type builder struct {
+	repo   *Repo
+	txn    *txn
+	opts   *CommitOptions
+	shelf  *shelf // of the walk, and later of the metadata
+	filled bool   // the repository had objects: hash before writing
+	stats  counters
+	done   atomic.Int64
+
+	dirs    map[string]*dirNode  // by path
+	gone    map[string]*fileNode // files left out by Edit, which hard links may name
+	left    map[string]struct{}  // directories left out by Edit
+	last    string               // the directory last looked up
+	lastDir *dirNode
+
+	encoder dirTreeEncoder
+	used    map[Checksum]struct{} // content objects in the tree
+	metas   map[string]Checksum   // dirmeta objects by serialized form
+	buf     []byte
+}
+
+type dirNode struct {
+	meta  []byte // serialized dirmeta
+	files map[string]*fileNode
+	dirs  map[string]*dirNode
+}
+
+// fileNode is a file in the tree. A worker fills in the checksum.
+type fileNode struct{ sum Checksum }
+
+// job is a file for a worker.
+type job struct {
+	node  *fileNode
+	entry Entry
+	data  []byte   // content that had to be read at once, if it is small
+	spool *rawFile // and if it is large
+	sum   Checksum // of spool
+}
+
+type batch struct {
+	jobs  []job
+	bytes int64
+}
+
+// collect walks src and has the workers store the files' content.
+func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
+	group, gctx := errgroup.WithContext(ctx)
+	queue := make(chan *batch, workers)
+	for i := range workers {
+		group.Go(func() error {
+			w := newWriter(b, b.txn.shelves[i])
+			for batch := range queue {
+				for j := range batch.jobs {
+					if err := gctx.Err(); err != nil {
+						batch.close(j)
+						return err
+					}
+					if err := w.job(gctx, &batch.jobs[j]); err != nil {
+						batch.close(j + 1)
+						return &Error{Op: "commit", Target: batch.jobs[j].entry.Path, Err: err}
+					}
+				}
+				b.progress(int64(len(batch.jobs)))
+				batches.Put(batch.reset())
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		defer close(queue)
+		w := newWriter(b, b.shelf)
+		pending := batches.Get().(*batch)
+		send := func() error {
+			select {
+			case queue <- pending:
+				pending = batches.Get().(*batch)
+				return nil
+			case <-gctx.Done():
+				pending.close(0)
+				return gctx.Err()
+			}
+		}
+		for e, err := range src.Entries(gctx) {
+			if err != nil {
+				pending.close(0)
+				return err
+			}
+			j, size, err := b.entry(gctx, w, e)
+			if err != nil {
+				pending.close(0)
+				return &Error{Op: "commit", Target: fmt.Sprintf("%.1024s", e.Path), Err: err}
+			}
+			if j.node == nil {
+				continue
+			}
+			pending.jobs, pending.bytes = append(pending.jobs, j), pending.bytes+size
+			if len(pending.jobs) >= batchFiles || pending.bytes >= batchBytes {
+				if err := send(); err != nil {
+					return err
+				}
+			}
+		}
+		return send()
+	})
+	err := group.Wait()
+	for left := range queue {
+		left.close(0)
+	}
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+var batches = sync.Pool{New: func() any { return &batch{jobs: make([]job, 0, batchFiles)} }}
+
+func (b *batch) reset() *batch {
+	clear(b.jobs)
+	b.jobs, b.bytes = b.jobs[:0], 0
+	return b
+}
+
+// close releases the jobs from number first on.
+func (b *batch) close(first int) {
+	for i := first; i < len(b.jobs); i++ {
+		if b.jobs[i].spool != nil {
+			b.jobs[i].spool.Close()
+		}
+	}
+}
+
+func (b *builder) progress(files int64) {
+	done := b.done.Add(files)
+	if b.opts.Progress != nil {
+		b.opts.Progress(Event{Step: "commit", Phase: "files", Done: done})
+	}
+}
+
+// errNoParent is the fault of a tree that yields children before parents.
+var errNoParent = errors.New("its directory is not in the tree")
+
+// entry puts an entry in the tree. A job with a node is work to do.
+func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, int64, error) {
+	dir, name := b.lookup(e.Path)
+	if e.Path != "." {
+		if err := checkName(name); err != nil {
+			return job{}, 0, err
+		}
+		if dir == nil {
+			return b.orphan(ctx, w, e)
+		}
+	}
+	if e.Link == "" {
+		b.override(&e)
+	}
+	keep := true
+	if b.opts.Edit != nil {
+		before := e
+		var err error
+		if keep, err = b.opts.Edit(&e); err != nil {
+			return job{}, 0, err
+		}
+		if e.Path != before.Path {
+			return job{}, 0, fmt.Errorf("Edit changed the path to %.80q", e.Path)
+		}
+		if e.Link != "" {
+			e = before
+		} else if e.UID != before.UID || e.GID != before.GID || e.Mode != before.Mode || e.Target != before.Target || !equalXattrs(e.Xattrs, before.Xattrs) || e.Size != before.Size {
+			e.Object = Checksum{}
+		}
+	}
+	if e.Link != "" {
+		return job{}, 0, b.link(&e, dir, name, keep)
+	}
+	switch e.Mode & ModeType {
+	case ModeDir:
+		if !keep {
+			if e.Path == "." {
+				return job{}, 0, errors.New("Edit left the root directory out")
+			}
+			b.left[e.Path] = struct{}{}
+			b.remove(dir, name, e.Path)
+			return job{}, 0, nil
+		}
+		delete(b.left, e.Path)
+		return job{}, 0, b.directory(&e, dir, name)
+	case ModeRegular, ModeSymlink:
+		if e.Path == "." {
+			return job{}, 0, errors.New("the root is not a directory")
+		}
+		return b.file(ctx, w, e, dir, name, keep)
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return job{}, 0, errors.New("is a device node, which OSTree can't store")
+	case unix.S_IFIFO:
+		return job{}, 0, errors.New("is a pipe, which OSTree can't store")
+	case unix.S_IFSOCK:
+		return job{}, 0, errors.New("is a socket, which OSTree can't store")
+	default:
+		return job{}, 0, fmt.Errorf("mode %#o has no known type", e.Mode)
+	}
+}
+
+// orphan handles an entry whose directory is not in the tree: that is a fault of
+// the source, unless Edit left the directory out.
+func (b *builder) orphan(ctx context.Context, w *contentWriter, e Entry) (job, int64, error) {
+	for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
+		if _, ok := b.left[dir]; !ok {
+			continue
+		}
+		if t := e.Mode & ModeType; e.Link == "" && (t == ModeRegular || t == ModeSymlink) {
+			b.override(&e)
+			return b.file(ctx, w, e, nil, "", false)
+		}
+		return job{}, 0, nil
+	}
+	return job{}, 0, errNoParent
+}
+
+// override applies the options that change every entry.
+func (b *builder) override(e *Entry) {
+	before := *e
+	o := b.opts
+	if o.Owner != nil {
+		e.UID, e.GID = o.Owner.UID, o.Owner.GID
+	}
+	if o.CanonicalPermissions {
+		e.UID, e.GID = 0, 0
+		if t := e.Mode & ModeType; t == ModeRegular || t == ModeDir {
+			e.Mode &= ModeType | 0o755
+		}
+	}
+	if o.CanonicalPermissions || o.SkipXattrs {
+		e.Xattrs = nil
+	}
+	if e.UID != before.UID || e.GID != before.GID || e.Mode != before.Mode || len(e.Xattrs) != len(before.Xattrs) {
+		e.Object = Checksum{}
+	}
+}
+
+func equalXattrs(a, b []Xattr) bool {
+	return slices.EqualFunc(a, b, func(x, y Xattr) bool { return x.Name == y.Name && string(x.Value) == string(y.Value) })
+}
+
+// lookup gives the directory that p is in, or nil, and p's last component.
+func (b *builder) lookup(p string) (*dirNode, string) {
+	parent, name := ".", p
+	if i := strings.LastIndexByte(p, '/'); i >= 0 {
+		parent, name = p[:i], p[i+1:]
+	}
+	if b.lastDir == nil || b.last != parent {
+		b.last, b.lastDir = parent, b.dirs[parent]
+	}
+	return b.lastDir, name
+}
+
+// remove takes what p names out of the tree.
+func (b *builder) remove(dir *dirNode, name, p string) {
+	if dir == nil {
+		return
+	}
+	delete(dir.files, name)
+	if d := dir.dirs[name]; d != nil {
+		b.forget(d, p)
+		delete(dir.dirs, name)
+	}
+}
+
+// forget takes a directory and those below it out of the lookup.
+func (b *builder) forget(d *dirNode, p string) {
+	for name, sub := range d.dirs {
+		b.forget(sub, p+"/"+name)
+	}
+	delete(b.dirs, p)
+	b.lastDir = nil
+}
+
+func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
+	old := b.dirs[e.Path]
+	if old != nil && e.Implied {
+		return nil
+	}
+	meta, err := (&DirMeta{UID: e.UID, GID: e.GID, Mode: e.Mode, Xattrs: e.Xattrs}).Marshal()
+	if err != nil {
+		return err
+	}
+	b.stats.dirs.Add(1)
+	if old != nil {
+		old.meta = meta
+		return nil
+	}
+	d := &dirNode{meta: meta}
+	if e.Path != "." {
+		delete(dir.files, name)
+		if dir.dirs == nil {
+			dir.dirs = make(map[string]*dirNode)
+		}
+		dir.dirs[name] = d
+	}
+	b.dirs[e.Path] = d
+	b.lastDir = nil
+	return nil
+}
+
+// place gives p a new file.
+func (b *builder) place(dir *dirNode, name, p string, node *fileNode) {
+	if dir.dirs[name] != nil {
+		b.remove(dir, name, p)
+	}
+	if dir.files == nil {
+		dir.files = make(map[string]*fileNode)
+	}
+	dir.files[name] = node
+	b.stats.files.Add(1)
+}
+
+// link puts a hard link in the tree.
+func (b *builder) link(e *Entry, dir *dirNode, name string, keep bool) error {
+	var node *fileNode
+	if d, linked := b.lookup(e.Link); d != nil {
+		node = d.files[linked]
+	}
+	if node == nil {
+		node = b.gone[e.Link]
+	}
+	if node == nil {
+		return fmt.Errorf("hard link to %.1024q, which is no file in the tree", e.Link)
+	}
+	if !keep {
+		b.remove(dir, name, e.Path)
+		b.gone[e.Path] = node
+		return nil
+	}
+	b.place(dir, name, e.Path, node)
+	return nil
+}
+
+// file puts a regular file or symbolic link in the tree.
+func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirNode, name string, keep bool) (job, int64, error) {
+	node := &fileNode{}
+	if !keep {
+		b.remove(dir, name, e.Path)
+		if e.Detached {
+			return job{}, 0, nil
+		}
+		// A later hard link may need what can't be read again then. If none
+		// does, the object is not kept.
+		b.gone[e.Path] = node
+	} else {
+		b.place(dir, name, e.Path, node)
+	}
+	j := job{node: node, entry: e}
+	if e.Mode&ModeType != ModeRegular || e.Detached || e.Size == 0 && e.Open == nil {
+		return j, e.Size, nil
+	}
+	if e.Open == nil || e.Size < 0 {
+		return job{}, 0, fmt.Errorf("regular file of %d bytes without content", e.Size)
+	}
+	if e.Size <= smallFile {
+		// The walk's stream can't wait for a worker.
+		body, err := e.Open(ctx)
+		if err != nil {
+			return job{}, 0, err
+		}
+		defer body.Close()
+		j.data = make([]byte, e.Size+1)
+		if j.data, err = readExactly(body, j.data, e.Size); err != nil {
+			return job{}, 0, err
+		}
+		return j, e.Size, nil
+	}
+	spool, sum, err := w.stream(ctx, &j)
+	j.spool, j.sum = spool, sum
+	if err != nil || spool == nil {
+		return job{}, 0, err
+	}
+	return j, e.Size, nil
+}
+
+// readExactly reads size bytes into buf, which has room for one more, and
+// checks that there are no more.
+func readExactly(r io.Reader, buf []byte, size int64) ([]byte, error) {
+	n, err := io.ReadFull(r, buf[:size+1])
+	switch {
+	case err == nil:
+		return nil, fmt.Errorf("content goes on behind its length of %d bytes", size)
+	case err != io.EOF && err != io.ErrUnexpectedEOF:
+		return nil, err
+	case int64(n) < size:
+		return nil, fmt.Errorf("content has %d bytes, want %d", n, size)
+	}
+	return buf[:n], nil
+}
+
+// writeDir stages the dirtree and dirmeta objects of d and what is below.
+func (b *builder) writeDir(ctx context.Context, d *dirNode, p string) (tree, meta Checksum, err error) {
+	if b.used == nil {
+		b.used, b.metas = make(map[Checksum]struct{}), make(map[string]Checksum)
+	}
+	if err := ctx.Err(); err != nil {
+		return tree, meta, err
+	}
+	type child struct {
+		name       string
+		tree, meta Checksum
+	}
+	dirs := make([]child, 0, len(d.dirs))
+	for _, name := range slices.Sorted(maps.Keys(d.dirs)) {
+		c := child{name: name}
+		if c.tree, c.meta, err = b.writeDir(ctx, d.dirs[name], path.Join(p, name)); err != nil {
+			return tree, meta, err
+		}
+		dirs = append(dirs, c)
+	}
+	b.encoder.reset()
+	for _, name := range slices.Sorted(maps.Keys(d.files)) {
+		node := d.files[name]
+		b.used[node.sum] = struct{}{}
+		b.encoder.file(name, &node.sum)
+	}
+	for i := range dirs {
+		b.encoder.dir(dirs[i].name, &dirs[i].tree, &dirs[i].meta)
+	}
+	b.buf = b.encoder.bytes(b.buf[:0])
+	if tree, err = b.stage(TypeDirTree, b.buf); err != nil {
+		return tree, meta, &Error{Op: "commit", Target: p, Err: err}
+	}
+	meta, ok := b.metas[string(d.meta)]
+	if !ok {
+		if meta, err = b.stage(TypeDirMeta, d.meta); err != nil {
+			return tree, meta, &Error{Op: "commit", Target: p, Err: err}
+		}
+		b.metas[string(d.meta)] = meta
+	}
+	return tree, meta, nil
+}
+
+func (b *builder) stage(kind ObjectType, data []byte) (Checksum, error) {
+	c, fresh, err := b.shelf.metadata(kind, data)
+	b.stats.metadata(fresh)
+	return c, err
+}
+
+// wanted reports whether a staged object belongs to the commit: entries that
+// were replaced later left objects that don't.
+func (b *builder) wanted(kind ObjectType, c *Checksum) bool {
+	if kind != TypeFile {
+		return true
+	}
+	_, ok := b.used[*c]
+	return ok
+}

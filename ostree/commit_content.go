@@ -1,0 +1,469 @@
+package ostree
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/klauspost/compress/flate"
+	"golang.org/x/sys/unix"
+)
+
+// contentWriter stores content objects. It belongs to one goroutine.
+type contentWriter struct {
+	*builder
+	shelf  *shelf
+	hash   hash.Hash
+	buf    []byte // smallFile and one byte more
+	header []byte
+	meta   []byte
+	path   []byte
+	zbuf   bytes.Buffer
+	zw     *flate.Writer
+}
+
+func newWriter(b *builder, s *shelf) *contentWriter {
+	return &contentWriter{builder: b, shelf: s, hash: sha256.New()}
+}
+
+// object is the header's part of a content object.
+type object struct {
+	*Entry
+	xattrs []byte // serialized, sorted
+}
+
+// start checks an entry and begins its hash.
+func (w *contentWriter) start(e *Entry) (object, error) {
+	o := object{Entry: e}
+	xattrs := sortedXattrs(e.Xattrs)
+	if e.Mode&ModeType == ModeRegular && e.Target != "" {
+		return o, fmt.Errorf("regular file has a link target")
+	}
+	if err := checkFile(e.Mode, e.Target, xattrs); err != nil {
+		return o, err
+	}
+	if len(e.Target) > maxTarget {
+		return o, fmt.Errorf("link target of %d bytes, at most %d", len(e.Target), maxTarget)
+	}
+	if err := checkTarget(e.Target); err != nil {
+		return o, err
+	}
+	o.xattrs = marshalXattrs(xattrs)
+	w.header = appendFileHeader(w.header[:0], e.UID, e.GID, e.Mode, e.Target, o.xattrs)
+	if len(w.header) > maxHeaderSize {
+		return o, fmt.Errorf("extended attributes of %d bytes, at most %d", len(o.xattrs), maxHeaderSize)
+	}
+	w.hash.Reset()
+	w.hash.Write(w.header)
+	return o, nil
+}
+
+func (w *contentWriter) sum() (c Checksum) {
+	w.hash.Sum(c[:0])
+	return c
+}
+
+// job stores one file and fills in its checksum.
+func (w *contentWriter) job(ctx context.Context, j *job) error {
+	e := &j.entry
+	if j.spool != nil {
+		defer j.spool.Close()
+		j.node.sum = j.sum
+		o, err := w.start(e)
+		if err != nil {
+			return err
+		}
+		return w.deflateStream(ctx, o, j.sum, j.spool)
+	}
+	if !e.Object.IsZero() {
+		ok, err := w.known(&e.Object)
+		if err != nil {
+			return err
+		}
+		if ok {
+			j.node.sum = e.Object
+			return nil
+		}
+	}
+	o, err := w.start(e)
+	if err != nil {
+		return err
+	}
+	switch {
+	case e.Mode&ModeType == ModeSymlink:
+		j.node.sum = w.sum()
+		return w.store(o, j.node.sum, nil)
+	case j.data != nil:
+		w.hash.Write(j.data)
+		w.stats.read.Add(int64(len(j.data)))
+		j.node.sum = w.sum()
+		return w.store(o, j.node.sum, j.data)
+	}
+	if e.Size < 0 || e.Open == nil && e.Size > 0 {
+		return fmt.Errorf("regular file of %d bytes without content", e.Size)
+	}
+	cache := w.opts.Cache
+	var key cacheKey
+	if cache != nil && e.Identity != (FileID{}) {
+		key = newCacheKey(e, w.header)
+		if c, ok := cache.lookup(&key); ok {
+			if ok, err := w.known(&c); err != nil {
+				return err
+			} else if ok {
+				w.stats.hits.Add(1)
+				j.node.sum = c
+				return nil
+			}
+		}
+	} else {
+		cache = nil
+	}
+	if err := w.content(ctx, o, j); err != nil {
+		return err
+	}
+	if cache != nil {
+		cache.add(&key, &j.node.sum)
+	}
+	return nil
+}
+
+// known reports whether a content object is in the repository.
+func (w *contentWriter) known(c *Checksum) (bool, error) {
+	w.path = appendObjectPath(w.path[:0], c, w.repo.ext(TypeFile))
+	return w.repo.hasPath(string(w.path))
+}
+
+// claim is [txn.claim] for a content object.
+func (w *contentWriter) claim(c *Checksum) (bool, error) {
+	w.path = appendObjectPath(w.path[:0], c, w.repo.ext(TypeFile))
+	return w.txn.claim(TypeFile, c, string(w.path))
+}
+
+// content reads, hashes and stores a regular file.
+func (w *contentWriter) content(ctx context.Context, o object, j *job) error {
+	if o.Open == nil {
+		j.node.sum = w.sum()
+		return w.store(o, j.node.sum, nil)
+	}
+	if o.Size <= smallFile {
+		body, err := o.Open(ctx)
+		if err != nil {
+			return err
+		}
+		if w.buf == nil {
+			w.buf = make([]byte, smallFile+1)
+		}
+		data, err := readExactly(body, w.buf, o.Size)
+		if e := body.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			return err
+		}
+		w.hash.Write(data)
+		w.stats.read.Add(o.Size)
+		j.node.sum = w.sum()
+		return w.store(o, j.node.sum, data)
+	}
+	// A large file is hashed first if its object may be there already, or if
+	// storing it costs much more than reading it again.
+	if !w.filled && w.repo.settings.mode == ModeBareUser {
+		_, c, err := w.stream(ctx, j)
+		j.node.sum = c
+		return err
+	}
+	err := w.open(ctx, o, func(body io.Reader) error { return w.copy(ctx, nil, body, o.Size) })
+	if err != nil {
+		return err
+	}
+	j.node.sum = w.sum()
+	write, err := w.claim(&j.node.sum)
+	if err != nil || !write {
+		return err
+	}
+	return w.open(ctx, o, func(body io.Reader) error {
+		if w.repo.settings.mode == ModeArchive {
+			return w.deflateStream(ctx, o, j.node.sum, body)
+		}
+		return w.copyStream(ctx, o, j.node.sum, body)
+	})
+}
+
+func (w *contentWriter) open(ctx context.Context, o object, fn func(io.Reader) error) error {
+	body, err := o.Open(ctx)
+	if err != nil {
+		return err
+	}
+	err = fn(body)
+	if e := body.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// copy reads size bytes of body, hashes them and writes them to dst unless it
+// is nil.
+func (w *contentWriter) copy(ctx context.Context, dst io.Writer, body io.Reader, size int64) error {
+	const piece = 256 << 10 // stays in the processor's cache between read, hash and write
+	if w.buf == nil {
+		w.buf = make([]byte, smallFile+1)
+	}
+	var done int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := body.Read(w.buf[:piece])
+		done += int64(n)
+		if done > size {
+			return fmt.Errorf("content goes on behind its length of %d bytes", size)
+		}
+		w.hash.Write(w.buf[:n])
+		if dst != nil {
+			if _, err := dst.Write(w.buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	w.stats.read.Add(done)
+	if done != size {
+		return fmt.Errorf("content has %d bytes, want %d", done, size)
+	}
+	return nil
+}
+
+// store writes a content object whose content is in memory, unless it is there.
+func (w *contentWriter) store(o object, c Checksum, data []byte) error {
+	write, err := w.claim(&c)
+	if err != nil || !write {
+		return err
+	}
+	var number int
+	if w.repo.settings.mode == ModeArchive {
+		w.zbuf.Reset()
+		w.zbuf.Write(appendFilezHeader(w.meta[:0], int64(len(data)), o.UID, o.GID, o.Mode, o.Target, o.xattrs))
+		if o.Mode&ModeType == ModeRegular {
+			if err := w.deflate(&w.zbuf, data); err != nil {
+				return err
+			}
+		}
+		if number, err = w.shelf.write(w.zbuf.Bytes()); err != nil {
+			return err
+		}
+		w.wrote(int64(w.zbuf.Len()))
+	} else {
+		if o.Mode&ModeType == ModeSymlink {
+			w.meta = append(append(w.meta[:0], o.Target...), 0)
+			data = w.meta
+		}
+		if err := w.txn.take(int64(len(data))); err != nil {
+			return err
+		}
+		f, n, err := w.shelf.create()
+		if err != nil {
+			return err
+		}
+		if _, err = f.Write(data); err != nil {
+			f.Close()
+			return err
+		}
+		if err := w.finishBare(o, f, n); err != nil {
+			return err
+		}
+		number = n
+		w.wrote(int64(len(data)))
+	}
+	w.txn.placed(TypeFile, &c, w.shelf, number)
+	return nil
+}
+
+func (w *contentWriter) wrote(n int64) {
+	w.stats.content.Add(1)
+	w.stats.written.Add(n)
+}
+
+// finishBare sets what a bare-user object has besides its content, and closes it.
+func (w *contentWriter) finishBare(o object, f *rawFile, number int) error {
+	w.meta = appendMeta(w.meta[:0], o.UID, o.GID, o.Mode, o.xattrs)
+	err := retry(func() error { return unix.Fsetxattr(f.fd, metaAttribute, w.meta, 0) })
+	if err != nil {
+		err = pathError("setxattr "+metaAttribute, f.name, err)
+	}
+	mode := uint32(0o644)
+	if o.Mode&ModeType == ModeRegular {
+		// The owner of the repository must always be able to read.
+		mode = o.Mode&0o775 | 0o400
+	}
+	if err == nil {
+		err = setMtimeZero(w.shelf.dir, f.name)
+	}
+	return w.shelf.finish(f, err, mode)
+}
+
+// stream stores a large regular file while reading it once. In an archive
+// repository, and where the object is not there, it gives the content back in a
+// file without name for a worker to compress.
+func (w *contentWriter) stream(ctx context.Context, j *job) (*rawFile, Checksum, error) {
+	o, err := w.start(&j.entry)
+	if err != nil {
+		return nil, Checksum{}, err
+	}
+	if err := w.txn.take(o.Size); err != nil {
+		return nil, Checksum{}, err
+	}
+	f, number, err := w.shelf.create()
+	if err != nil {
+		return nil, Checksum{}, err
+	}
+	err = w.open(ctx, o, func(body io.Reader) error { return w.copy(ctx, f, body, o.Size) })
+	if err != nil {
+		f.Close()
+		return nil, Checksum{}, err
+	}
+	c := w.sum()
+	j.node.sum = c
+	write, err := w.claim(&c)
+	if err != nil || !write || w.repo.settings.mode == ModeArchive {
+		if e := w.shelf.drop(number); err == nil {
+			err = e
+		}
+		w.txn.give(o.Size)
+		if err == nil && write {
+			if _, err = unix.Seek(f.fd, 0, io.SeekStart); err == nil {
+				return f, c, nil
+			}
+		}
+		f.Close()
+		return nil, c, err
+	}
+	if err := w.finishBare(o, f, number); err != nil {
+		return nil, c, err
+	}
+	w.wrote(o.Size)
+	w.txn.placed(TypeFile, &c, w.shelf, number)
+	return nil, c, nil
+}
+
+// copyStream writes a claimed bare-user object from body, which must still have
+// checksum c.
+func (w *contentWriter) copyStream(ctx context.Context, o object, c Checksum, body io.Reader) error {
+	if err := w.txn.take(o.Size); err != nil {
+		return err
+	}
+	f, number, err := w.shelf.create()
+	if err != nil {
+		return err
+	}
+	if err := w.rehash(ctx, f, o, c, body); err != nil {
+		f.Close()
+		return err
+	}
+	if err := w.finishBare(o, f, number); err != nil {
+		return err
+	}
+	w.wrote(o.Size)
+	w.txn.placed(TypeFile, &c, w.shelf, number)
+	return nil
+}
+
+// rehash copies body to dst and checks that the object is what it was.
+func (w *contentWriter) rehash(ctx context.Context, dst io.Writer, o object, c Checksum, body io.Reader) error {
+	w.hash.Reset()
+	w.hash.Write(w.header)
+	if err := w.copy(ctx, dst, body, o.Size); err != nil {
+		return err
+	}
+	if w.sum() != c {
+		return fmt.Errorf("content changed while it was read")
+	}
+	return nil
+}
+
+// deflateStream writes a claimed archive object from body, which must have
+// checksum c.
+func (w *contentWriter) deflateStream(ctx context.Context, o object, c Checksum, body io.Reader) error {
+	f, number, err := w.shelf.create()
+	if err != nil {
+		return err
+	}
+	out := &stored{w: w, f: f}
+	out.buf = append(out.buf, appendFilezHeader(w.meta[:0], o.Size, o.UID, o.GID, o.Mode, o.Target, o.xattrs)...)
+	zw, err := w.deflater(out)
+	if err == nil {
+		err = w.rehash(ctx, zw, o, c, body)
+	}
+	if err == nil {
+		err = zw.Close()
+	}
+	if err == nil {
+		err = out.flush()
+	}
+	if err := w.shelf.finish(f, err, 0o644); err != nil {
+		return err
+	}
+	w.wrote(out.done)
+	w.txn.placed(TypeFile, &c, w.shelf, number)
+	return nil
+}
+
+// stored is a file being written: buffered, accounted for.
+type stored struct {
+	w    *contentWriter
+	f    *rawFile
+	buf  []byte
+	done int64
+}
+
+func (s *stored) Write(p []byte) (int, error) {
+	s.buf = append(s.buf, p...)
+	if len(s.buf) >= 256<<10 {
+		return len(p), s.flush()
+	}
+	return len(p), nil
+}
+
+func (s *stored) flush() error {
+	if err := s.w.txn.take(int64(len(s.buf))); err != nil {
+		return err
+	}
+	_, err := s.f.Write(s.buf)
+	s.done += int64(len(s.buf))
+	s.buf = s.buf[:0]
+	return err
+}
+
+// deflater gives the worker's DEFLATE writer, writing to dst.
+func (w *contentWriter) deflater(dst io.Writer) (*flate.Writer, error) {
+	if w.zw != nil {
+		w.zw.Reset(dst)
+		return w.zw, nil
+	}
+	var err error
+	w.zw, err = flate.NewWriter(dst, w.repo.settings.zlibLevel)
+	return w.zw, err
+}
+
+// deflate appends compressed data to dst.
+func (w *contentWriter) deflate(dst *bytes.Buffer, data []byte) error {
+	if len(data) == 0 {
+		dst.WriteString("\x03\x00") // the shortest empty stream
+		return nil
+	}
+	zw, err := w.deflater(dst)
+	if err != nil {
+		return err
+	}
+	if _, err := zw.Write(data); err != nil {
+		return err
+	}
+	return zw.Close()
+}

@@ -1,0 +1,412 @@
+package ostree
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+	"golang.org/x/sys/unix"
+)
+
+// ext is the extension of an object's file in this repository.
+func (r *Repo) ext(t ObjectType) string {
+	if t == TypeFile && r.settings.mode == ModeArchive {
+		return "filez"
+	}
+	return t.String()
+}
+
+func (r *Repo) objectPath(t ObjectType, c Checksum) string {
+	return string(appendObjectPath(make([]byte, 0, 96), &c, r.ext(t)))
+}
+
+// Has reports whether the repository holds an object. It does not read it.
+func (r *Repo) Has(ctx context.Context, t ObjectType, c Checksum) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	ok, err := r.hasPath(r.objectPath(t, c))
+	if err != nil {
+		return false, &Error{Op: "look up", Target: objectName(t, c), Err: err}
+	}
+	return ok, nil
+}
+
+func (r *Repo) hasPath(p string) (bool, error) {
+	var st unix.Stat_t
+	err := retry(func() error { return unix.Fstatat(r.objects, p, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	switch {
+	case err == unix.ENOENT || err == unix.ENOTDIR:
+		return false, nil
+	case err != nil:
+		return false, pathError("stat", p, err)
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return false, fmt.Errorf("objects/%s is not a regular file", p)
+	}
+	return true, nil
+}
+
+// Object gives the exact bytes of a metadata object: commit, dirtree, dirmeta
+// or commitmeta. Their checksum is verified, that of commitmeta excepted, which
+// has none. Content objects wrap [errors.ErrUnsupported]; see [Repo.ReadFile].
+func (r *Repo) Object(ctx context.Context, t ObjectType, c Checksum) ([]byte, error) {
+	data, err := r.object(ctx, t, c)
+	if err != nil {
+		return nil, &Error{Op: "read", Target: objectName(t, c), Err: err}
+	}
+	return data, nil
+}
+
+func (r *Repo) object(ctx context.Context, t ObjectType, c Checksum) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	switch t {
+	case TypeCommit, TypeDirTree, TypeDirMeta, TypeCommitMeta:
+	default:
+		return nil, fmt.Errorf("is no metadata object: %w", errUnsupported)
+	}
+	data, err := readFileAt(r.objects, r.objectPath(t, c), MaxMetadataSize)
+	if err != nil {
+		return nil, err
+	}
+	if t != TypeCommitMeta {
+		if got := sum(data); got != c {
+			return nil, corruptf("checksum is %s", got)
+		}
+	}
+	return data, nil
+}
+
+// read reads and decodes a metadata object.
+func read[T any](ctx context.Context, r *Repo, t ObjectType, c Checksum, decode func([]byte) (T, error)) (T, error) {
+	data, err := r.object(ctx, t, c)
+	if err == nil {
+		var v T
+		if v, err = decode(data); err == nil {
+			return v, nil
+		}
+	}
+	var zero T
+	return zero, &Error{Op: "read", Target: objectName(t, c), Err: err}
+}
+
+// ReadCommit reads a commit object.
+func (r *Repo) ReadCommit(ctx context.Context, c Checksum) (*Commit, error) {
+	return read(ctx, r, TypeCommit, c, DecodeCommit)
+}
+
+// ReadDirTree reads a dirtree object.
+func (r *Repo) ReadDirTree(ctx context.Context, c Checksum) (*DirTree, error) {
+	return read(ctx, r, TypeDirTree, c, DecodeDirTree)
+}
+
+// ReadDirMeta reads a dirmeta object.
+func (r *Repo) ReadDirMeta(ctx context.Context, c Checksum) (*DirMeta, error) {
+	return read(ctx, r, TypeDirMeta, c, DecodeDirMeta)
+}
+
+// ReadMetadata reads a commit's detached metadata. The error wraps
+// [fs.ErrNotExist] if it has none.
+func (r *Repo) ReadMetadata(ctx context.Context, c Checksum) ([]MetadataItem, error) {
+	return read(ctx, r, TypeCommitMeta, c, DecodeMetadata)
+}
+
+// maxTarget bounds a symbolic link's target, which Linux bounds at 4095 bytes.
+const maxTarget = 64 << 10
+
+// ReadFile reads a content object's header; [File].Open gives its content. A
+// symbolic link is verified at once, a regular file's content by the time its
+// reader reports [io.EOF].
+func (r *Repo) ReadFile(ctx context.Context, c Checksum) (*File, error) {
+	f, err := r.readFile(ctx, c)
+	if err != nil {
+		return nil, &Error{Op: "read", Target: objectName(TypeFile, c), Err: err}
+	}
+	return f, nil
+}
+
+func (r *Repo) readFile(ctx context.Context, c Checksum) (*File, error) {
+	raw, f, err := r.openContent(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer raw.Close()
+	if f.Mode&ModeType == ModeSymlink {
+		if err := f.verifyHeader(c); err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+	f.Open = func(ctx context.Context) (io.ReadCloser, error) {
+		body, err := r.openBody(ctx, c)
+		if err != nil {
+			return nil, &Error{Op: "read", Target: objectName(TypeFile, c), Err: err}
+		}
+		return body, nil
+	}
+	return f, nil
+}
+
+// verifyHeader verifies an object that is all header.
+func (f *File) verifyHeader(c Checksum) error {
+	for _, x := range f.xattrOrders() {
+		if sum(appendFileHeader(nil, f.UID, f.GID, f.Mode, f.Target, x)) == c {
+			return nil
+		}
+	}
+	return corruptf("checksum is %s", f.headerChecksum())
+}
+
+// xattrOrders are the serialized attributes that the checksum may be over:
+// sorted, and, for objects that libostree wrote before 2024, as stored.
+func (f *File) xattrOrders() [][]byte {
+	orders := [][]byte{marshalXattrs(sortedXattrs(f.Xattrs))}
+	if !slices.IsSortedFunc(f.Xattrs, compareXattrs) {
+		orders = append(orders, marshalXattrs(f.Xattrs))
+	}
+	return orders
+}
+
+// openContent opens a content object and reads its header. The descriptor
+// stands where the stored content begins.
+func (r *Repo) openContent(ctx context.Context, c Checksum) (_ *rawFile, _ *File, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	p := r.objectPath(TypeFile, c)
+	fd, err := openat(r.objects, p, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw := &rawFile{fd, p}
+	defer func() {
+		if err != nil {
+			raw.Close()
+		}
+	}()
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return nil, nil, pathError("stat", p, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil, corruptf("not a regular file")
+	}
+	var f *File
+	if r.settings.mode == ModeArchive {
+		f, err = readFilez(raw)
+	} else {
+		f, err = readBareUser(raw, st.Size)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return raw, f, nil
+}
+
+// readFilez reads the header of an archive object.
+func readFilez(r io.Reader) (*File, error) {
+	var prefix [headerPrefix]byte
+	if _, err := io.ReadFull(r, prefix[:]); err != nil {
+		return nil, short(err)
+	}
+	n, err := decodeFilezPrefix(prefix[:])
+	if err != nil {
+		return nil, err
+	}
+	// A length that the file does not have is found before it is allocated.
+	header, err := io.ReadAll(io.LimitReader(r, int64(n)))
+	if err != nil {
+		return nil, err
+	}
+	if len(header) != n {
+		return nil, corruptf("ends in its header, %d of %d bytes", len(header), n)
+	}
+	return decodeFilezHeader(header)
+}
+
+func short(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return corruptf("ends early")
+	}
+	return err
+}
+
+// metaAttribute holds a bare-user object's owner, mode and attributes, in the
+// form of a dirmeta object but with the mode of a file.
+const metaAttribute = "user.ostreemeta"
+
+// readBareUser reads the attribute, and the target of a symbolic link, which is
+// the file's content with a NUL behind it.
+func readBareUser(raw *rawFile, size int64) (*File, error) {
+	data, err := fgetxattr(raw.fd, metaAttribute, maxHeaderSize)
+	if err == unix.ENODATA {
+		return nil, corruptf("no attribute %s", metaAttribute)
+	}
+	if err != nil {
+		return nil, pathError("getxattr "+metaAttribute, raw.name, err)
+	}
+	f := &File{Size: size}
+	if f.UID, f.GID, f.Mode, f.Xattrs, err = decodeMeta(data); err != nil {
+		return nil, err
+	}
+	if f.Mode&ModeType == ModeSymlink {
+		f.Size = 0
+		if size > maxTarget {
+			return nil, corruptf("link target of %d bytes, at most %d", size, maxTarget)
+		}
+		target, err := io.ReadAll(io.LimitReader(raw, maxTarget))
+		if err != nil {
+			return nil, err
+		}
+		f.Target = strings.TrimSuffix(string(target), "\x00")
+		if strings.Contains(f.Target, "\x00") {
+			return nil, corruptf("link target %.80q contains NUL", f.Target)
+		}
+	}
+	if err := checkFile(f.Mode, f.Target, f.Xattrs); err != nil {
+		return nil, corrupt(err)
+	}
+	return f, nil
+}
+
+// openBody opens a regular file's content.
+func (r *Repo) openBody(ctx context.Context, c Checksum) (io.ReadCloser, error) {
+	raw, f, err := r.openContent(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if f.Mode&ModeType != ModeRegular {
+		raw.Close()
+		return nil, corruptf("is no regular file any more")
+	}
+	b := &body{ctx: ctx, name: c, raw: raw, src: raw, left: f.Size, want: c}
+	for _, x := range f.xattrOrders() {
+		h := sha256.New()
+		h.Write(appendFileHeader(nil, f.UID, f.GID, f.Mode, f.Target, x))
+		b.hashes = append(b.hashes, h)
+	}
+	if r.settings.mode == ModeArchive {
+		b.inflater = inflaters.Get().(*inflater)
+		b.inflater.reset(raw)
+		b.src = b.inflater.flate
+	}
+	return b, nil
+}
+
+// inflater is a reusable DEFLATE reader.
+type inflater struct {
+	buf   *bufio.Reader
+	flate io.ReadCloser
+}
+
+var inflaters = sync.Pool{New: func() any {
+	i := &inflater{buf: bufio.NewReaderSize(nil, 32<<10)}
+	i.flate = flate.NewReader(i.buf)
+	return i
+}}
+
+func (i *inflater) reset(r io.Reader) {
+	i.buf.Reset(r)
+	_ = i.flate.(flate.Resetter).Reset(i.buf, nil) // never fails without a dictionary
+}
+
+// body is a content object's content. It verifies at its end.
+type body struct {
+	ctx      context.Context
+	name     Checksum
+	raw      *rawFile
+	inflater *inflater
+	src      io.Reader
+	hashes   []hash.Hash
+	left     int64
+	want     Checksum
+	err      error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := b.read(p)
+	if err != nil && err != io.EOF {
+		err = &Error{Op: "read", Target: objectName(TypeFile, b.name), Err: err}
+	}
+	b.err = err
+	return n, err
+}
+
+func (b *body) read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if b.left == 0 {
+		// One byte more says whether the content goes on.
+		var more [1]byte
+		n, err := io.ReadFull(b.src, more[:])
+		switch {
+		case n > 0:
+			return 0, corruptf("content goes on behind its length")
+		case err != io.EOF:
+			return 0, inflateError(err)
+		}
+		for _, h := range b.hashes {
+			if Checksum(h.Sum(nil)) == b.want {
+				return 0, io.EOF
+			}
+		}
+		return 0, corruptf("checksum is %x", b.hashes[0].Sum(nil))
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.src.Read(p)
+	for _, h := range b.hashes {
+		h.Write(p[:n])
+	}
+	b.left -= int64(n)
+	switch {
+	case err == io.EOF && b.left > 0:
+		return n, corruptf("content ends %d bytes early", b.left)
+	case err == io.EOF:
+		return n, nil // the next call verifies
+	case err != nil:
+		return n, inflateError(err)
+	}
+	return n, nil
+}
+
+// inflateError says that broken DEFLATE data is corrupt.
+func inflateError(err error) error {
+	var broken flate.CorruptInputError
+	if errors.As(err, &broken) || err == io.ErrUnexpectedEOF {
+		return corrupt(err)
+	}
+	return err
+}
+
+func (b *body) Close() error {
+	if b.raw == nil {
+		return fs.ErrClosed
+	}
+	if b.inflater != nil {
+		b.inflater.reset(nil)
+		inflaters.Put(b.inflater)
+	}
+	err := b.raw.Close()
+	b.raw, b.inflater, b.src = nil, nil, nil
+	b.err = fs.ErrClosed
+	return err
+}
