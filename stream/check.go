@@ -149,6 +149,16 @@ func (c checker) image(path string, t ImageTarget) {
 	unique(c, path+".tags", t.Tags, func(t Template) (string, string) { return string(t), "" })
 }
 
+// gitRef checks a branch or tag.
+func (c checker) gitRef(path string, ref Template) {
+	text, err := ref.expand(Vars{Minor: sampleVars.Minor})
+	if err != nil {
+		c.add(path, hinted(err, "only ${MINOR} has a value here"))
+		return
+	}
+	c.match(path, text, reRef, "a branch or tag")
+}
+
 // words checks a list of names.
 func (c checker) words(path string, list []string, form *regexp.Regexp, hint string) {
 	for i, w := range list {
@@ -245,7 +255,7 @@ func (c checker) os(d *Definition) {
 	only("os.buildArgs", d.OS.BuildArgs != nil, Layer)
 
 	c.url(path+".git", s.Git)
-	c.match(path+".ref", s.Ref, reRef, "a branch or tag")
+	c.gitRef(path+".ref", s.Ref)
 	c.match(path+".commit", s.Commit, reGitCommit, "40 or 64 hexadecimal digits")
 	c.match(path+".variant", s.Variant, reWord, "")
 	if (s.Ref != "" || s.Commit != "") && s.Git == "" {
@@ -333,7 +343,7 @@ func (c checker) profiles(d *Definition) {
 		if end := d.Identity.EndOfLife; end != nil && p.To != nil && p.To.Compare(end.Version) > 0 {
 			c.fail(at+".to", "", "%s is after the end of life, %s", p.To, end.Version)
 		}
-		c.match(at+".ref", p.Ref, reRef, "a branch or tag")
+		c.gitRef(at+".ref", p.Ref)
 		c.match(at+".variant", p.Variant, reWord, "")
 		c.match(at+".nodeImage", p.NodeImage, reImageName, "a repository name in lower case, without registry or tag")
 		c.match(at+".extensionsImage", p.ExtensionsImage, reImageName, "a repository name in lower case, without registry or tag")
@@ -342,7 +352,7 @@ func (c checker) profiles(d *Definition) {
 		}
 		c.words(at+".nodeTags", p.NodeTags, reObject, "a component name")
 		c.words(at+".extensionsTags", p.ExtensionsTags, reObject, "a component name")
-		filled := d.fill(p)
+		filled := d.fill(p, p.From)
 		c.need(at+".kind", filled.Kind != "" || c.faulty("os.kind"), "here or in os")
 		if *filled.ExtensionsRequired {
 			c.need(at+".extensionsTags", len(filled.ExtensionsTags) > 0, "required extensions need a component name, here or in payload")

@@ -114,7 +114,7 @@ type OS struct {
 // in with each run.
 type Source struct {
 	Git     string        `yaml:"git"`     // URL of the OS configuration
-	Ref     string        `yaml:"ref"`     // branch or tag of Git
+	Ref     Template      `yaml:"ref"`     // branch or tag of Git; only ${MINOR} has a value
 	Commit  string        `yaml:"commit"`  // pins Git: 40 or 64 hexadecimal digits
 	Variant string        `yaml:"variant"` // of coreos-assembler: c9s, okd-c9s
 	Image   string        `yaml:"image"`   // pullspec by digest
@@ -167,7 +167,7 @@ type Profile struct {
 	From               Minor    `yaml:"from"`
 	To                 *Minor   `yaml:"to"` // inclusive; nil: and later
 	Kind               Kind     `yaml:"kind"`
-	Ref                string   `yaml:"ref"` // of os.source.git
+	Ref                Template `yaml:"ref"` // of os.source.git
 	Variant            string   `yaml:"variant"`
 	Build              Scheme   `yaml:"build"`     // of operating-system builds
 	NodeImage          string   `yaml:"nodeImage"` // name below registry.repository
@@ -506,11 +506,11 @@ func (d *Definition) Profile(version string) (Profile, error) {
 		return Profile{}, fmt.Errorf("stream: %s has no version %s, it ended with %s: %s: %w", d.Identity.Name, m, end.Version, end.Message, errors.ErrUnsupported)
 	}
 	if len(d.Profiles) == 0 {
-		return d.fill(Profile{From: m, To: &m}), nil
+		return d.fill(Profile{From: m, To: &m}, m), nil
 	}
 	for _, p := range d.Profiles {
 		if p.covers(m) {
-			return d.fill(p), nil
+			return d.fill(p, m), nil
 		}
 	}
 	return Profile{}, fmt.Errorf("stream: %s has no profile for version %s: %w", d.Identity.Name, m, errors.ErrUnsupported)
@@ -520,10 +520,13 @@ func (p Profile) covers(m Minor) bool {
 	return p.From.Compare(m) <= 0 && (p.To == nil || m.Compare(*p.To) <= 0)
 }
 
-// fill puts the definition's own values where p has none.
-func (d *Definition) fill(p Profile) Profile {
+// fill puts the definition's own values where p has none, for version m.
+func (d *Definition) fill(p Profile, m Minor) Profile {
 	or(&p.Kind, d.OS.Kind)
 	or(&p.Ref, d.OS.Source.Ref)
+	if ref, err := p.Ref.expand(Vars{Minor: m.String()}); err == nil { // checked
+		p.Ref = Template(ref)
+	}
 	or(&p.Variant, d.OS.Source.Variant)
 	or(&p.Build, d.Naming.Build)
 	or(&p.NodeImage, d.Registry.Node.Name)

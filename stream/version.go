@@ -222,7 +222,7 @@ func (v *Version) parseTriple(text string) bool {
 func (v *Version) parseTime(text string) bool {
 	t, err := time.ParseInLocation(v.Scheme.stamp(), text, time.UTC)
 	v.Time = t
-	return err == nil
+	return err == nil && t.Year() >= 1970
 }
 
 func (v *Version) parseCount(text string) bool {
