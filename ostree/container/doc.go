@@ -1,0 +1,23 @@
+// Package container makes OSTree-native container images of commits, and reads
+// plain container images as trees.
+//
+// An OSTree-native image is an OCI image that is a commit as well. Its first
+// layer has the commit, all directories and the metadata objects; the others
+// ("chunks") have content objects, each below sysroot/ostree/repo and as a hard
+// link at every path. [Encapsulate] makes one, in the tar dialect of current
+// bootc, through a [Cache] that keeps compressed layers by what they are made
+// from, so that a day on which little changed costs little.
+//
+// What changes together shall be in one layer. [Components] finds out what
+// belongs together, from the package database in the commit; a [Planner]
+// spreads that over layers, [Stable] by default. Plans made elsewhere come as
+// [ContentMeta] or [Layout].
+//
+// The format's source is bootc's crate ostree-ext. Three of its faults are not
+// copied: targets of symbolic links are written as they are, content in
+// /sysroot keeps its directories, and layers that came out empty are left out.
+//
+// [Flatten] reads any image as a tree: its layers one over the other, without
+// the repository that an OSTree-native image carries. Importing such an image
+// back into a repository as the commit that it is, is not here yet.
+package container

@@ -1,0 +1,206 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/okd-project/okd-streams/ostree"
+)
+
+// Limits of a commit that is read, against trees that name one directory again
+// and again.
+const (
+	maxDepth   = 2048
+	maxEntries = 16 << 20
+	// keepTrees bounds the serialized dirtrees kept for the commit layer, in
+	// bytes; what is over is read again.
+	keepTrees = 32 << 20
+)
+
+// snapshot is a commit's tree without content, compact enough for millions of
+// files.
+type snapshot struct {
+	repo     *ostree.Repo
+	commit   ostree.Checksum
+	head     *ostree.Commit
+	raw      []byte // the commit object
+	detached []byte // the detached metadata object, nil if there is none
+
+	dirs  []dirNode  // depth first, in dirtree order; the first is the root
+	files []fileNode // the files of a directory before those of its subdirectories
+	// byObject are indexes of files, by object and then in the order of files.
+	byObject []int32
+	// objects are the runs of byObject.
+	objects []objectRun
+
+	trees     map[ostree.Checksum][]byte
+	treeBytes int
+	metas     map[ostree.Checksum]*dirMeta
+	sizes     []int64 // see objectSizes
+}
+
+type dirNode struct {
+	path       string // "" is the root
+	parent     int32
+	end        int32 // the index after its last descendant
+	tree, meta ostree.Checksum
+}
+
+type fileNode struct {
+	object ostree.Checksum
+	dir    int32
+	name   string
+}
+
+type objectRun struct {
+	object ostree.Checksum
+	files  []int32
+}
+
+type dirMeta struct {
+	raw            []byte
+	uid, gid, mode uint32
+}
+
+func openSnapshot(ctx context.Context, repo *ostree.Repo, commit ostree.Checksum) (*snapshot, error) {
+	s := &snapshot{
+		repo: repo, commit: commit,
+		trees: map[ostree.Checksum][]byte{}, metas: map[ostree.Checksum]*dirMeta{},
+	}
+	var err error
+	if s.raw, err = repo.Object(ctx, ostree.TypeCommit, commit); err != nil {
+		return nil, err
+	}
+	if s.head, err = ostree.DecodeCommit(s.raw); err != nil {
+		return nil, err
+	}
+	s.detached, err = repo.Object(ctx, ostree.TypeCommitMeta, commit)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := s.dir(ctx, "", -1, s.head.RootTree, s.head.RootMeta, 0); err != nil {
+		return nil, err
+	}
+	s.group()
+	return s, nil
+}
+
+// dir reads a directory and all below it.
+func (s *snapshot) dir(ctx context.Context, path string, parent int32, tree, meta ostree.Checksum, depth int) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if depth > maxDepth {
+		return &ostree.Error{Op: "read", Target: path, Err: fmt.Errorf("over %d directories deep", maxDepth)}
+	}
+	if err := s.loadMeta(ctx, meta); err != nil {
+		return err
+	}
+	raw, err := s.rawTree(ctx, tree)
+	if err != nil {
+		return err
+	}
+	list, err := ostree.DecodeDirTree(raw)
+	if err != nil {
+		return &ostree.Error{Op: "read", Target: tree.String() + ".dirtree", Err: err}
+	}
+	if len(s.files)+len(s.dirs)+len(list.Files)+len(list.Dirs) > maxEntries {
+		return &ostree.Error{Op: "read", Target: s.commit.String(), Err: fmt.Errorf("over %d entries", maxEntries)}
+	}
+	at := int32(len(s.dirs))
+	s.dirs = append(s.dirs, dirNode{path: path, parent: parent, tree: tree, meta: meta})
+	for i := range list.Files {
+		s.files = append(s.files, fileNode{list.Files[i].Object, at, list.Files[i].Name})
+	}
+	for i := range list.Dirs {
+		d := &list.Dirs[i]
+		if err := s.dir(ctx, joinPath(path, d.Name), at, d.Tree, d.Meta, depth+1); err != nil {
+			return err
+		}
+	}
+	s.dirs[at].end = int32(len(s.dirs))
+	return nil
+}
+
+func joinPath(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+func (s *snapshot) loadMeta(ctx context.Context, c ostree.Checksum) error {
+	if s.metas[c] != nil {
+		return nil
+	}
+	raw, err := s.repo.Object(ctx, ostree.TypeDirMeta, c)
+	if err != nil {
+		return err
+	}
+	m, err := ostree.DecodeDirMeta(raw)
+	if err != nil {
+		return &ostree.Error{Op: "read", Target: c.String() + ".dirmeta", Err: err}
+	}
+	s.metas[c] = &dirMeta{raw, m.UID, m.GID, m.Mode}
+	return nil
+}
+
+// rawTree gives a dirtree object, from memory if it was read before and there
+// is room.
+func (s *snapshot) rawTree(ctx context.Context, c ostree.Checksum) ([]byte, error) {
+	if raw, ok := s.trees[c]; ok {
+		return raw, nil
+	}
+	raw, err := s.repo.Object(ctx, ostree.TypeDirTree, c)
+	if err == nil && s.treeBytes+len(raw) <= keepTrees {
+		s.treeBytes += len(raw)
+		s.trees[c] = raw
+	}
+	return raw, err
+}
+
+// group sorts files by object.
+func (s *snapshot) group() {
+	s.byObject = make([]int32, len(s.files))
+	for i := range s.byObject {
+		s.byObject[i] = int32(i)
+	}
+	slices.SortFunc(s.byObject, func(a, b int32) int {
+		if c := bytes.Compare(s.files[a].object[:], s.files[b].object[:]); c != 0 {
+			return c
+		}
+		return int(a - b)
+	})
+	for from := 0; from < len(s.byObject); {
+		object := s.files[s.byObject[from]].object
+		to := from + 1
+		for to < len(s.byObject) && s.files[s.byObject[to]].object == object {
+			to++
+		}
+		s.objects = append(s.objects, objectRun{object, s.byObject[from:to:to]})
+		from = to
+	}
+}
+
+// path gives a file's path in the tree.
+func (s *snapshot) path(file int32) string {
+	f := &s.files[file]
+	return joinPath(s.dirs[f.dir].path, f.name)
+}
+
+// find gives the index of the run of an object.
+func (s *snapshot) find(object ostree.Checksum) (int, bool) {
+	return slices.BinarySearchFunc(s.objects, object, func(r objectRun, c ostree.Checksum) int {
+		return bytes.Compare(r.object[:], c[:])
+	})
+}
+
+// below reports whether path is dir or inside it.
+func below(path, dir string) bool {
+	return strings.HasPrefix(path, dir) && (len(path) == len(dir) || path[len(dir)] == '/')
+}
