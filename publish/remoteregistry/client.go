@@ -1,0 +1,349 @@
+package remoteregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/ociimage"
+	"github.com/okd-project/okd-streams/internal/verify"
+)
+
+// guard refuses plain HTTP to hosts for which it was not allowed, wherever the
+// request comes from: a ping, a redirect, a token server or an upload location.
+type guard struct {
+	next     http.RoundTripper
+	insecure []string
+}
+
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !plainAllowed(req.URL.Host, g.insecure) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, fmt.Errorf("plain %.20q to %s is not allowed: name the host as insecure", req.URL.Scheme, req.URL.Host)
+	}
+	return g.next.RoundTrip(req)
+}
+
+// plainAllowed reports whether host, with or without port, is insecure by
+// option or loopback.
+func plainAllowed(host string, insecure []string) bool {
+	bare := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		bare = h
+	}
+	bare = strings.Trim(bare, "[]")
+	if slices.Contains(insecure, host) || slices.Contains(insecure, bare) {
+		return true
+	}
+	if ip := net.ParseIP(bare); ip != nil {
+		return ip.IsLoopback()
+	}
+	return bare == "localhost" || strings.HasSuffix(bare, ".localhost")
+}
+
+// session is what was agreed with a registry for one set of scopes.
+type session struct {
+	busy chan struct{} // one handshake at a time, and waiting ends with ctx
+	http *http.Client
+	base string // scheme://host
+}
+
+// client speaks to one repository.
+type client struct {
+	registry *Registry
+	repo     name.Repository
+	http     *http.Client
+	base     string
+}
+
+// client authenticates for repo, once for each repository and set of scopes.
+func (r *Registry) client(ctx context.Context, repo name.Repository, action string, from []name.Repository) (*client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := checkRepository(repo); err != nil {
+		return nil, err
+	}
+	scopes := []string{repo.Scope(action)}
+	for _, f := range from {
+		scopes = append(scopes, f.Scope(transport.PullScope))
+	}
+	key := repo.RegistryStr() + " " + strings.Join(scopes, " ")
+	r.mu.Lock()
+	s := r.clients[key]
+	if s == nil {
+		s = &session{busy: make(chan struct{}, 1)}
+		r.clients[key] = s
+	}
+	r.mu.Unlock()
+	select {
+	case s.busy <- struct{}{}:
+		defer func() { <-s.busy }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s.http == nil {
+		rt, base, err := r.handshake(ctx, repo, scopes)
+		if err != nil {
+			return nil, fmt.Errorf("authenticate: %w", clean(err))
+		}
+		s.http, s.base = &http.Client{Transport: rt, CheckRedirect: redirect}, base
+	}
+	return &client{registry: r, repo: repo, http: s.http, base: s.base}, nil
+}
+
+// redirect follows a few redirects of requests that read.
+func redirect(req *http.Request, via []*http.Request) error {
+	if first := via[0].Method; first != http.MethodGet && first != http.MethodHead {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= 10 {
+		return errors.New("more than 10 redirects")
+	}
+	return nil
+}
+
+// handshake asks how the registry wants to be spoken to and gets a token where
+// it wants one.
+func (r *Registry) handshake(ctx context.Context, repo name.Repository, scopes []string) (http.RoundTripper, string, error) {
+	reg := repo.Registry
+	if plainAllowed(reg.RegistryStr(), r.opts.Insecure) {
+		insecure, err := name.NewRegistry(reg.RegistryStr(), name.Insecure)
+		if err != nil {
+			return nil, "", err
+		}
+		reg = insecure
+	}
+	auth, err := authn.Resolve(ctx, r.keychain, repo)
+	if err != nil {
+		return nil, "", err
+	}
+	challenge, err := transport.Ping(ctx, reg, r.rt)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, "", ctx.Err()
+		}
+		return nil, "", err
+	}
+	base := "https://" + reg.RegistryStr()
+	if challenge.Insecure {
+		base = "http://" + reg.RegistryStr()
+	}
+	token := &transport.Token{}
+	if strings.EqualFold(challenge.Scheme, "bearer") {
+		config, err := authn.Authorization(ctx, auth)
+		if err != nil {
+			return nil, "", err
+		}
+		if token.Token = config.RegistryToken; token.Token == "" {
+			if token, err = transport.Exchange(ctx, reg, auth, r.rt, scopes, challenge); err != nil {
+				if _, ok := errors.AsType[*transport.Error](err); !ok && strings.HasPrefix(err.Error(), "no token in ") {
+					// The rest of its text is the server's answer.
+					err = errors.New("token server sent no token")
+				}
+				return nil, "", err
+			}
+			if token.Token == "" {
+				token.Token = token.AccessToken
+			}
+		}
+	}
+	rt, err := transport.FromToken(reg, auth, r.rt, challenge, token)
+	return rt, base, err
+}
+
+// url is the address of something in the repository.
+func (c *client) url(elem ...string) string {
+	return c.base + "/v2/" + c.repo.RepositoryStr() + "/" + strings.Join(elem, "/")
+}
+
+// body is what a request carries.
+type body struct {
+	reader io.ReadCloser
+	again  func() (io.ReadCloser, error) // nil: cannot be sent twice
+	size   int64
+}
+
+// do sends a request and wants one of the statuses. The caller closes the
+// response's body. Errors hold no URL that could be a secret.
+func (c *client) do(ctx context.Context, method, target string, header http.Header, b *body, want ...int) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: address cannot be used", method)
+	}
+	for key, values := range header {
+		req.Header[key] = values
+	}
+	if b != nil {
+		req.Body, req.GetBody, req.ContentLength = b.reader, b.again, b.size
+		if b.size == 0 {
+			req.Body, req.GetBody = http.NoBody, nil
+		}
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%s %s: %w", method, httpx.RedactURL(req.URL), clean(err))
+	}
+	if !slices.Contains(want, resp.StatusCode) {
+		defer resp.Body.Close()
+		return resp, newStatusError(resp)
+	}
+	return resp, nil
+}
+
+// accept lists the kinds of manifest that are understood.
+var accept = []string{strings.Join([]string{
+	string(types.OCIManifestSchema1), string(types.OCIImageIndex),
+	string(types.DockerManifestSchema2), string(types.DockerManifestList),
+}, ", ")}
+
+// head describes the manifest of a tag or digest from the headers alone where
+// the server gives them, else from its bytes.
+func (c *client) head(ctx context.Context, id string) (*v1.Descriptor, error) {
+	resp, err := c.do(ctx, http.MethodHead, c.url("manifests", id), http.Header{"Accept": accept}, nil, http.StatusOK)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	desc, err := describe(resp, id)
+	if err != nil {
+		return nil, err
+	}
+	if desc.Digest == (v1.Hash{}) || desc.Size < 0 || !desc.MediaType.IsImage() && !desc.MediaType.IsIndex() {
+		full, _, err := c.manifest(ctx, id, v1.Descriptor{})
+		if err != nil {
+			return nil, err
+		}
+		return &full, nil
+	}
+	return &desc, nil
+}
+
+// describe reads a manifest's descriptor from the headers of a response. What
+// they do not say is left zero, a size that is missing is -1.
+func describe(resp *http.Response, id string) (v1.Descriptor, error) {
+	desc := v1.Descriptor{Size: resp.ContentLength}
+	// Only the four kinds count: some servers send text/plain or JSON's type.
+	if mt, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil {
+		if mt := types.MediaType(mt); mt.IsImage() || mt.IsIndex() || mt.IsSchema1() {
+			desc.MediaType = mt
+		}
+	}
+	want, isDigest := v1.NewHash(id)
+	if text := resp.Header.Get("Docker-Content-Digest"); text != "" {
+		said, err := v1.NewHash(text)
+		if err != nil {
+			return desc, fmt.Errorf("Docker-Content-Digest: %w", err)
+		}
+		desc.Digest = said
+	}
+	if isDigest == nil {
+		if desc.Digest != (v1.Hash{}) && desc.Digest.Algorithm == want.Algorithm && desc.Digest != want {
+			return desc, fmt.Errorf("server answers with %s for %s: %w", desc.Digest, want, verify.ErrDigest)
+		}
+		desc.Digest = want
+	}
+	return desc, nil
+}
+
+// manifest fetches a tag or digest and verifies it against itself, the headers
+// and, if it has a digest, against want.
+func (c *client) manifest(ctx context.Context, id string, want v1.Descriptor) (v1.Descriptor, []byte, error) {
+	resp, err := c.do(ctx, http.MethodGet, c.url("manifests", id), http.Header{"Accept": accept}, nil, http.StatusOK)
+	if err != nil {
+		return v1.Descriptor{}, nil, err
+	}
+	defer resp.Body.Close()
+	said, err := describe(resp, id)
+	if err != nil {
+		return v1.Descriptor{}, nil, err
+	}
+	raw, err := httpx.ReadBody(resp.Body, ociimage.MaxManifestSize)
+	if errors.Is(err, httpx.ErrTooLarge) {
+		err = fmt.Errorf("manifest: %w: %w", errors.ErrUnsupported, err)
+	}
+	if err != nil {
+		return v1.Descriptor{}, nil, err
+	}
+	if said.Size >= 0 && said.Size != int64(len(raw)) {
+		return v1.Descriptor{}, nil, fmt.Errorf("manifest of %d bytes, server promised %d: %w", len(raw), said.Size, verify.ErrDigest)
+	}
+	digest := said.Digest
+	if digest == (v1.Hash{}) {
+		if digest, _, err = v1.SHA256(strings.NewReader(string(raw))); err != nil {
+			return v1.Descriptor{}, nil, err
+		}
+	}
+	size := int64(verify.SizeUnknown)
+	if want.Digest != (v1.Hash{}) {
+		digest, size = want.Digest, want.Size
+		if want.MediaType != "" {
+			said.MediaType = want.MediaType
+		}
+	}
+	if err := verify.Bytes(raw, digest, size); err != nil {
+		return v1.Descriptor{}, nil, err
+	}
+	mt, err := ociimage.MediaType(raw, said.MediaType)
+	if err != nil {
+		return v1.Descriptor{}, nil, err
+	}
+	return v1.Descriptor{MediaType: mt, Digest: digest, Size: int64(len(raw))}, raw, nil
+}
+
+// putManifest writes a manifest under a tag or its digest.
+func (c *client) putManifest(ctx context.Context, id string, desc v1.Descriptor, raw []byte) error {
+	open := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(raw))), nil }
+	first, err := open()
+	if err != nil {
+		return err
+	}
+	resp, err := c.do(ctx, http.MethodPut, c.url("manifests", id), http.Header{"Content-Type": {string(desc.MediaType)}},
+		&body{reader: first, again: open, size: int64(len(raw))}, http.StatusCreated, http.StatusOK, http.StatusAccepted)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if text := resp.Header.Get("Docker-Content-Digest"); text != "" && strings.HasPrefix(text, desc.Digest.Algorithm+":") && text != desc.Digest.String() {
+		return fmt.Errorf("server stored %.100q for %s: %w", text, desc.Digest, verify.ErrDigest)
+	}
+	return nil
+}
+
+// resolve gives an address from a response relative to its request.
+func resolve(resp *http.Response, ref string) (*url.URL, error) {
+	u, err := url.Parse(ref)
+	if err != nil {
+		return nil, errors.New("server sent an address that cannot be parsed")
+	}
+	if resp.Request != nil && resp.Request.URL != nil {
+		u = resp.Request.URL.ResolveReference(u)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return nil, fmt.Errorf("server sent the address %.100q", httpx.RedactURL(u))
+	}
+	return u, nil
+}
+
+// pageSize is the query of the first page of tags.
+func pageSize(n int) string { return "?n=" + strconv.Itoa(n) }

@@ -1,0 +1,157 @@
+package remoteregistry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/verify"
+	"github.com/okd-project/okd-streams/publish"
+)
+
+// maxErrorBody bounds what is read of an error's body, bytes.
+const maxErrorBody = 64 << 10
+
+// statusError is a response that says no.
+type statusError struct {
+	method, url string
+	status      int
+	message     string // "CODE: message", or ""
+	kind        error  // what errors.Is finds, or nil
+}
+
+func (e *statusError) Error() string {
+	text := fmt.Sprintf("%s %s: %d %s", e.method, e.url, e.status, http.StatusText(e.status))
+	if e.message != "" {
+		text += ": " + e.message
+	}
+	return text
+}
+
+func (e *statusError) Unwrap() error { return e.kind }
+
+// newStatusError reads the body of resp for its registry error codes.
+func newStatusError(resp *http.Response) error {
+	e := &statusError{status: resp.StatusCode}
+	var secret string
+	if resp.Request != nil {
+		e.method, e.url = resp.Request.Method, httpx.RedactURL(resp.Request.URL)
+		_, secret, _ = strings.Cut(resp.Request.Header.Get("Authorization"), " ")
+	}
+	var codes []string
+	if body, err := httpx.ReadBody(resp.Body, maxErrorBody); err == nil {
+		var doc struct {
+			Errors []struct {
+				Code    string `json:"code"`
+				Message string `json:"message"`
+			} `json:"errors"`
+		}
+		if json.Unmarshal(body, &doc) == nil {
+			var parts []string
+			for _, d := range doc.Errors[:min(len(doc.Errors), 3)] {
+				codes = append(codes, d.Code)
+				parts = append(parts, d.Code+": "+d.Message)
+			}
+			e.message = printable(strings.Join(parts, "; "), secret)
+		}
+	}
+	e.kind = kindOf(resp.StatusCode, codes)
+	return e
+}
+
+// printable makes what a server said fit for a log: short, one line, without
+// what it was told in confidence.
+func printable(text, secret string) string {
+	if len(secret) >= 4 {
+		text = strings.ReplaceAll(text, secret, "REDACTED")
+	}
+	text = httpx.RedactText(text)
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == 0xfffd {
+			return ' '
+		}
+		return r
+	}, text)
+	if len(text) > 300 {
+		text = strings.ToValidUTF8(text[:300], "") + "…"
+	}
+	return text
+}
+
+// kindOf maps a status and the distribution specification's error codes to the
+// standard library's errors.
+func kindOf(status int, codes []string) error {
+	for _, code := range codes {
+		switch code {
+		case "DIGEST_INVALID", "SIZE_INVALID":
+			return verify.ErrDigest
+		case "NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN":
+			return fs.ErrNotExist
+		case "UNAUTHORIZED", "DENIED":
+			return fs.ErrPermission
+		case "UNSUPPORTED":
+			return errors.ErrUnsupported
+		}
+	}
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fs.ErrPermission
+	case http.StatusNotFound, http.StatusGone:
+		return fs.ErrNotExist
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return errors.ErrUnsupported
+	}
+	return nil
+}
+
+// clean takes URLs with query, and go-containerregistry's own error values,
+// out of an error of the transport.
+func clean(err error) error {
+	if e, ok := errors.AsType[*transport.Error](err); ok {
+		out := &statusError{status: e.StatusCode, method: http.MethodGet}
+		var secret string
+		if e.Request != nil {
+			out.method, out.url = e.Request.Method, httpx.RedactURL(e.Request.URL)
+			_, secret, _ = strings.Cut(e.Request.Header.Get("Authorization"), " ")
+		}
+		var codes, parts []string
+		for _, d := range e.Errors[:min(len(e.Errors), 3)] {
+			codes = append(codes, string(d.Code))
+			parts = append(parts, string(d.Code)+": "+d.Message)
+		}
+		out.message = printable(strings.Join(parts, "; "), secret)
+		out.kind = kindOf(e.StatusCode, codes)
+		return out
+	}
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return httpx.Redact(e.Err)
+	}
+	return httpx.Redact(err)
+}
+
+// retryable says whether the same may succeed later.
+func retryable(err error) bool {
+	if e, ok := errors.AsType[*statusError](err); ok {
+		return httpx.TemporaryStatus(e.status)
+	}
+	return httpx.Temporary(err)
+}
+
+// fail gives err its operation and target.
+func fail(op string, target fmt.Stringer, err error) error {
+	if e, ok := errors.AsType[*publish.Error](err); ok {
+		return e
+	}
+	text := "no reference"
+	if target != nil {
+		text = target.String()
+	}
+	return &publish.Error{Op: op, Target: text, Err: httpx.Redact(err), Retryable: retryable(err)}
+}
