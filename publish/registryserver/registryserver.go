@@ -3,7 +3,6 @@ package registryserver
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"math"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
+	"github.com/olareg/olareg/types"
 
 	"github.com/okd-project/okd-streams/publish"
 )
@@ -122,7 +122,7 @@ func (s *Server) Close() error {
 func withoutMissing(err error) error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, types.ErrNotFound) {
 			return nil
 		}
 		return err
