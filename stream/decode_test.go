@@ -250,11 +250,26 @@ func hostile() map[string]string {
 		"folded":          "a: >\n" + strings.Repeat(" x\n\n", n/4-3),
 		"plain lines":     "a: b\n" + strings.Repeat(" x\n", n/3-3),
 		"many keys":       manyKeys(n),
+		"long paths":      longPaths(n),
 		"flow many":       "a: [" + strings.Repeat("x,", n/2-3) + "]",
 		"documents":       strings.Repeat("---\n", n/4),
 		"escapes":         `a: "` + strings.Repeat(`\u0041`, n/6-2) + `"`,
 		"directives":      strings.Repeat("%YAML 1.2\n", n/10),
 	}
+}
+
+// longPaths has as many values as allowed below keys as long and deep as
+// allowed; the parser keeps a path in each.
+func longPaths(n int) string {
+	var b strings.Builder
+	for depth := range 23 {
+		fmt.Fprintf(&b, "%s%s:\n", strings.Repeat(" ", depth), strings.Repeat("k", 128))
+	}
+	line := strings.Repeat(" ", 23)
+	for i := 0; i < 7900 && b.Len() < n-40; i++ {
+		b.WriteString(line + "-\n")
+	}
+	return b.String()
 }
 
 func manyKeys(n int) string {
