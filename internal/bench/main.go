@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/okd-project/okd-streams/internal/interop"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == oursVerb {
+		err = ours(ctx, os.Args[2:])
+	} else {
+		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// What both sides put into commits.
+const (
+	branch  = "sample"
+	subject = "sample"
+	stamp   = 1790000000 // seconds since 1970
+)
+
+// bench is a run of all cases.
+type bench struct {
+	tree, day2 string
+	work       string // for repositories, layouts and the registry
+	self       string // this program
+	only       *regexp.Regexp
+	rounds     int
+	progress   io.Writer
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	tree := flags.String("tree", "", "folder to commit; default: the Debian tree of internal/interop")
+	day2 := flags.String("day2", "", "the same folder a day later; default: made from the tree of internal/interop")
+	only := flags.String("only", "", "regular expression of cases: cp, commit, push")
+	rounds := flags.Int("rounds", 3, "how often each side runs; medians are shown")
+	work := flags.String("work", "", "folder for repositories, emptied; default: a temporary one")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	b := &bench{tree: *tree, day2: *day2, rounds: *rounds, progress: stderr}
+	var err error
+	if b.only, err = regexp.Compile(*only); err != nil {
+		return err
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.tree == "" {
+		if b.tree, err = interop.MakeDebianTree(ctx); err != nil {
+			return err
+		}
+	}
+	if b.day2 == "" {
+		if b.day2, err = interop.MakeSecondDay(ctx, b.tree); err != nil {
+			return err
+		}
+	}
+	if b.work, err = os.MkdirTemp(*work, "bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.work)
+
+	var rows []row
+	for _, c := range []struct {
+		name string
+		run  func(context.Context) ([]row, error)
+	}{
+		{"cp", b.copyFloor},
+		{"commit bare-user", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "bare-user") }},
+		{"commit archive", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "archive") }},
+		{"push", b.pushes},
+	} {
+		if !b.only.MatchString(c.name) {
+			continue
+		}
+		more, err := c.run(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		rows = append(rows, more...)
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("no case matches %q", *only)
+	}
+	version, err := exec.CommandContext(ctx, "ostree", "--version").Output()
+	if err != nil {
+		return err
+	}
+	number, _, _ := strings.Cut(strings.TrimPrefix(string(version), "libostree:\n Version: "), "\n")
+	fmt.Fprintf(stdout, "ostree %s, ostree-ext %s; medians of %d; tree %s\n", strings.Trim(number, "'"), interop.OstreeExtVersion, b.rounds, filepath.Base(b.tree))
+	if !print(stdout, rows) {
+		return errors.New("a limit is not met")
+	}
+	return nil
+}
+
+// path gives a new name in the work folder. Nothing there is deleted before
+// the end of a round.
+func (b *bench) path(name string, round int) string {
+	return filepath.Join(b.work, fmt.Sprintf("%s-%d", name, round))
+}
+
+// ours is this program doing our side of a case.
+func (b *bench) ours(args ...string) *exec.Cmd {
+	return exec.Command(b.self, append([]string{oursVerb}, args...)...)
+}
+
+// each runs sides in turn, in every other round from the last to the first, and
+// gives the median of each. What a round wrote is removed after it.
+func (b *bench) each(what string, sides map[string]func(round int) (map[string]cost, error), order ...string) (map[string]cost, error) {
+	all := make(map[string][]cost)
+	for round := range b.rounds {
+		for i := range order {
+			side := order[i]
+			if round%2 == 1 {
+				side = order[len(order)-1-i]
+			}
+			fmt.Fprintf(b.progress, "%s, round %d of %d: %s\n", what, round+1, b.rounds, side)
+			costs, err := sides[side](round)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", side, err)
+			}
+			for name, c := range costs {
+				all[name] = append(all[name], c)
+			}
+		}
+		if err := b.empty(); err != nil {
+			return nil, err
+		}
+	}
+	medians := make(map[string]cost)
+	for name, costs := range all {
+		medians[name] = median(costs)
+	}
+	return medians, nil
+}
+
+// empty removes what is in the work folder.
+func (b *bench) empty() error {
+	entries, err := os.ReadDir(b.work)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(b.work, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
