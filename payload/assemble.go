@@ -268,7 +268,7 @@ func (a *assembly) validate() error {
 	}
 	for key, v := range s.Versions {
 		label, names := FormatVersions(map[string]ComponentVersion{key: v})
-		if _, err := ParseVersions(label, names); err != nil {
+		if _, err := parseVersions(label, names); err != nil {
 			return err
 		}
 	}
@@ -659,7 +659,7 @@ func (a *assembly) annotate(t *Tag, labels map[string]string) error {
 	if versions == "" {
 		return nil
 	}
-	found, err := ParseVersions(versions, names)
+	found, err := parseVersions(versions, names)
 	if err != nil {
 		return err
 	}
@@ -942,7 +942,7 @@ func (a *assembly) files(ctx context.Context) ([]file, time.Time, error) {
 			}
 		}
 	}
-	defaults, err := ParseVersions(a.stream.Annotations[annotationVersions], a.stream.Annotations[annotationDisplayNames])
+	defaults, err := parseVersions(a.stream.Annotations[annotationVersions], a.stream.Annotations[annotationDisplayNames])
 	if err != nil {
 		return nil, newest, err
 	}

@@ -1,11 +1,16 @@
 package payload_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -107,4 +112,23 @@ func mustTag(t testing.TB, text string) name.Tag {
 	ref, err := name.NewTag(text)
 	require.NoError(t, err)
 	return ref
+}
+
+// listTar gives mode, type, name and time of each entry; anything that is not
+// plain USTAR fails.
+func listTar(t testing.TB, data []byte) []string {
+	t.Helper()
+	var out []string
+	tr := tar.NewReader(bytes.NewReader(data))
+	for {
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			return out
+		}
+		require.NoError(t, err)
+		require.Equal(t, tar.FormatUSTAR, hdr.Format)
+		require.Empty(t, hdr.Uname+hdr.Gname)
+		require.Zero(t, hdr.Uid+hdr.Gid)
+		out = append(out, fmt.Sprintf("%04o %c %s %s", hdr.Mode, hdr.Typeflag, hdr.Name, hdr.ModTime.UTC().Format(time.RFC3339)))
+	}
 }

@@ -74,7 +74,7 @@ func findOS(tags []Tag, labels func(tag string) map[string]string) (found []OSIm
 		if names[t.Name+extensionsSuffix] {
 			img.Extensions = t.Name + extensionsSuffix
 		}
-		versions, err := ParseVersions(l[annotationVersions], l[annotationDisplayNames])
+		versions, err := parseVersions(l[annotationVersions], l[annotationDisplayNames])
 		if err != nil {
 			return nil, nil, &Error{Op: "assemble", Target: "component " + t.Name, Err: err}
 		}

@@ -228,7 +228,7 @@ func (r *Release) Info() (*Info, error) {
 	}
 	var faults []error
 	for _, tag := range r.References.Tags {
-		found, err := ParseVersions(tag.Annotations[annotationVersions], tag.Annotations[annotationDisplayNames])
+		found, err := parseVersions(tag.Annotations[annotationVersions], tag.Annotations[annotationDisplayNames])
 		if err != nil {
 			faults = append(faults, fmt.Errorf("the referenced image %s had an invalid version annotation: %w", tag.Name, err))
 		}

@@ -25,8 +25,16 @@ type ComponentVersion struct {
 // inner hyphens; names are letters, digits, spaces and "-:().". Build metadata
 // is dropped from versions. Without versions, names are not looked at.
 func ParseVersions(versions, displayNames string) (map[string]ComponentVersion, error) {
+	out, err := parseVersions(versions, displayNames)
+	if err != nil {
+		return nil, fmt.Errorf("payload: %w", err)
+	}
+	return out, nil
+}
+
+func parseVersions(versions, displayNames string) (map[string]ComponentVersion, error) {
 	if len(versions) > MaxLabelSize || len(displayNames) > MaxLabelSize {
-		return nil, fmt.Errorf("payload: versions of %d and %d bytes, limit %d", len(versions), len(displayNames), MaxLabelSize)
+		return nil, fmt.Errorf("versions of %d and %d bytes, limit %d", len(versions), len(displayNames), MaxLabelSize)
 	}
 	versions = strings.TrimSpace(versions)
 	if versions == "" {
@@ -37,10 +45,10 @@ func ParseVersions(versions, displayNames string) (map[string]ComponentVersion, 
 		for pair := range strings.SplitSeq(displayNames, ",") {
 			key, name, err := splitPair(pair)
 			if err != nil {
-				return nil, fmt.Errorf("payload: display name: %w", err)
+				return nil, fmt.Errorf("display name: %w", err)
 			}
 			if name == "" || strings.ContainsFunc(name, notInDisplayName) {
-				return nil, fmt.Errorf("payload: display name %.100q of %s is not letters, digits, spaces and -:().", name, key)
+				return nil, fmt.Errorf("display name %.100q of %s is not letters, digits, spaces and -:().", name, key)
 			}
 			names[key] = name
 		}
@@ -49,11 +57,11 @@ func ParseVersions(versions, displayNames string) (map[string]ComponentVersion, 
 	for pair := range strings.SplitSeq(versions, ",") {
 		key, text, err := splitPair(pair)
 		if err != nil {
-			return nil, fmt.Errorf("payload: component version: %w", err)
+			return nil, fmt.Errorf("component version: %w", err)
 		}
 		v, err := semver.Parse(text)
 		if err != nil {
-			return nil, fmt.Errorf("payload: component version %s=%.100q: %w", key, text, err)
+			return nil, fmt.Errorf("component version %s=%.100q: %w", key, text, err)
 		}
 		v.Build = nil
 		out[key] = ComponentVersion{Version: v.String(), DisplayName: names[key]}
@@ -124,7 +132,7 @@ func mergeVersions(tags []Tag, names map[string]bool, defaults map[string]Compon
 		if !names[tag.Name] {
 			continue
 		}
-		found, err := ParseVersions(tag.Annotations[annotationVersions], tag.Annotations[annotationDisplayNames])
+		found, err := parseVersions(tag.Annotations[annotationVersions], tag.Annotations[annotationDisplayNames])
 		if err != nil {
 			return nil, nil, fmt.Errorf("tag %s: %w", tag.Name, err)
 		}
