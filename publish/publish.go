@@ -46,7 +46,8 @@ type Source interface {
 type Info struct {
 	Key  string
 	Size int64 // bytes
-	// Revision changes with each Put; opaque. Use it with [PutOptions.IfRevision].
+	// Revision is another one whenever the content is; opaque, never "". A Put
+	// of the same bytes may keep it. Use it with [PutOptions.IfRevision].
 	Revision string
 	// SHA256 is of the content, lower-case hexadecimal; "" where the store
 	// cannot tell without reading (objects that others put there).
@@ -56,27 +57,35 @@ type Info struct {
 }
 
 // PutOptions say how [Store.Put] writes. IfAbsent and IfRevision exclude each
-// other; a store that cannot honour one answers [errors.ErrUnsupported].
+// other; a store that cannot honour one answers [errors.ErrUnsupported] and
+// writes nothing. Backends check them with [CheckPut].
 type PutOptions struct {
 	SHA256       string // expected, lower-case hexadecimal; "": computed while writing
 	IfAbsent     bool   // [io/fs.ErrExist] if the key exists
-	IfRevision   string // [ErrConflict] unless the object has this revision
-	ContentType  string
-	CacheControl string
-	// Link allows the store to hard-link or reflink Source when it is a file of
-	// this machine ([FileSource]) instead of copying it.
+	IfRevision   string // [ErrConflict] unless the object exists with this revision
+	ContentType  string // "": the store's default
+	CacheControl string // "": none; stores that serve nothing ignore it
+	// Link allows the store to share the file behind the source (one that opens
+	// as an *os.File, such as [FileSource]) by a hard link instead of copying
+	// it. Say so only for files that nobody changes any more.
+	Link bool
+	// Progress is called, from one goroutine at a time, with bytes so far.
 	Progress func(done, total int64)
 }
 
 // Store holds objects: bytes at slash-separated keys. Keys are valid UTF-8, 1
-// to 1024 bytes, without empty, "." or ".." segments, NUL or backslash (see
-// [CheckKey]).
+// to 1024 bytes, without empty, "." or ".." segments, control characters or
+// backslash (see [CheckKey]; [io/fs.ErrInvalid]). A store that cannot hold such
+// a key answers [errors.ErrUnsupported].
 //
-// Put is all or nothing: until it returns nil, readers see the previous object
-// or none. It verifies PutOptions.SHA256 and Source.Size itself ([ErrDigest]).
-// Missing keys give [io/fs.ErrNotExist] from Open and Stat; deleting one is
-// not an error. ctx governs a returned reader until Close. List is ascending
-// by key (byte order), and sees each key that exists throughout the call.
+// Put is all or nothing: a fault leaves the previous object or none, and no
+// reader ever sees part of one. It verifies PutOptions.SHA256 and Source.Size
+// itself ([ErrDigest]). It may open the source more than once. Missing keys give
+// [io/fs.ErrNotExist] from Open and Stat; deleting one is not an error. ctx
+// governs a returned reader until Close; the reader fails rather than end early.
+// List takes any prefix of keys ("": all), is ascending by key (byte order) and
+// sees each key that exists throughout the call. The error of every method is
+// an [*Error]. All methods may be called from any goroutine and process.
 type Store interface {
 	Open(ctx context.Context, key string) (io.ReadCloser, Info, error)
 	Stat(ctx context.Context, key string) (Info, error)
