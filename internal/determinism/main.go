@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/treegen"
 	"github.com/okd-project/okd-streams/ostree"
+	"github.com/okd-project/okd-streams/stream"
 )
 
 func main() {
@@ -55,18 +57,21 @@ func run(ctx context.Context, w io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	p := &printer{w: w}
-	commits(ctx, p, dir)
-	return p.err
+	for _, part := range []func(context.Context, *printer, string) error{commits, payloads, definitions} {
+		if err := errors.Join(part(ctx, p, dir), p.err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// commits prints commits and what repositories hold of them.
-func commits(ctx context.Context, p *printer, dir string) {
+// commits prints commits, what repositories hold of them, and their images.
+func commits(ctx context.Context, p *printer, dir string) error {
 	for _, mode := range []ostree.Mode{ostree.ModeBareUser, ostree.ModeArchive} {
 		path := filepath.Join(dir, string(mode))
 		repo, err := ostree.Init(ctx, path, mode, nil)
 		if err != nil {
-			p.line("init "+string(mode), nil, err)
-			return
+			return err
 		}
 		defer repo.Close()
 		var parent ostree.Checksum
@@ -80,7 +85,26 @@ func commits(ctx context.Context, p *printer, dir string) {
 		}
 		content, err := folder(filepath.Join(path, "objects"))
 		p.line("objects of "+string(mode), content, err)
+		if mode == ostree.ModeBareUser {
+			if err := images(ctx, p, dir, repo, parent); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+// definitions prints what the built-in definitions decode to.
+func definitions(_ context.Context, p *printer, _ string) error {
+	for _, name := range stream.BuiltinNames() {
+		def, err := stream.Builtin(name)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(def)
+		p.line("definition "+name, sum(sha256.Sum256(text)), err)
+	}
+	return nil
 }
 
 // folder is a digest of the paths and contents of the files below dir.
