@@ -219,7 +219,7 @@ func TestReferenceImages(t *testing.T) {
 		{image: "image-v1b-1-single", commit: commit1, repo: []string{"repo-archive.tar.zst"}},
 		{image: "image-v1b-1-single", commit: commit1, repo: []string{"repo-bare-user.tar.zst"}},
 		{image: "image-v1b-edge", commit: commitEdge, repo: []string{"v1b", "repo-edge-bare-user.tar.zst"},
-			opts: container.EncapsulateOptions{Cmd: []string{"/sbin/init", "--x"}}},
+			opts: container.EncapsulateOptions{}}, // its command is in the commit
 		{image: "image-v1b-1-pack8", commit: commit1, repo: []string{"repo-archive.tar.zst"},
 			pack: []string{"expected", "pack1.json.zst"}, opts: container.EncapsulateOptions{Cmd: bash}},
 		{image: "image-v1b-1-pack8-fv2", commit: commit1, repo: []string{"repo-archive.tar.zst"},
