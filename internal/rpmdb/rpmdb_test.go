@@ -220,7 +220,7 @@ func TestShared(t *testing.T) {
 	require.Len(t, files, 17368)
 
 	interop.Peer(t, "rpm")
-	out, err := exec.CommandContext(t.Context(), "rpm", "--root", shadow(t, path), "--dbpath", "/usr/lib/sysimage/rpm", "--define", "_db_backend sqlite", "-qa", "--qf", "[%{FILENAMES}\n]").Output()
+	out, err := exec.CommandContext(t.Context(), "rpm", "--root", shadow(t, path), "--dbpath", "/usr/lib/sysimage/rpm", "--define", "_db_backend sqlite", "-qa", "--qf", "[%{FILENAMES} %{FILESTATES}\n]").Output()
 	require.NoError(t, err)
 	var want []string
 	for line := range strings.Lines(string(out)) {
