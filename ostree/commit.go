@@ -95,6 +95,8 @@ const maxWorkers = 64
 // checksum. The same tree and options always give the same checksum, the one
 // that `ostree commit` gives. Objects that are there are not written again; a
 // second commit of the same tree writes nothing but, perhaps, its commit object.
+// Of files on disk (see [Entry].Identity), attributes without a value are left
+// out, as libostree does.
 //
 // The last entry of a path counts, and objects of replaced entries are not kept.
 // Device nodes, pipes and sockets are refused, as are names that libostree
@@ -478,13 +480,19 @@ func (b *builder) override(e *Entry) {
 			e.Mode &= ModeType | 0o755
 		}
 	}
-	if o.CanonicalPermissions || o.SkipXattrs {
+	switch {
+	case o.CanonicalPermissions || o.SkipXattrs:
 		e.Xattrs = nil
+	case e.Identity != (FileID{}) && slices.ContainsFunc(e.Xattrs, withoutValue):
+		e.Xattrs = slices.DeleteFunc(slices.Clone(e.Xattrs), withoutValue)
 	}
 	if e.UID != before.UID || e.GID != before.GID || e.Mode != before.Mode || len(e.Xattrs) != len(before.Xattrs) {
 		e.Object = Checksum{}
 	}
 }
+
+// withoutValue is true for attributes that libostree does not see on disk.
+func withoutValue(x Xattr) bool { return len(x.Value) == 0 }
 
 func equalXattrs(a, b []Xattr) bool {
 	return slices.EqualFunc(a, b, func(x, y Xattr) bool { return x.Name == y.Name && string(x.Value) == string(y.Value) })

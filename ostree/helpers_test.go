@@ -3,12 +3,14 @@ package ostree_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"io"
 	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,6 +47,11 @@ func newRepo(t testing.TB, mode ostree.Mode) *ostree.Repo {
 	t.Helper()
 	r, err := ostree.Init(t.Context(), filepath.Join(t.TempDir(), "repo"), mode, nil)
 	require.NoError(t, err)
+	// Tests don't outlive a crash of the machine.
+	require.NoError(t, r.SetConfig(t.Context(), "core", "fsync", "false"))
+	require.NoError(t, r.Close())
+	r, err = ostree.Open(t.Context(), r.Path(), nil)
+	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	return r
 }
@@ -79,4 +86,30 @@ func unpack(t testing.TB, name string) string {
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
 	return filepath.Join(dir, entries[0].Name())
+}
+
+func sha(data []byte) [32]byte { return sha256.Sum256(data) }
+
+// inode tells files apart.
+func inode(st os.FileInfo) uint64 { return st.Sys().(*syscall.Stat_t).Ino }
+
+// same compares long texts line by line and shows only the first difference.
+func same(t testing.TB, want, got string) {
+	t.Helper()
+	if want == got {
+		return
+	}
+	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(a), len(b)) {
+		var x, y string
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		if x != y {
+			t.Fatalf("line %d:\nwant %.600q\ngot  %.600q", i+1, x, y)
+		}
+	}
 }

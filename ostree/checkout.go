@@ -1,0 +1,487 @@
+package ostree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Union says what a checkout does with names that are there already.
+type Union uint8
+
+const (
+	// UnionNone fails; the folder must be empty.
+	UnionNone Union = iota
+	// UnionOverwrite replaces files and links; directories are merged and keep
+	// their owner, mode and times.
+	UnionOverwrite
+	// UnionAdd keeps files and links that are there; directories are merged.
+	UnionAdd
+)
+
+// CheckoutOptions configures [Repo.Checkout]. Nil is the zero value.
+type CheckoutOptions struct {
+	// UserMode leaves owners and extended attributes out and takes the set-user
+	// and set-group bits of files away. A process that is not root can do
+	// nothing else: for it, false means the same.
+	UserMode bool
+	// Subpath is the directory of the commit to check out, slash-separated.
+	// "": all.
+	Subpath string
+	// Union says what to do with names that are there.
+	Union Union
+	// Copy makes every file a copy. Else files of a bare-user repository are
+	// hard links in user mode, where the file system allows it: who writes to
+	// such a file writes to the repository.
+	Copy bool
+	// Fsync makes the checkout durable before it returns.
+	Fsync bool
+	// Workers is how many goroutines write files, at most 64. 0: GOMAXPROCS.
+	Workers int
+	// Progress gets Phase "files" with the files done so far.
+	Progress func(Event)
+}
+
+// Checkout writes a commit's tree into the folder dst. Nothing outside of dst is
+// touched and no symbolic link in it is followed, whatever the commit holds.
+//
+// As with libostree, the time of the last change of hard links, and of
+// directories that were made, is the epoch; dst itself gets the root directory's
+// owner and mode unless names are united. Files that are copied are verified;
+// hard links and reflinks are as the repository has them (see [Repo.Fsck]).
+// Files of no bytes are never hard links. An error leaves what was written so
+// far, each file whole.
+func (r *Repo) Checkout(ctx context.Context, dst *os.Root, commit Checksum, opts *CheckoutOptions) error {
+	if opts == nil {
+		opts = &CheckoutOptions{}
+	}
+	err := r.checkout(ctx, dst, commit, opts)
+	if err != nil {
+		var inner *Error
+		if errors.As(err, &inner) && inner.Op == "checkout" {
+			return err
+		}
+		return &Error{Op: "checkout", Target: commit.String(), Err: err}
+	}
+	return nil
+}
+
+func (r *Repo) checkout(ctx context.Context, dst *os.Root, commit Checksum, opts *CheckoutOptions) error {
+	workers := opts.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	if workers < 0 || workers > maxWorkers || opts.Union > UnionAdd {
+		return fmt.Errorf("%d workers or union %d out of range", workers, opts.Union)
+	}
+	c, err := r.ReadCommit(ctx, commit)
+	if err != nil {
+		return err
+	}
+	tree, meta, err := r.subpath(ctx, c, opts.Subpath)
+	if err != nil {
+		return err
+	}
+	root, err := dst.Open(".")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if opts.Union == UnionNone {
+		if _, err := root.ReadDir(1); err == nil {
+			return fmt.Errorf("folder is not empty: %w", fs.ErrExist)
+		} else if err != io.EOF {
+			return err
+		}
+	}
+	co := &checkout{repo: r, opts: opts, user: opts.UserMode || os.Geteuid() != 0, queue: make(chan checkoutBatch, workers)}
+	group, gctx := errgroup.WithContext(ctx)
+	for range workers {
+		group.Go(func() error {
+			buf := make([]byte, 256<<10)
+			for batch := range co.queue {
+				err := co.files(gctx, &batch, buf)
+				batch.dir.release()
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	made := &checkoutDir{meta: meta, name: ".", made: opts.Union == UnionNone}
+	group.Go(func() error {
+		defer close(co.queue)
+		fd, err := openDir(int(root.Fd()), ".")
+		if err != nil {
+			return err
+		}
+		return co.dir(gctx, made, fd, tree, ".", 0)
+	})
+	err = group.Wait()
+	for batch := range co.queue {
+		batch.dir.release()
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return err
+	}
+	// Modes and times come last: a directory may be read-only, and each new name
+	// changes its time.
+	if err := co.finish(ctx, made, int(root.Fd())); err != nil {
+		return err
+	}
+	if opts.Fsync {
+		return retry(func() error { return unix.Syncfs(int(root.Fd())) })
+	}
+	return nil
+}
+
+// subpath finds a directory of a commit.
+func (r *Repo) subpath(ctx context.Context, c *Commit, p string) (tree, meta Checksum, err error) {
+	tree, meta = c.RootTree, c.RootMeta
+	p = strings.Trim(path.Clean("/"+p), "/")
+	if p == "" {
+		return tree, meta, nil
+	}
+	for _, name := range strings.Split(p, "/") {
+		d, err := r.ReadDirTree(ctx, tree)
+		if err != nil {
+			return tree, meta, err
+		}
+		found := false
+		for i := range d.Dirs {
+			if d.Dirs[i].Name == name {
+				tree, meta, found = d.Dirs[i].Tree, d.Dirs[i].Meta, true
+			}
+		}
+		if !found {
+			return tree, meta, fmt.Errorf("directory %.1024q: %w", p, fs.ErrNotExist)
+		}
+	}
+	return tree, meta, nil
+}
+
+// checkout is one run.
+type checkout struct {
+	repo      *Repo
+	opts      *CheckoutOptions
+	user      bool
+	queue     chan checkoutBatch
+	noLink    atomic.Bool // hard links don't work here
+	noReflink atomic.Bool
+	temps     atomic.Int64
+	done      atomic.Int64
+}
+
+// checkoutDir is a directory to finish, with those in it.
+type checkoutDir struct {
+	name string
+	meta Checksum
+	made bool
+	subs []*checkoutDir
+}
+
+// handle is an open directory that several batches share.
+type handle struct {
+	fd   int
+	refs atomic.Int64
+}
+
+func (h *handle) release() {
+	if h.refs.Add(-1) == 0 {
+		unix.Close(h.fd)
+	}
+}
+
+// checkoutBatch is some files of one directory.
+type checkoutBatch struct {
+	dir   *handle
+	path  string
+	files []DirTreeFile
+}
+
+// dir makes what a dirtree names; fd, the directory itself, becomes its own.
+func (co *checkout) dir(ctx context.Context, made *checkoutDir, fd int, tree Checksum, p string, depth int) error {
+	h := &handle{fd: fd}
+	h.refs.Store(1)
+	defer h.release()
+	if depth > maxDepth {
+		return corruptf("directories nest deeper than %d", maxDepth)
+	}
+	d, err := co.repo.ReadDirTree(ctx, tree)
+	if err != nil {
+		return err
+	}
+	for files := d.Files; len(files) > 0; {
+		n := min(len(files), 64)
+		h.refs.Add(1)
+		select {
+		case co.queue <- checkoutBatch{h, p, files[:n]}:
+		case <-ctx.Done():
+			h.release()
+			return ctx.Err()
+		}
+		files = files[n:]
+	}
+	for i := range d.Dirs {
+		sub := &checkoutDir{name: d.Dirs[i].Name, meta: d.Dirs[i].Meta, made: true}
+		at := path.Join(p, sub.name)
+		// The mode keeps everyone else out until the directory is finished.
+		err := unix.Mkdirat(fd, sub.name, 0o700)
+		if err == unix.EEXIST && co.opts.Union != UnionNone {
+			sub.made, err = false, nil
+		}
+		if err != nil {
+			return &Error{Op: "checkout", Target: at, Err: pathError("mkdir", sub.name, err)}
+		}
+		made.subs = append(made.subs, sub)
+		child, err := openDir(fd, sub.name)
+		if err != nil {
+			return &Error{Op: "checkout", Target: at, Err: err}
+		}
+		if err := co.dir(ctx, sub, child, d.Dirs[i].Tree, at, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish sets what the directories that were made have besides names.
+func (co *checkout) finish(ctx context.Context, made *checkoutDir, parent int) error {
+	fd, err := openDir(parent, made.name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for _, sub := range made.subs {
+		if err := co.finish(ctx, sub, fd); err != nil {
+			return err
+		}
+	}
+	if !made.made {
+		return nil
+	}
+	m, err := co.repo.ReadDirMeta(ctx, made.meta)
+	if err != nil {
+		return err
+	}
+	if err := co.apply(fd, m.UID, m.GID, m.Mode, m.Xattrs); err != nil {
+		return pathError("finish directory", made.name, err)
+	}
+	if co.opts.Copy {
+		return nil
+	}
+	return setMtimeZero(fd, ".")
+}
+
+// apply sets owner, attributes and mode of an open file or directory.
+func (co *checkout) apply(fd int, uid, gid, mode uint32, xattrs []Xattr) error {
+	if !co.user {
+		if err := retry(func() error { return unix.Fchown(fd, int(uid), int(gid)) }); err != nil {
+			return err
+		}
+		for _, x := range xattrs {
+			if err := retry(func() error { return unix.Fsetxattr(fd, x.Name, x.Value, 0) }); err != nil {
+				return fmt.Errorf("attribute %s: %w", x.Name, err)
+			}
+		}
+	}
+	return retry(func() error { return unix.Fchmod(fd, mode&0o7777) })
+}
+
+func (co *checkout) files(ctx context.Context, batch *checkoutBatch, buf []byte) error {
+	for i := range batch.files {
+		f := &batch.files[i]
+		if err := co.file(ctx, batch.dir.fd, f.Name, f.Object, buf); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &Error{Op: "checkout", Target: path.Join(batch.path, f.Name), Err: err}
+		}
+	}
+	if done := co.done.Add(int64(len(batch.files))); co.opts.Progress != nil {
+		co.opts.Progress(Event{Step: "checkout", Phase: "files", Done: done})
+	}
+	return nil
+}
+
+// file writes one file or link.
+func (co *checkout) file(ctx context.Context, dir int, name string, c Checksum, buf []byte) error {
+	raw, f, err := co.repo.openContent(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	if f.Mode&ModeType == ModeSymlink {
+		if err := f.verifyHeader(c); err != nil {
+			return err
+		}
+		return co.put(dir, name, func(as string) error {
+			if err := pathError("symlink", name, unix.Symlinkat(f.Target, dir, as)); err != nil || co.user {
+				return err
+			}
+			return co.applyLink(dir, as, f)
+		})
+	}
+	mode := f.Mode
+	if co.user {
+		mode &^= 0o6000
+		// What its owner can't read is no use to a checkout that is not root's.
+		mode |= 0o400
+	}
+	if co.user && co.repo.settings.mode == ModeBareUser && f.Size > 0 && f.Mode&0o400 != 0 && !co.opts.Copy && !co.noLink.Load() {
+		err := co.put(dir, name, func(as string) error {
+			return pathError("link", name, retry(func() error { return unix.Linkat(co.repo.objects, raw.name, dir, as, 0) }))
+		})
+		switch {
+		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP):
+			co.noLink.Store(true)
+		case errors.Is(err, unix.EMLINK): // of this one object
+		default:
+			return err
+		}
+	}
+	return co.copy(ctx, dir, name, c, raw, f, mode, buf)
+}
+
+// put makes name by way of fn, which makes the name that it is given, and does
+// as co.opts.Union says with a name that is there.
+func (co *checkout) put(dir int, name string, fn func(as string) error) error {
+	err := fn(name)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	switch co.opts.Union {
+	case UnionAdd:
+		return nil
+	case UnionOverwrite:
+		temp := co.temp()
+		if err := fn(temp); err != nil {
+			return err
+		}
+		return co.replace(dir, temp, name)
+	}
+	return err
+}
+
+// temp is a name that is free, unless somebody wants trouble; then making it
+// fails.
+func (co *checkout) temp() string {
+	return fmt.Sprintf(".okd-checkout-%d-%d", unix.Getpid(), co.temps.Add(1))
+}
+
+// replace renames temp over name.
+func (co *checkout) replace(dir int, temp, name string) error {
+	err := retry(func() error { return unix.Renameat(dir, temp, dir, name) })
+	// If both are links to one file, nothing happens; if it failed, temp is left.
+	if e := unix.Unlinkat(dir, temp, 0); err == nil && e != unix.ENOENT {
+		err = e
+	}
+	return pathError("rename", name, err)
+}
+
+// copy writes a regular file and verifies it. Under its name, it is whole.
+func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, raw *rawFile, f *File, mode uint32, buf []byte) (err error) {
+	if co.opts.Union == UnionAdd {
+		var st unix.Stat_t
+		if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+			return nil
+		}
+	}
+	temp := co.temp()
+	fd, err := openat(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	out := &rawFile{fd, name}
+	defer func() {
+		if e := out.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			unix.Unlinkat(dir, temp, 0)
+			return
+		}
+		if co.opts.Union == UnionOverwrite {
+			err = co.replace(dir, temp, name)
+			return
+		}
+		err = renameNew(dir, temp, name)
+		if err != nil {
+			unix.Unlinkat(dir, temp, 0)
+		}
+		if errors.Is(err, fs.ErrExist) && co.opts.Union == UnionAdd {
+			err = nil
+		}
+	}()
+	if !co.reflink(fd, raw, f) {
+		body, err := co.repo.openBody(ctx, c)
+		if err != nil {
+			return err
+		}
+		_, err = io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{body}, buf)
+		if e := body.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := co.apply(fd, f.UID, f.GID, mode, f.Xattrs); err != nil {
+		return pathError("finish", name, err)
+	}
+	return nil
+}
+
+// reflink shares the blocks of an object with fd, if the file system can.
+func (co *checkout) reflink(fd int, raw *rawFile, f *File) bool {
+	if co.repo.settings.mode != ModeBareUser || f.Size == 0 || co.noReflink.Load() {
+		return false
+	}
+	if err := retry(func() error { return unix.IoctlFileClone(fd, raw.fd) }); err != nil {
+		co.noReflink.Store(true)
+		return false
+	}
+	return true
+}
+
+// renameNew renames temp to name unless name exists.
+func renameNew(dir int, temp, name string) error {
+	err := retry(func() error { return unix.Renameat2(dir, temp, dir, name, unix.RENAME_NOREPLACE) })
+	if err == unix.EINVAL || err == unix.ENOSYS {
+		// File systems without that flag have links.
+		if err = unix.Linkat(dir, temp, dir, name, 0); err == nil {
+			err = unix.Unlinkat(dir, temp, 0)
+		}
+	}
+	return pathError("rename", name, err)
+}
+
+// applyLink sets owner and attributes of a symbolic link.
+func (co *checkout) applyLink(dir int, name string, f *File) error {
+	if err := unix.Fchownat(dir, name, int(f.UID), int(f.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return pathError("chown", name, err)
+	}
+	for _, x := range f.Xattrs {
+		// There is no call for attributes of a link below a directory's
+		// descriptor but by way of /proc.
+		at := fmt.Sprintf("/proc/self/fd/%d/%s", dir, name)
+		if err := unix.Lsetxattr(at, x.Name, x.Value, 0); err != nil {
+			return pathError("setxattr "+x.Name, name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,299 @@
+package ostree
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// FsckOptions configures [Repo.Fsck]. Nil is the zero value.
+type FsckOptions struct {
+	// Workers is how many objects are read at once, at most 64. 0: GOMAXPROCS.
+	Workers int
+	// Progress gets Phase "objects" with the objects done so far and in all.
+	Progress func(Event)
+}
+
+// Fsck checks the repository: every ref names a commit that is there; every
+// object, used or not, has the bytes that its checksum is of; names, modes,
+// order and format are as this package would write them; and everything that a
+// commit names, and what that names, is there. A commit that an interrupted
+// pull left partial may lack objects; its parents may be absent.
+//
+// All faults come joined, sorted; each wraps [ErrCorrupt] and is an *[Error]
+// that names the ref or object. Other errors end the check at once.
+func (r *Repo) Fsck(ctx context.Context, opts *FsckOptions) error {
+	if opts == nil {
+		opts = &FsckOptions{}
+	}
+	workers := opts.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	if workers < 0 || workers > maxWorkers {
+		return &Error{Op: "fsck", Target: r.path, Err: fmt.Errorf("%d workers, want 0 to %d", workers, maxWorkers)}
+	}
+	f := &fsck{repo: r, opts: opts, objects: make(map[claimKey]struct{})}
+	err := f.run(ctx, workers)
+	if err != nil {
+		return &Error{Op: "fsck", Target: r.path, Err: err}
+	}
+	slices.SortStableFunc(f.faults, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	return errors.Join(f.faults...)
+}
+
+type fsck struct {
+	repo    *Repo
+	opts    *FsckOptions
+	objects map[claimKey]struct{} // what is there
+	done    atomic.Int64
+
+	mu     sync.Mutex
+	faults []error
+}
+
+// fault records what is wrong with target, or gives back an error that is none
+// of the repository's content.
+func (f *fsck) fault(target string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	var inner *Error
+	if errors.As(err, &inner) && inner.Op == "read" {
+		err = inner.Err
+	}
+	if !errors.Is(err, ErrCorrupt) {
+		err = corrupt(err)
+	}
+	f.mu.Lock()
+	f.faults = append(f.faults, &Error{Op: "fsck", Target: target, Err: err})
+	f.mu.Unlock()
+	return nil
+}
+
+func (f *fsck) run(ctx context.Context, workers int) error {
+	list, err := f.list(ctx)
+	if err != nil {
+		return err
+	}
+	// Every object alone.
+	group, gctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range workers {
+		group.Go(func() error {
+			buf := make([]byte, 256<<10)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(list) {
+					return nil
+				}
+				if err := f.object(gctx, list[i], buf); err != nil {
+					return err
+				}
+				if done := f.done.Add(1); f.opts.Progress != nil && (done%256 == 0 || done == int64(len(list))) {
+					f.opts.Progress(Event{Step: "fsck", Phase: "objects", Done: done, Total: int64(len(list))})
+				}
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	// What names what.
+	seen := make(map[claimKey]struct{})
+	for _, key := range list {
+		if key.kind != TypeCommit {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstatat(f.repo.dir, "state/"+key.sum.String()+".commitpartial", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+			continue
+		}
+		c, err := f.repo.ReadCommit(ctx, key.sum)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue // a fault that is known already
+		}
+		by := objectName(TypeCommit, key.sum)
+		if err := f.named(TypeDirMeta, c.RootMeta, by); err != nil {
+			return err
+		}
+		if err := f.tree(ctx, c.RootTree, by, 0, seen); err != nil {
+			return err
+		}
+	}
+	return f.refs(ctx)
+}
+
+// list gives the objects that are there, sorted.
+func (f *fsck) list(ctx context.Context) ([]claimKey, error) {
+	kinds := map[string]ObjectType{f.repo.ext(TypeFile): TypeFile}
+	for _, t := range []ObjectType{TypeDirTree, TypeDirMeta, TypeCommit, TypeCommitMeta} {
+		kinds[t.String()] = t
+	}
+	var list []claimKey
+	for i := range 256 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		dir := fmt.Sprintf("%02x", i)
+		entries, err := readNames(f.repo.objects, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			name, ext, _ := strings.Cut(e.Name(), ".")
+			kind, ok := kinds[ext]
+			if !ok {
+				continue // kinds of objects that this package doesn't know
+			}
+			c, err := ParseChecksum(dir + name)
+			if err != nil {
+				if err := f.fault("objects/"+dir+"/"+e.Name(), err); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			list = append(list, claimKey{kind, c})
+			f.objects[claimKey{kind, c}] = struct{}{}
+		}
+	}
+	slices.SortFunc(list, func(a, b claimKey) int {
+		return cmp.Or(slices.Compare(a.sum[:], b.sum[:]), cmp.Compare(a.kind, b.kind))
+	})
+	return list, nil
+}
+
+// object checks one object alone.
+func (f *fsck) object(ctx context.Context, key claimKey, buf []byte) error {
+	var err error
+	switch key.kind {
+	case TypeFile:
+		err = f.content(ctx, key.sum, buf)
+	case TypeDirTree:
+		_, err = f.repo.ReadDirTree(ctx, key.sum)
+	case TypeDirMeta:
+		_, err = f.repo.ReadDirMeta(ctx, key.sum)
+	case TypeCommit:
+		_, err = f.repo.ReadCommit(ctx, key.sum)
+	case TypeCommitMeta:
+		_, err = f.repo.ReadMetadata(ctx, key.sum)
+	}
+	if err != nil {
+		return f.fault(objectName(key.kind, key.sum), err)
+	}
+	return nil
+}
+
+func (f *fsck) content(ctx context.Context, c Checksum, buf []byte) error {
+	file, err := f.repo.readFile(ctx, c)
+	if err != nil || file.Open == nil {
+		return err
+	}
+	body, err := f.repo.openBody(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	for {
+		if _, err := body.Read(buf); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// named checks that an object is there.
+func (f *fsck) named(kind ObjectType, c Checksum, by string) error {
+	if _, ok := f.objects[claimKey{kind, c}]; !ok {
+		return f.fault(objectName(kind, c), corruptf("is missing; %s names it", by))
+	}
+	return nil
+}
+
+// tree checks what a dirtree names, each only once.
+func (f *fsck) tree(ctx context.Context, c Checksum, by string, depth int, seen map[claimKey]struct{}) error {
+	key := claimKey{TypeDirTree, c}
+	if _, ok := seen[key]; ok {
+		return nil
+	}
+	seen[key] = struct{}{}
+	if err := f.named(TypeDirTree, c, by); err != nil {
+		return err
+	}
+	if depth > maxDepth {
+		return f.fault(objectName(TypeDirTree, c), corruptf("directories nest deeper than %d", maxDepth))
+	}
+	d, err := f.repo.ReadDirTree(ctx, c)
+	if err != nil {
+		return ctx.Err() // else a fault that is known already
+	}
+	by = objectName(TypeDirTree, c)
+	for i := range d.Files {
+		if err := f.named(TypeFile, d.Files[i].Object, by); err != nil {
+			return err
+		}
+	}
+	for i := range d.Dirs {
+		if err := f.named(TypeDirMeta, d.Dirs[i].Meta, by); err != nil {
+			return err
+		}
+		if err := f.tree(ctx, d.Dirs[i].Tree, by, depth+1, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refs checks that every ref names a commit.
+func (f *fsck) refs(ctx context.Context) error {
+	for _, sub := range []string{"heads", "remotes"} {
+		root, err := f.repo.openRefs(sub)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil || d.IsDir() {
+				return err
+			}
+			c, err := readRef(root, name)
+			if err == nil {
+				if _, ok := f.objects[claimKey{TypeCommit, c}]; !ok {
+					err = corruptf("names commit %s, which is missing", c)
+				}
+			}
+			if err != nil {
+				return f.fault("refs/"+sub+"/"+name, err)
+			}
+			return nil
+		})
+		root.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
