@@ -132,3 +132,7 @@ func listTar(t testing.TB, data []byte) []string {
 		out = append(out, fmt.Sprintf("%04o %c %s %s", hdr.Mode, hdr.Typeflag, hdr.Name, hdr.ModTime.UTC().Format(time.RFC3339)))
 	}
 }
+
+func opener(data []byte) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+}

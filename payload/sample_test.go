@@ -24,16 +24,19 @@ var samples = []struct {
 	metadata      map[string]any
 	digest        string // of the release image
 	diffID        string // of its last layer
+	layer         string // its compressed digest, as our encoder has it
 }{
 	{
 		"a", "4.20.0-okd-scos.1", []string{"4.20.0-okd-scos.0", "4.19.0-okd-scos.9"}, map[string]any{"url": "https://example.invalid/e"},
 		"sha256:8ad6d1ad8581a4087c42f3169a350deeb6e10ce71ff12e97cf42057886eaf63a",
 		"sha256:fe18277a1c0340e8b934d565666419adc0466ba673735aa4eb613662215ccdfc",
+		"sha256:355a84f9489ff3466114cccd98c6adfb0c44d422f6942045078ff5373529cf72",
 	},
 	{
 		"b", "4.20.0-okd-scos.2", []string{"4.20.0-okd-scos.1"}, nil,
 		"sha256:6f34ecd43630a2f00eae562a3c1b0dfcb3de2e3e3a30a285e239cd9665f46261",
 		"sha256:5370bfee73297457c1c3d26ea086000657f3c8a34d30886f1c1513ab4d25799c",
+		"sha256:84058c19fbaef7c143269301ec602d556a561f5e4a910f76be931518622cdc20",
 	},
 }
 
@@ -76,6 +79,10 @@ func TestSampleAssemble(t *testing.T) {
 				require.Equal(t, "stream-coreos", built.OS[0].Tag)
 				require.Equal(t, "stream-coreos-extensions", built.OS[0].Extensions)
 				require.NotEmpty(t, built.OS[0].Version)
+
+				m, err := built.Image.Manifest()
+				require.NoError(t, err)
+				require.Equal(t, s.layer, m.Layers[len(m.Layers)-1].Digest.String(), "the encoder is pinned")
 
 				// oc's own image of the same content differs in compressed bytes only.
 				theirs, err := payload.Open(t.Context(), src, digestRef(t, "registry.test/release", mustHash(t, s.digest)), nil)

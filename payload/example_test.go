@@ -1,0 +1,166 @@
+package payload_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/okd-project/okd-streams/payload"
+)
+
+// shelf is the least that images can be read from; a publish.Registry is more.
+type shelf map[string]v1.Image
+
+func (s shelf) Head(context.Context, name.Reference) (*v1.Descriptor, error) {
+	return nil, fs.ErrNotExist // no tags here
+}
+
+func (s shelf) Image(_ context.Context, ref name.Reference) (v1.Image, error) {
+	if img, ok := s[ref.Identifier()]; ok {
+		return img, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (s shelf) Index(context.Context, name.Reference) (v1.ImageIndex, error) {
+	return nil, fs.ErrNotExist // no indexes either
+}
+
+// put makes an image of one layer with these files and gives its reference.
+func (s shelf) put(labels map[string]string, files ...string) name.Reference {
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	for i := 0; i < len(files); i += 2 {
+		_ = tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i], Size: int64(len(files[i+1])), ModTime: time.Unix(1700000000, 0)})
+		_, _ = io.WriteString(tw, files[i+1])
+	}
+	_ = tw.Close()
+	layer, _ := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	img, _ := mutate.AppendLayers(empty.Image, layer)
+	img, _ = mutate.Config(img, v1.Config{Labels: labels})
+	digest, _ := img.Digest()
+	s[digest.String()] = img
+	ref, _ := name.NewDigest("registry.example.com/okd/content@" + digest.String())
+	return ref
+}
+
+// sampleRelease assembles a release of two components.
+func sampleRelease() (shelf, *payload.Built, error) {
+	images := shelf{}
+	spec := &payload.Spec{
+		Version: "4.20.0-okd-scos.1",
+		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Components: map[string]name.Reference{
+			"cluster-version-operator": images.put(nil, "usr/bin/cluster-version-operator", "…"),
+			"example-operator": images.put(map[string]string{payload.LabelOperator: "true"},
+				"manifests/10_deployment.yaml", "kind: Deployment\napiVersion: apps/v1\nimage: example.org/placeholder\nversion: 0.0.1-snapshot\n",
+				"manifests/image-references", "kind: ImageStream\napiVersion: image.openshift.io/v1\nspec:\n  tags:\n  - name: example-operator\n    from: {kind: DockerImage, name: example.org/placeholder}\n"),
+		},
+		Previous: []string{"4.20.0-okd-scos.0"},
+	}
+	built, err := payload.Assemble(context.Background(), images, spec, nil)
+	return images, built, err
+}
+
+func ExampleAssemble() {
+	_, built, err := sampleRelease()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, tag := range built.References.Tags {
+		fmt.Println(tag.Name)
+	}
+	fmt.Println(built.Metadata.Version, built.Metadata.Previous, built.Manifests, "manifest")
+	// Output:
+	// cluster-version-operator
+	// example-operator
+	// 4.20.0-okd-scos.1 [4.20.0-okd-scos.0] 1 manifest
+}
+
+func ExampleOpen() {
+	images, built, err := sampleRelease()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	images[built.Digest.String()] = built.Image
+	ref, err := name.NewDigest("registry.example.com/okd/release@" + built.Digest.String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	release, err := payload.Open(context.Background(), images, ref, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(release.Version())
+	for file := range release.Manifests() {
+		fmt.Println(file)
+	}
+	image, err := release.Image("example-operator")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(image.Context())
+	// Output:
+	// 4.20.0-okd-scos.1
+	// 0000_50_example-operator_10_deployment.yaml
+	// registry.example.com/okd/content
+}
+
+func ExampleDecodeImageStream() {
+	stream, err := payload.DecodeImageStream([]byte(`
+kind: ImageStream
+apiVersion: image.openshift.io/v1
+metadata:
+  name: scos-4.20
+spec:
+  tags:
+  - name: cli
+    from:
+      kind: DockerImage
+      name: quay.io/okd/scos-content@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(stream.Name, len(stream.Tags), stream.Tag("cli").Kind)
+	// Output: scos-4.20 1 DockerImage
+}
+
+func ExampleDecodeMetadata() {
+	m, err := payload.DecodeMetadata([]byte(`{"kind":"cincinnati-metadata-v0","version":"4.20.0-okd-scos.1","previous":["4.20.0-okd-scos.0"],"metadata":{"url":"https://example.com"}}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(m.Version, m.Previous, m.Metadata["url"])
+	// Output: 4.20.0-okd-scos.1 [4.20.0-okd-scos.0] https://example.com
+}
+
+func ExampleParseVersions() {
+	versions, err := payload.ParseVersions("machine-os=9.0.20260101-0,kubernetes=1.33.4", "machine-os=CentOS Stream CoreOS")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(versions["machine-os"].DisplayName, versions["machine-os"].Version)
+	fmt.Println(payload.FormatVersions(versions))
+	// Output:
+	// CentOS Stream CoreOS 9.0.20260101-0
+	// kubernetes=1.33.4,machine-os=9.0.20260101-0 machine-os=CentOS Stream CoreOS
+}

@@ -1,0 +1,57 @@
+package payload
+
+import (
+	"bytes"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// What the fuzz targets reach that is not exported.
+
+// StrictImages replaces text by spec.
+func StrictImages(data []byte, text, spec string) ([]byte, []int) {
+	return strictImages(data, []placeholder{{text: text, pullspec: spec}})
+}
+
+// CompatibleImages is StrictImages by oc's grammar.
+func CompatibleImages(data []byte, text, spec string) ([]byte, error) {
+	fn, err := compatibleImages([]placeholder{{text: text, pullspec: spec}})
+	if err != nil {
+		return nil, err
+	}
+	return fn(data), nil
+}
+
+// Unpinned finds text without a digest.
+func Unpinned(data []byte, text string) []int {
+	return unpinned(data, []placeholder{{text: text}}, false)
+}
+
+// SubstituteVersions knows the version of kubernetes.
+func SubstituteVersions(data []byte, release string, compatible bool) ([]byte, []int, error) {
+	return substituteVersions(data, release, map[string]mergedVersion{"kubernetes": {ComponentVersion: ComponentVersion{Version: "1.33.4"}}}, compatible)
+}
+
+// ScanLayer gives the names and the size of what a layer has in manifests.
+func ScanLayer(data []byte) (names []string, size int64, diffID v1.Hash, err error) {
+	s := &layerScan{dir: manifestsFolder, files: map[string]file{}, budget: MaxPayloadSize, room: MaxManifests}
+	diffID, err = s.read(bytes.NewReader(data))
+	if err != nil {
+		return nil, 0, v1.Hash{}, err
+	}
+	dir := newFolder(manifestsFolder)
+	s.apply(dir)
+	for _, f := range dir.sorted() {
+		names = append(names, f.name)
+	}
+	return names, dir.size, diffID, nil
+}
+
+// Documents splits a manifest.
+func Documents(data []byte) [][]byte {
+	var out [][]byte
+	for _, d := range documents(data) {
+		out = append(out, d.data)
+	}
+	return out
+}

@@ -1,0 +1,246 @@
+package payload_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/compression"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/payload"
+)
+
+// allocated runs fn and gives the bytes it allocated.
+func allocated(fn func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// bound fails if a parser allocates out of proportion to its input.
+func bound(t *testing.T, input int, factor uint64, fn func()) {
+	t.Helper()
+	if n := allocated(fn); n > 4<<20+factor*uint64(input) {
+		t.Fatalf("%d bytes allocated for an input of %d", n, input)
+	}
+}
+
+// sampleFiles seeds with files of the shared data, where it is.
+func sampleFiles(f *testing.F, elem ...string) {
+	paths, _ := filepath.Glob(filepath.Join(append([]string{"..", "..", "shared", "data", "payload"}, elem...)...))
+	for _, path := range paths {
+		if data, err := os.ReadFile(path); err == nil {
+			f.Add(data)
+		}
+	}
+}
+
+func FuzzImageStream(f *testing.F) {
+	f.Add([]byte(goodReferences))
+	f.Add([]byte(references("a", "q.io/a", "b", "q.io/b")))
+	f.Add([]byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","x":[1.50],"metadata":{"name":"\u003c","creationTimestamp":"2026-01-02T03:04:05Z","labels":{"a":"b"},"annotations":{"a":"b"}},
+"spec":{"lookupPolicy":{"local":true,"y":1},"tags":[{"name":"a","annotations":null,"from":{"kind":"DockerImage","name":"q.io/a@sha256:1","uid":"u"},"generation":3,"importPolicy":{"importMode":"Legacy","scheduled":true},"referencePolicy":{"type":"Source"},"z":{}}]},
+"status":{"dockerImageRepository":"r","publicDockerImageRepository":"p","tags":[{"tag":"a","items":[{"created":"2026-01-02T03:04:05Z","dockerImageReference":"r","image":"i","generation":2}],"conditions":[{"type":"ImportSuccess","status":"False","generation":2}]}]}}`))
+	sampleFiles(f, "sample", "is-*.json")
+	sampleFiles(f, "sample", "layer", "release-manifests", "image-references")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s *payload.ImageStream
+		var err error
+		bound(t, len(data), 2000, func() { s, err = payload.DecodeImageStream(data) })
+		if err != nil {
+			return
+		}
+		require.Equal(t, data, s.Raw)
+		first, err := s.Encode()
+		require.NoError(t, err)
+		again, err := payload.DecodeImageStream(first)
+		require.NoError(t, err, "%s", first)
+		second, err := again.Encode()
+		require.NoError(t, err)
+		require.Equal(t, string(first), string(second))
+		for i := range s.Tags {
+			require.Equal(t, s.Tags[i].Pullspec, again.Tag(s.Tags[i].Name).Pullspec)
+		}
+	})
+}
+
+func FuzzMetadata(f *testing.F) {
+	f.Add([]byte(goodMetadata))
+	f.Add([]byte(`{"kind":"cincinnati-metadata-v0","version":"4.1.0+b","previous":["4.0.1"],"next":["4.2.0"],"metadata":{"url":"<&>","n":1.50,"d":{"x":[1e400]}},"other":1.0}`))
+	sampleFiles(f, "sample", "layer", "release-manifests", "release-metadata")
+	sampleFiles(f, "cvo", "testdata", "*", "release-manifests", "release-metadata")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m *payload.Metadata
+		var err error
+		bound(t, len(data), 200, func() { m, err = payload.DecodeMetadata(data) })
+		if err != nil {
+			return
+		}
+		first, err := m.Encode()
+		require.NoError(t, err)
+		again, err := payload.DecodeMetadata(first)
+		require.NoError(t, err, "%s", first)
+		second, err := again.Encode()
+		require.NoError(t, err)
+		require.Equal(t, string(first), string(second))
+	})
+}
+
+func FuzzVersions(f *testing.F) {
+	f.Add("kubernetes=1.33.4,machine-os=9.0.20260101-0+x", "machine-os=CentOS Stream CoreOS (9): a.b-c")
+	f.Add(" kubectl=1.33.4 , kernel=6.12.0-1.el10 ", "")
+	f.Add("a=1.0.0", "")
+	f.Fuzz(func(t *testing.T, versions, names string) {
+		var found map[string]payload.ComponentVersion
+		var err error
+		bound(t, len(versions)+len(names), 1000, func() { found, err = payload.ParseVersions(versions, names) })
+		if err != nil {
+			return
+		}
+		label, display := payload.FormatVersions(found)
+		again, err := payload.ParseVersions(label, display)
+		require.NoError(t, err, "%q %q", label, display)
+		require.Equal(t, found, again)
+	})
+}
+
+// Whatever stands around a placeholder: strict mode changes nothing but whole
+// references, and leaves nothing that it does not tell of.
+func FuzzImages(f *testing.F) {
+	const text, digest = "q.io/o/repo", "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for _, s := range []string{text, `"` + text + `:v1"`, text + digest, text + ":v1" + digest, "a." + text, text + "-z", text + ":$(X)", text + ":v1 " + text + ":v2", "docker://" + text + ".", text + "/x:1", text + "--", text + "@" + text} {
+		f.Add([]byte(s))
+	}
+	const spec = "r.test/x" + digest
+	prefix := regexp.MustCompile(`[\w.\-@]$`)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var out []byte
+		var left []int
+		bound(t, len(data), 100, func() { out, left = payload.StrictImages(data, text, spec) })
+		for _, at := range left {
+			require.True(t, bytes.HasPrefix(data[at:], []byte(text)))
+		}
+		if len(left) == 0 && !bytes.Contains(data, []byte("r.test")) {
+			require.Empty(t, payload.Unpinned(out, text), "%q became %q", data, out)
+		}
+		// What is not replaced is in place, in order.
+		rest := out
+		for {
+			i := bytes.Index(rest, []byte(spec))
+			if i < 0 {
+				break
+			}
+			require.False(t, prefix.Match(rest[:i]) && !bytes.Contains(data, []byte(spec)), "%q became %q", data, out)
+			rest = rest[i+len(spec):]
+		}
+		again, _ := payload.StrictImages(out, text, spec)
+		if len(left) == 0 {
+			require.Equal(t, string(out), string(again), "replacing again changes nothing")
+		}
+		_, err := payload.CompatibleImages(data, text, spec)
+		require.NoError(t, err)
+	})
+}
+
+// The grammar of versions against the regular expression that describes it.
+func FuzzVersionPlaceholders(f *testing.F) {
+	for _, s := range []string{"0.0.1-snapshot", "v0.0.1-snapshot", `"0.0.1-snapshot-kubernetes"`, "0.0.1-snapshot 0.0.1-snapshot", "0.0.1-snapshot-", "0.0.1-snapshot-x", "0.0.1-snapshotö0.0.1-snapshot", "0.0.1-snapshot-kubernetes0.0.1-snapshot"} {
+		f.Add([]byte(s))
+	}
+	re := regexp.MustCompile(`(\W|^)0\.0\.1-snapshot(?:-([a-z0-9-]+)|(\W)|$)`)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var out []byte
+		var err error
+		bound(t, len(data), 100, func() { out, _, err = payload.SubstituteVersions(data, "4.20.7+b", true) })
+		bad := false
+		want := re.ReplaceAllFunc(data, func(in []byte) []byte {
+			m := re.FindSubmatch(in)
+			switch {
+			case string(m[2]) == "kubernetes":
+				return []byte(string(m[1]) + "1.33.4")
+			case len(m[2]) > 0 || string(m[3]) == "-":
+				bad = true
+				return in
+			}
+			return []byte(string(m[1]) + "4.20.7" + string(m[3]))
+		})
+		require.Equal(t, bad, err != nil)
+		if err == nil {
+			require.Equal(t, string(want), string(out))
+		}
+		strict, left, err := payload.SubstituteVersions(data, "4.20.7+b", false)
+		if err == nil && len(left) == 0 {
+			require.NotContains(t, string(strict), "0.0.1-snapshot")
+		}
+	})
+}
+
+func FuzzLayer(f *testing.F) {
+	plain := tarOf(f, entry{name: "manifests/"}, entry{name: "manifests/a.yaml", data: "a"}, entry{name: "./manifests/b", data: "b"}, entry{name: "manifests/.wh.c"}, entry{name: "manifests/../x", data: "x"}, entry{name: "manifests/l", kind: '2', link: "/x"})
+	f.Add(plain)
+	for _, c := range []compression.Compression{compression.GZip, compression.ZStd} {
+		layer, err := tarball.LayerFromOpener(opener(plain), tarball.WithCompression(c))
+		require.NoError(f, err)
+		rc, err := layer.Compressed()
+		f.Add(readAll(f, rc, err))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<20 {
+			return
+		}
+		names, size, _, err := payload.ScanLayer(data)
+		if err != nil {
+			return
+		}
+		require.LessOrEqual(t, size, int64(payload.MaxPayloadSize))
+		for _, n := range names {
+			require.Equal(t, n, filepath.Base(n))
+			require.NotContains(t, []string{".", "..", ""}, n)
+		}
+	})
+}
+
+func FuzzDocuments(f *testing.F) {
+	f.Add([]byte(namespace("a") + "---\n" + namespace("b")))
+	f.Add([]byte("---\n---\r\n--- x\n----\n ---\n---"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		docs := payload.Documents(data)
+		require.Equal(t, string(data), string(bytes.Join(docs, nil)))
+		for i, d := range docs {
+			require.True(t, i == 0 || bytes.HasPrefix(d, []byte("---")))
+		}
+	})
+}
+
+// Pullspecs of a payload, good and bad, never get in the way of reading it.
+func FuzzPullspec(f *testing.F) {
+	f.Add("q.io/a@sha256:" + strings.Repeat("0", 64))
+	f.Add("localhost:5000/a:b@sha256:" + strings.Repeat("a", 64))
+	f.Add("a:b")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, spec string) {
+		w := newMemory()
+		s := &payload.ImageStream{Name: "4.20.0-test.1", Tags: []payload.Tag{{Name: "a", Kind: "DockerImage", Pullspec: spec}}}
+		references, err := s.Encode()
+		require.NoError(t, err)
+		img := makeImage(t, imageSpec{layers: [][]byte{tarOf(t, entry{name: "release-manifests/image-references", data: string(references)}, releaseEntries()[2])}})
+		r, err := payload.Open(t.Context(), w, w.add(t, repo, img), nil)
+		require.NoError(t, err)
+		got, err := r.Image("a")
+		if want, bad := name.NewDigest(spec); bad != nil {
+			require.Error(t, err)
+		} else {
+			require.NoError(t, err)
+			require.Equal(t, want.Name(), got.Name())
+		}
+	})
+}
