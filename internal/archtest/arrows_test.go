@@ -2,11 +2,15 @@ package archtest_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/internal/interop"
 )
 
 // everything stands for all rooms in [arrows].
@@ -176,5 +180,26 @@ func TestNoCgo(t *testing.T) {
 	_, ours := packages(t)
 	for _, p := range ours {
 		require.Empty(t, p.CgoFiles, p.room())
+	}
+}
+
+// TestDependenciesAreExplained wants a line in dependencies.md for each module
+// that go.mod requires directly.
+func TestDependenciesAreExplained(t *testing.T) {
+	root, err := interop.Root()
+	require.NoError(t, err)
+	gomod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	require.NoError(t, err)
+	explained, err := os.ReadFile(filepath.Join(root, "internal", "docs", "dependencies.md"))
+	require.NoError(t, err)
+	for line := range strings.Lines(string(gomod)) {
+		fields := strings.Fields(line)
+		if !strings.HasPrefix(line, "\t") || len(fields) != 2 { // "// indirect" makes more
+			continue
+		}
+		parts := strings.Split(strings.TrimPrefix(fields[0], "github.com/"), "/")
+		if name := strings.Join(parts[:min(2, len(parts))], "/"); !strings.Contains(string(explained), name) {
+			t.Errorf("internal/docs/dependencies.md says nothing of %s", fields[0])
+		}
 	}
 }

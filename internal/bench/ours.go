@@ -7,7 +7,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+
 	"github.com/okd-project/okd-streams/ostree"
+	"github.com/okd-project/okd-streams/ostree/container"
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
 // oursVerb as the first argument makes this program do our side of a case: a
@@ -16,7 +20,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | push", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -29,6 +33,14 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache)
+	case "push":
+		layers := flags.String("layers", "", "folder of the layer cache")
+		meta := flags.String("contentmeta", "", "file that maps objects to layers")
+		to := flags.String("to", "", "tag")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursPush(ctx, *repo, *layers, *meta, *to)
 	default:
 		return fmt.Errorf("no verb %q", verb)
 	}
@@ -64,4 +76,47 @@ func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFi
 		return opts.Cache.Save()
 	}
 	return nil
+}
+
+func oursPush(ctx context.Context, dir, layers, meta, to string) error {
+	repo, err := ostree.Open(ctx, dir, nil)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	commit, err := repo.Resolve(ctx, branch)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(meta)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	content, err := container.DecodeContentMeta(f)
+	if err != nil {
+		return err
+	}
+	cache, err := container.OpenCache(ctx, layers, nil)
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: content.Components(), Planner: container.Separate{}})
+	if err != nil {
+		return err
+	}
+	tag, err := name.NewTag(to)
+	if err != nil {
+		return err
+	}
+	registry, err := remoteregistry.Open(ctx, nil)
+	if err != nil {
+		return err
+	}
+	desc, err := registry.WriteImage(ctx, tag.Repository, img, nil)
+	if err != nil {
+		return err
+	}
+	return registry.Tag(ctx, tag, desc.Digest)
 }

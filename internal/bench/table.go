@@ -19,7 +19,8 @@ type row struct {
 }
 
 // limit is a bound on a ratio: other/ours of time must be at least min, or
-// ours/other of anything at most max; the one that is not zero counts.
+// ours/other of anything at most max; the one that is not zero counts. With
+// neither, the first is shown.
 type limit struct {
 	name     string
 	of       func(cost) float64
@@ -36,6 +37,9 @@ func faster(name string, of func(cost) float64, n float64) limit { return limit{
 // atMost wants ours to be at most n times other's.
 func atMost(name string, of func(cost) float64, n float64) limit { return limit{name, of, 0, n} }
 
+// shown asks for nothing.
+func shown(name string, of func(cost) float64) limit { return limit{name, of, 0, 0} }
+
 // judge says how the limit is met.
 func (l limit) judge(r row) (string, bool) {
 	ours, other := l.of(r.ours), l.of(r.other)
@@ -45,6 +49,9 @@ func (l limit) judge(r row) (string, bool) {
 	if l.min > 0 {
 		got := other / ours
 		return fmt.Sprintf("%s %.2fx (%.2gx) %s", l.name, got, l.min, verdict(got >= l.min)), got >= l.min
+	}
+	if l.max == 0 {
+		return fmt.Sprintf("%s %.2fx", l.name, other/ours), true
 	}
 	got := ours / other
 	return fmt.Sprintf("%s %.0f%% (%.0f%%) %s", l.name, 100*got, 100*l.max, verdict(got <= l.max)), got <= l.max
