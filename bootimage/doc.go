@@ -1,0 +1,36 @@
+// Package bootimage says what builds made: the build catalogue in
+// coreos-assembler's layout, artifacts measured once, and the metadata of
+// releases and streams that installers and users read. Documents go in and
+// documents come out; nothing here writes to a store.
+//
+// # The catalogue
+//
+//	builds.json                    the builds of a stream, newest first: [Builds], [AddBuild]
+//	ID/release.json                a release, all architectures: [ReleaseFor], [UpdateRelease]
+//	ID/ARCH/meta.json              the record of one architecture's build: [Meta], [PutMeta]
+//	ID/ARCH/NAME-ID-ARTIFACT.ARCH.EXT   the artifacts: [ArtifactPath], [Measure]
+//
+// Stream metadata ([StreamFor], [UpdateStream]) recommends one release; it
+// lies elsewhere, at a stable address. Publish artifacts first, then meta.json
+// and release.json, then builds.json, and after the gates the stream metadata.
+//
+// # Documents
+//
+// [Document] holds the bytes of a document and a view of them. Others write
+// these documents, too, with keys that no version of ours knows:
+// [Document.Edit] applies what changed in the view to the text and leaves the
+// rest, byte for byte. AddBuild, PutMeta, UpdateRelease and UpdateStream are
+// such changes in the form that publish.Update takes,
+// func(old []byte) ([]byte, error); each changes nothing when run again.
+//
+// The views of release.json and stream metadata are those of
+// github.com/coreos/stream-metadata-go. They have fields for the platforms
+// known to that version only; a platform that is newer is in the release.json
+// written here, but not in the stream metadata made from its view.
+//
+// # Limits
+//
+// Documents have at most [MaxDocumentSize] bytes, 150,000 values and 64 levels.
+// A key that is there twice is an error, as readers differ in which they take.
+// File names and ids are checked to be single safe segments of a path.
+package bootimage
