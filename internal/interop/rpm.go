@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,33 @@ func RPMTree(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// RPMOwners asks rpm who owns what in a tree of [MakeRPMTree]: name-version-release.arch
+// of the packages of each path. It reads a copy of the database, as rpm
+// leaves files beside the one it reads.
+func RPMOwners(ctx context.Context, tree string) (map[string][]string, error) {
+	work, err := os.MkdirTemp("", "rpmdb-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	if err := run(ctx, "", nil, "cp", filepath.Join(tree, filepath.FromSlash(rpmDatabase), "rpmdb.sqlite"), work); err != nil {
+		return nil, err
+	}
+	out, err := output(ctx, "", nil, "rpm", "--dbpath", work, "--define", "_db_backend sqlite", "-qa", "--qf", `[%{=NVRA}\t%{FILENAMES}\n]`)
+	if err != nil {
+		return nil, err
+	}
+	owners := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		nvra, path, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if !ok || path == "" { // a package without files
+			continue
+		}
+		owners[path] = append(owners[path], nvra)
+	}
+	return owners, nil
 }
 
 // rpmDayTwo builds 3 % of the packages with a new release and installs them
