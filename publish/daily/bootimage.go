@@ -1,0 +1,198 @@
+package daily
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/ostree"
+	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// Artifacts that are in the commit itself.
+const (
+	liveKernel    = "live-kernel"
+	liveInitramfs = "live-initramfs"
+)
+
+// artifactName is an artifact of a definition as the catalogue calls it.
+func artifactName(a stream.Artifact) string {
+	if a.Platform == "live" {
+		return a.Platform + "-" + a.Format
+	}
+	return a.Platform
+}
+
+// artifact is a file of the build with its content.
+type artifact struct {
+	name, file string
+	measured   bootimage.Measurement
+	source     publish.Source
+}
+
+// objectSource is a content object of the repository as a publish.Source.
+type objectSource struct {
+	repo     *ostree.Repo
+	checksum ostree.Checksum
+	size     int64
+}
+
+func (s objectSource) Size() int64 { return s.size }
+
+func (s objectSource) Open(ctx context.Context) (io.ReadCloser, error) {
+	file, err := s.repo.ReadFile(ctx, s.checksum)
+	if err != nil {
+		return nil, err
+	}
+	return file.Open(ctx)
+}
+
+// buildsKey is the folder of builds in the store.
+func (b *build) buildsKey() (string, error) {
+	prefix, err := b.def.Store.Prefix.Expand(stream.Vars{Stream: b.def.Identity.Name, Arch: string(b.arch()), Minor: b.def.Version.String()})
+	if err != nil {
+		return "", err
+	}
+	return path.Join(prefix, "builds"), nil
+}
+
+// streamKey is the document that users and installers read.
+func (b *build) streamKey() string { return "streams/" + b.def.Identity.Name + ".json" }
+
+// catalogue reads builds.json; an empty one if there is none.
+func (b *build) catalogue(ctx context.Context) (*bootimage.Builds, error) {
+	dir, err := b.buildsKey()
+	if err != nil {
+		return nil, err
+	}
+	body, _, err := b.env.Store.Open(ctx, path.Join(dir, bootimage.BuildsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &bootimage.Builds{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	document, err := bootimage.DecodeBuilds(body)
+	if err != nil {
+		return nil, err
+	}
+	return document.Value(), nil
+}
+
+// bootimage measures the build's artifacts.
+func (b *build) bootimage(ctx context.Context) error {
+	input := []any{b.committed.Commit, b.in.Pinned.Disks, b.def.Store.Prefix, b.def.Identity.OSName}
+	return b.step(ctx, StepBootimage, input, &b.boot, nil, func(ctx context.Context, _ *Record) error {
+		dir, err := b.buildsKey()
+		if err != nil {
+			return err
+		}
+		b.boot = BootimageOutputs{Prefix: path.Join(dir, b.id, string(b.in.Arch))}
+		artifacts, err := b.artifacts(ctx)
+		if err != nil {
+			return err
+		}
+		for _, a := range artifacts {
+			b.boot.Artifacts = append(b.boot.Artifacts, ArtifactOutputs{
+				Name: a.name, Key: path.Join(b.boot.Prefix, a.file), Size: a.measured.Size, SHA256: a.measured.SHA256,
+			})
+		}
+		return nil
+	})
+}
+
+// artifacts are the kernel and initramfs of the commit and the disks that were
+// handed in. Each is measured once in a run.
+func (b *build) artifacts(ctx context.Context) ([]artifact, error) {
+	if b.files != nil {
+		return b.files, nil
+	}
+	_, vmlinuz, initramfs, err := ostree.Kernel(ctx, b.repo.Tree(b.committed.Commit))
+	if err != nil {
+		return nil, err
+	}
+	name := func(what, ext string) string {
+		return bootimage.ArtifactPath(b.def.Identity.OSName, b.id, what, string(b.in.Arch), ext)
+	}
+	files := []artifact{{name: liveKernel, file: name(liveKernel, ""), source: objectSource{b.repo, vmlinuz.Object, vmlinuz.Size}}}
+	if initramfs.Path != "" {
+		files = append(files, artifact{name: liveInitramfs, file: name(liveInitramfs, "img"), source: objectSource{b.repo, initramfs.Object, initramfs.Size}})
+	}
+	for i := range files {
+		if files[i].measured, err = measure(ctx, files[i].source); err != nil {
+			return nil, fmt.Errorf("%s: %w", files[i].name, err)
+		}
+	}
+	for _, disk := range b.in.Pinned.Disks {
+		source, err := publish.FileSource(disk.Path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, artifact{disk.Platform, name(disk.Platform, b.extension(disk.Path)), disk.Measured, source})
+	}
+	b.files = files
+	return files, nil
+}
+
+func measure(ctx context.Context, source publish.Source) (bootimage.Measurement, error) {
+	body, err := source.Open(ctx)
+	if err != nil {
+		return bootimage.Measurement{}, err
+	}
+	measured, err := bootimage.Measure(ctx, body, &bootimage.MeasureOptions{Plain: true})
+	return measured, errors.Join(err, body.Close())
+}
+
+// extension is what a disk's file name has after the architecture, if it is
+// named as coreos-assembler names files, else after the first dot.
+func (b *build) extension(file string) string {
+	base := filepath.Base(file)
+	if _, ext, ok := strings.Cut(base, "."+string(b.in.Arch)+"."); ok {
+		return ext
+	}
+	_, ext, _ := strings.Cut(base, ".")
+	return ext
+}
+
+// meta is the build's record in the catalogue.
+func (b *build) meta(ctx context.Context) (bootimage.Meta, error) {
+	artifacts, err := b.artifacts(ctx)
+	if err != nil {
+		return bootimage.Meta{}, err
+	}
+	m := bootimage.Meta{
+		BuildID:               b.id,
+		Name:                  b.def.Identity.OSName,
+		Ref:                   b.committed.Ref,
+		Summary:               b.def.Identity.Title,
+		OSTreeCommit:          b.committed.Commit.String(),
+		OSTreeContentChecksum: b.committed.Content.String(),
+		OSTreeTimestamp:       b.in.Time,
+		OSTreeVersion:         b.id,
+		Images:                map[string]bootimage.Image{},
+		Arch:                  string(b.in.Arch),
+		BuildTimestamp:        b.in.Time,
+		BaseImage:             containerImage(&b.base),
+		Extensions:            containerImage(b.nodes.Extensions),
+	}
+	for _, a := range artifacts {
+		m.Images[a.name] = a.measured.Image(a.file)
+	}
+	return m, nil
+}
+
+func containerImage(out *ImageOutputs) *bootimage.ContainerImage {
+	if out == nil {
+		return nil
+	}
+	repo, digest, _ := strings.Cut(out.Reference, "@")
+	return &bootimage.ContainerImage{Image: repo, Digest: digest}
+}

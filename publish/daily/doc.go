@@ -1,0 +1,19 @@
+// Package daily is the walk itself: from a root filesystem to a release.
+//
+//	inputs ─▶ commit ─▶ encapsulate ─▶ node ─▶ bootimage ─▶ payload ─▶ publish
+//
+// [Run] does it all; [RunTo] stops after a step. Each step leaves a [Record] in
+// the state folder, at <state>/<build>/<step>.json. Interrupted anywhere, even
+// by kill -9, a run that is started again with the same inputs goes on where
+// it was, under the same names, and gives the same digests. A run whose inputs
+// and content are those of the last finished build does nothing and says so.
+//
+// The state folder also holds the OSTree repository ("repo", mode bare-user),
+// the layer cache ("cache"), and "last.json", the last finished build. One run
+// at a time works in it ([ErrBusy]).
+//
+// Publication is a [publish.Plan]: content first, then the build catalogue, the
+// gates, the announcement, and pointers last. A gate without a result is
+// pending: the run stops there with [publish.ErrPending] and goes on when it is
+// started again with the result.
+package daily

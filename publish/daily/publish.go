@@ -1,0 +1,402 @@
+package daily
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/payload"
+	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// GateResult is the result of a gate that was checked elsewhere.
+type GateResult struct {
+	Passed bool
+	Reason string
+}
+
+// ErrRejected: a blocking gate of the definition failed. The release is in
+// the registry and the catalogue, and is not announced.
+var ErrRejected = errors.New("release rejected")
+
+// How long caches keep what is in the store; coreos-assembler's values.
+const (
+	cacheArtifact = "max-age=31536000"
+	cacheDocument = "max-age=300"
+	cacheStream   = "max-age=60"
+	typeJSON      = "application/json"
+)
+
+// publish carries out the plan of publication.
+func (b *build) publish(ctx context.Context) error {
+	plan, env, err := b.plan(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", StepPublish, err)
+	}
+	digest, err := plan.Digest()
+	if err != nil {
+		return err
+	}
+	input := []any{digest}
+	return b.step(ctx, StepPublish, input, &b.result, b.published, func(ctx context.Context, record *Record) error {
+		if err := writeJSON(filepath.Join(b.dir, "plan.json"), plan); err != nil {
+			return err
+		}
+		counts := &counter{env: b.env, bytes: map[string]int64{}, totals: map[string]int64{}}
+		err := publish.Apply(ctx, plan, env, &publish.ApplyOptions{
+			Journal:  publish.FileJournal(filepath.Join(b.dir, "journal.jsonl")),
+			Progress: counts.event,
+		})
+		if errors.Is(err, publish.ErrGate) {
+			return fmt.Errorf("%w: %w%s", ErrRejected, err, b.reasons())
+		}
+		if err != nil {
+			return err
+		}
+		b.result = PublishOutputs{Plan: digest}
+		for _, step := range plan.Steps {
+			switch {
+			case step.Object != nil, step.Document != nil:
+				b.result.Objects++
+			case step.Image != nil:
+				b.result.Images++
+			case step.Tag != nil:
+				b.result.Tags = append(b.result.Tags, step.Tag.Reference)
+			case step.Gate != nil:
+				b.result.Gates = append(b.result.Gates, step.Gate.Name)
+			}
+		}
+		record.Reuse = map[string]Reuse{"steps": {Items: counts.reused, OfItems: int64(len(plan.Steps))}}
+		return nil
+	})
+}
+
+func (b *build) reasons() string {
+	var text strings.Builder
+	for _, gate := range b.def.Gates {
+		if r, ok := b.opts.Gates[gate.Name]; ok && !r.Passed && r.Reason != "" {
+			fmt.Fprintf(&text, "; %s: %s", gate.Name, r.Reason)
+		}
+	}
+	return text.String()
+}
+
+// counter sums what moves.
+type counter struct {
+	env *Env
+
+	mu            sync.Mutex
+	reused        int64
+	bytes, totals map[string]int64
+}
+
+func (c *counter) event(e publish.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch e.Phase {
+	case publish.PhaseReused:
+		c.reused++
+	case publish.PhaseMoving:
+		key := e.Step.String()
+		c.bytes[key], c.totals[key] = e.Done, e.Total
+		var done, total int64
+		for key, n := range c.bytes {
+			done += n
+			total += c.totals[key]
+		}
+		c.env.event(Event{Step: StepPublish, Phase: string(e.Step.Stage), Done: done, Total: total, Bytes: true})
+	}
+}
+
+// plan says what is to be published, and gives the bytes.
+func (b *build) plan(ctx context.Context) (*publish.Plan, *publish.Env, error) {
+	p := &publish.Plan{Version: publish.PlanVersion, Name: b.in.Stream + " " + b.in.Version}
+	sources := map[string]publish.Source{}
+	artifacts, err := b.artifacts(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, a := range artifacts {
+		sources[a.measured.SHA256] = a.source
+		p.Steps = append(p.Steps, publish.Step{Stage: publish.StageContent, Object: &publish.ObjectStep{
+			Key: path.Join(b.boot.Prefix, a.file), SHA256: a.measured.SHA256, Size: a.measured.Size,
+			ContentType: contentType(a.file), CacheControl: cacheArtifact, Immutable: true,
+		}})
+	}
+	if err := b.planImages(ctx, p); err != nil {
+		return nil, nil, err
+	}
+	transforms, err := b.planDocuments(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, gate := range b.def.Gates {
+		if gate.Blocking() {
+			p.Steps = append(p.Steps, publish.Step{Stage: publish.StageGates, Gate: &publish.GateStep{Name: gate.Name}})
+		}
+	}
+	if err := b.planTags(p); err != nil {
+		return nil, nil, err
+	}
+	return p, &publish.Env{
+		Store:    b.env.Store,
+		Registry: b.env.Registry,
+		Object: func(_ context.Context, sha256 string) (publish.Source, error) {
+			if source := sources[sha256]; source != nil {
+				return source, nil
+			}
+			return nil, fmt.Errorf("object %s: %w", sha256, fs.ErrNotExist)
+		},
+		Image: func(ctx context.Context, digest v1.Hash) (v1.Image, error) {
+			if b.images[digest.String()] == nil {
+				if _, err := b.assembled(ctx); err != nil {
+					return nil, err
+				}
+			}
+			if img := b.images[digest.String()]; img != nil {
+				return img, nil
+			}
+			return nil, fmt.Errorf("image %s: %w", digest, fs.ErrNotExist)
+		},
+		Transforms: transforms,
+		Gate:       b.gate,
+	}, nil
+}
+
+func contentType(file string) string {
+	switch path.Ext(file) {
+	case ".gz":
+		return "application/gzip"
+	case ".xz":
+		return "application/x-xz"
+	case ".iso":
+		return "application/x-iso9660-image"
+	}
+	return "application/octet-stream"
+}
+
+// planImages writes what this build made; images that were given are where
+// they are.
+func (b *build) planImages(ctx context.Context, p *publish.Plan) error {
+	release, err := b.assembled(ctx)
+	if err != nil {
+		return err
+	}
+	if err := sameDigest("release image", release.Image, b.release.Digest); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	add := func(out *ImageOutputs) error {
+		img := b.images[out.Digest]
+		if img == nil || seen[out.Reference] {
+			return nil
+		}
+		seen[out.Reference] = true
+		size, err := img.Size()
+		if err != nil {
+			return err
+		}
+		repo, _, _ := strings.Cut(out.Reference, "@")
+		p.Steps = append(p.Steps, publish.Step{Stage: publish.StageContent, Image: &publish.ImageStep{
+			Repository: repo, Digest: out.Digest, Size: size, MediaType: types.MediaType(out.MediaType),
+		}})
+		return nil
+	}
+	for _, out := range []*ImageOutputs{b.nodes.Extensions, &b.base, &b.nodes.Node, &b.release.ImageOutputs} {
+		if out != nil {
+			if err := add(out); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// planDocuments changes the catalogue and announces the build.
+func (b *build) planDocuments(ctx context.Context, p *publish.Plan) (map[string]publish.Transform, error) {
+	meta, err := b.meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := b.buildsKey()
+	if err != nil {
+		return nil, err
+	}
+	type releaseArgument struct {
+		Meta    bootimage.Meta
+		Options bootimage.ReleaseOptions
+	}
+	type streamArgument struct {
+		releaseArgument
+		LastModified time.Time
+	}
+	release := releaseArgument{meta, bootimage.ReleaseOptions{
+		Stream: b.in.Stream, BaseURL: strings.TrimSuffix(b.env.publicURL(b.def), "/") + "/" + dir, LastModified: b.in.Time,
+	}}
+	documents := []struct {
+		stage     publish.Stage
+		key       string
+		transform string
+		argument  any
+		cache     string
+	}{
+		{publish.StageCatalogue, path.Join(b.boot.Prefix, bootimage.MetaFile), "meta", meta, cacheDocument},
+		{publish.StageCatalogue, path.Join(dir, b.id, bootimage.ReleaseFile), "release", release, cacheDocument},
+		{publish.StageCatalogue, path.Join(dir, bootimage.BuildsFile), "builds", bootimage.Build{ID: b.id, Arch: string(b.in.Arch), Time: b.in.Time}, cacheDocument},
+		{publish.StageAnnouncement, b.streamKey(), "stream", streamArgument{release, b.in.Time}, cacheStream},
+	}
+	for _, d := range documents {
+		argument, err := json.Marshal(d.argument)
+		if err != nil {
+			return nil, err
+		}
+		p.Steps = append(p.Steps, publish.Step{Stage: d.stage, Document: &publish.DocumentStep{
+			Key: d.key, Transform: d.transform, Argument: argument, ContentType: typeJSON, CacheControl: d.cache,
+		}})
+	}
+	return map[string]publish.Transform{
+		"meta":   transform(func(m bootimage.Meta) (func([]byte) ([]byte, error), error) { return bootimage.PutMeta(m), nil }),
+		"builds": transform(func(b bootimage.Build) (func([]byte) ([]byte, error), error) { return bootimage.AddBuild(b), nil }),
+		"release": transform(func(a releaseArgument) (func([]byte) ([]byte, error), error) {
+			return bootimage.UpdateRelease([]bootimage.Meta{a.Meta}, &a.Options), nil
+		}),
+		"stream": transform(func(a streamArgument) (func([]byte) ([]byte, error), error) {
+			document, err := bootimage.ReleaseFor([]bootimage.Meta{a.Meta}, &a.Options)
+			if err != nil {
+				return nil, err
+			}
+			return bootimage.UpdateStream(document.Value(), &bootimage.StreamOptions{LastModified: a.LastModified, Generator: "okd-streams"}), nil
+		}),
+	}, nil
+}
+
+// transform makes a publish.Transform of one with a typed argument.
+func transform[T any](make func(T) (func([]byte) ([]byte, error), error)) publish.Transform {
+	return func(argument json.RawMessage) (func([]byte) ([]byte, error), error) {
+		var a T
+		if err := json.Unmarshal(argument, &a); err != nil {
+			return nil, err
+		}
+		return make(a)
+	}
+}
+
+// planTags points tags at the images: the extensions image before the node
+// image, whose appearance is the signal for others, and the release last.
+func (b *build) planTags(p *publish.Plan) error {
+	profile, err := b.profile()
+	if err != nil {
+		return err
+	}
+	minor, err := stream.ParseMinor(b.in.Version)
+	if err != nil {
+		return err
+	}
+	vars := stream.Vars{Version: b.in.Version, Minor: minor.String(), Arch: string(b.in.Arch), Stream: b.in.Stream, Build: b.id}
+	add := func(child string, out *ImageOutputs, tags []stream.Template) error {
+		repo, err := b.repository(child)
+		if err != nil {
+			return err
+		}
+		if out == nil || !strings.HasPrefix(out.Reference, repo.Name()+"@") {
+			return nil // given from elsewhere
+		}
+		for _, template := range tags {
+			text, err := template.Expand(vars)
+			if err != nil {
+				return err
+			}
+			p.Steps = append(p.Steps, publish.Step{Stage: publish.StagePointers, Tag: &publish.TagStep{
+				Reference: repo.Tag(text).Name(), Digest: out.Digest,
+			}})
+		}
+		return nil
+	}
+	if err := add(profile.ExtensionsImage, b.nodes.Extensions, b.def.Registry.Extensions.Tags); err != nil {
+		return err
+	}
+	if b.base.Digest != b.nodes.Node.Digest {
+		if err := add(profile.NodeImage, &b.base, []stream.Template{"${BUILD}-${ARCH}-base"}); err != nil {
+			return err
+		}
+	}
+	if err := add(profile.NodeImage, &b.nodes.Node, b.def.Registry.Node.Tags); err != nil {
+		return err
+	}
+	return add(b.def.Registry.Release.Name, &b.release.ImageOutputs, b.def.Registry.Release.Tags)
+}
+
+// gate gives the result of a gate. The commit passed the lint long before; the
+// payload is read back from where it was published.
+func (b *build) gate(ctx context.Context, gate string) (publish.GateResult, error) {
+	at := slices.IndexFunc(b.def.Gates, func(g stream.Gate) bool { return g.Name == gate })
+	switch b.def.Gates[at].Kind {
+	case stream.GateLint:
+		return publish.GatePassed, nil
+	case stream.GatePayload:
+		ref, err := name.NewDigest(b.release.Reference)
+		if err != nil {
+			return "", err
+		}
+		release, err := payload.Open(ctx, b.env.Registry, ref, &payload.OpenOptions{Platform: v1.Platform{Architecture: b.in.Arch.GOARCH()}})
+		if err != nil {
+			return "", fmt.Errorf("gate %s: %w", gate, err)
+		}
+		if release.Version() != b.in.Version {
+			return publish.GateFailed, nil
+		}
+		return publish.GatePassed, nil
+	}
+	result, ok := b.opts.Gates[gate]
+	switch {
+	case !ok:
+		return publish.GatePending, nil
+	case result.Passed:
+		return publish.GatePassed, nil
+	}
+	return publish.GateFailed, nil
+}
+
+// published reports whether the last pointers stand: the release's tags, and
+// the build in the catalogue.
+func (b *build) published(ctx context.Context) (bool, error) {
+	var record Record
+	ok, err := readJSON(filepath.Join(b.dir, finishFile), &record)
+	if err != nil || !ok {
+		return false, err
+	}
+	var out PublishOutputs
+	if err := json.Unmarshal(record.Outputs, &out); err != nil {
+		return false, err
+	}
+	for _, text := range out.Tags {
+		tag, err := name.NewTag(text)
+		if err != nil {
+			return false, err
+		}
+		if _, err := b.env.Registry.Head(ctx, tag); errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	catalogue, err := b.catalogue(ctx)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(catalogue.Builds, func(e bootimage.BuildEntry) bool { return e.ID == b.id }), nil
+}

@@ -1,0 +1,188 @@
+package daily
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/okd-project/okd-streams/ostree"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// Summary is what a run ends with.
+type Summary struct {
+	Stream  string      `json:"stream"`
+	Build   string      `json:"build"`
+	Version string      `json:"version"`
+	Arch    stream.Arch `json:"arch"`
+	Time    time.Time   `json:"time"`
+	// Unchanged: the inputs are those of the last finished build, which is
+	// still published; nothing was done, and this is that build's summary.
+	Unchanged bool `json:"unchanged"`
+
+	Commit     *CommitOutputs    `json:"commit,omitempty"`
+	Base       *ImageOutputs     `json:"base,omitempty"`
+	Node       *ImageOutputs     `json:"node,omitempty"`
+	Extensions *ImageOutputs     `json:"extensions,omitempty"`
+	Boot       *BootimageOutputs `json:"boot,omitempty"`
+	Release    *PayloadOutputs   `json:"release,omitempty"`
+	Published  *PublishOutputs   `json:"published,omitempty"`
+	// Steps are the records, in order.
+	Steps []Record `json:"steps"`
+	// Report is the path of the HTML report; "" before the last step.
+	Report string `json:"report,omitempty"`
+}
+
+// CommitOutputs are what the commit step leaves.
+type CommitOutputs struct {
+	Commit  ostree.Checksum `json:"commit"`
+	Content ostree.Checksum `json:"content"` // of the tree alone
+	Ref     string          `json:"ref"`
+	Kernel  string          `json:"kernel"`
+	Files   int64           `json:"files"` // content objects written or found
+	Bytes   int64           `json:"bytes"` // of the files
+}
+
+// ImageOutputs describe an image.
+type ImageOutputs struct {
+	Reference string `json:"reference"` // pullspec by digest
+	Digest    string `json:"digest"`
+	MediaType string `json:"mediaType"`
+	Size      int64  `json:"size"` // bytes of its layers, compressed
+	Layers    int    `json:"layers"`
+}
+
+func describe(reference string, img v1.Image) (*ImageOutputs, error) {
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, err
+	}
+	media, err := img.MediaType()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	out := &ImageOutputs{Reference: reference, Digest: digest.String(), MediaType: string(media), Layers: len(manifest.Layers)}
+	for _, layer := range manifest.Layers {
+		out.Size += layer.Size
+	}
+	return out, nil
+}
+
+// BootimageOutputs are what the build's catalogue entry holds.
+type BootimageOutputs struct {
+	Prefix    string            `json:"prefix"` // of the build's keys in the store
+	Artifacts []ArtifactOutputs `json:"artifacts"`
+}
+
+// ArtifactOutputs describe one file in the store.
+type ArtifactOutputs struct {
+	Name   string `json:"name"` // as in meta.json
+	Key    string `json:"key"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// PayloadOutputs describe the release image.
+type PayloadOutputs struct {
+	ImageOutputs
+	DiffID     string `json:"diffID"` // of the layer with the manifests
+	Components int    `json:"components"`
+}
+
+// PublishOutputs say what was published.
+type PublishOutputs struct {
+	Plan    string   `json:"plan"` // SHA-256
+	Objects int      `json:"objects"`
+	Images  int      `json:"images"`
+	Tags    []string `json:"tags"`
+	Gates   []string `json:"gates,omitempty"`
+}
+
+// summary collects the outputs of the steps that ran.
+func (b *build) summary(finished bool) (*Summary, error) {
+	s := &Summary{Stream: b.in.Stream, Build: b.in.Build, Version: b.in.Version, Arch: b.in.Arch, Time: b.in.Time, Steps: b.records}
+	for _, record := range b.records {
+		if err := s.take(record); err != nil {
+			return nil, err
+		}
+	}
+	if !finished {
+		return s, nil
+	}
+	s.Report = filepath.Join(b.dir, reportFile)
+	if err := writeReport(s.Report, s); err != nil {
+		return nil, err
+	}
+	return s, writeJSON(filepath.Join(b.env.State, lastFile), last{Build: b.in.Build, Digest: b.in.Digest})
+}
+
+func (s *Summary) take(record Record) error {
+	var err error
+	read := func(v any) { err = json.Unmarshal(record.Outputs, v) }
+	switch record.Step {
+	case StepCommit:
+		read(&s.Commit)
+	case StepEncapsulate:
+		read(&s.Base)
+	case StepNode:
+		var out nodeOutputs
+		read(&out)
+		s.Node, s.Extensions = &out.Node, out.Extensions
+	case StepBootimage:
+		read(&s.Boot)
+	case StepPayload:
+		read(&s.Release)
+	case StepPublish:
+		read(&s.Published)
+	}
+	if err != nil {
+		return fmt.Errorf("daily: record of step %s: %w", record.Step, err)
+	}
+	return nil
+}
+
+// unchanged reports whether the inputs are those of the last finished build
+// and what it published is still there.
+func (b *build) unchanged(ctx context.Context, upTo string) (bool, error) {
+	if upTo != StepPublish {
+		return false, nil
+	}
+	var end last
+	if _, err := readJSON(filepath.Join(b.env.State, lastFile), &end); err != nil {
+		return false, err
+	}
+	if end.Build != b.in.Build || end.Digest != b.in.Digest {
+		return false, nil
+	}
+	return b.published(ctx)
+}
+
+// lastSummary reads the summary of a finished build from its records.
+func (b *build) lastSummary() (*Summary, error) {
+	s := &Summary{Stream: b.in.Stream, Build: b.in.Build, Version: b.in.Version, Arch: b.in.Arch, Time: b.in.Time, Unchanged: true}
+	for _, step := range Steps()[1:] {
+		var record Record
+		ok, err := readJSON(filepath.Join(b.dir, step+".json"), &record)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("daily: build %s is finished but has no record of step %s", b.in.Build, step)
+		}
+		record.Reused = true
+		s.Steps = append(s.Steps, record)
+		if err := s.take(record); err != nil {
+			return nil, err
+		}
+	}
+	s.Report = filepath.Join(b.dir, reportFile)
+	return s, nil
+}
