@@ -19,8 +19,9 @@ import (
 // A day on which component i changes with probability p(i) costs, for a layer
 // of n such components of size s, about n²·s·p bytes. With a fixed number of
 // layers that is least when the sum of √(s·p) is the same in each and layers
-// hold components of similar s·p. Hence: components whose root is above the
-// average layer's share are alone; the rest are in tiers of similar frequency
+// hold components of similar s·p. Hence: components whose root is above two
+// thirds of the average layer's share are alone (two thirds, because hashing
+// fills layers unevenly); the rest are in tiers of similar frequency
 // and size, each with layers in proportion to its roots, and within a tier go
 // by a hash of the name. Hashing is linear: one layer more or less in a tier
 // splits or joins two layers and leaves the others alone. Sizes are rounded
@@ -36,7 +37,7 @@ func (Stable) Plan(components []Component, limit int) ([]Chunk, error) {
 	}
 	var always, rest []weighted
 	for i := range components {
-		w := weigh1(&components[i])
+		w := weighComponent(&components[i])
 		if components[i].Frequency == EveryBuild {
 			always = append(always, w)
 		} else {
@@ -73,7 +74,7 @@ func (Stable) Plan(components []Component, limit int) ([]Chunk, error) {
 	}
 	var chunks []Chunk
 	alone := 0
-	for alone < len(rest) && (len(rest) <= free || free-alone > 1 && rest[alone].root*uint64(free-alone) >= sum) {
+	for alone < len(rest) && (len(rest) <= free || free-alone > 1 && rest[alone].root*uint64(free-alone)*3 >= sum*2) {
 		chunks = append(chunks, Chunk{[]string{rest[alone].ID}})
 		sum -= rest[alone].root
 		alone++
@@ -85,7 +86,7 @@ func (Stable) Plan(components []Component, limit int) ([]Chunk, error) {
 // weighted is a component with what planning needs.
 type weighted struct {
 	*Component
-	root uint64 // √(size · changes a year), with 8 bits of fraction
+	root uint64 // √(size · weight)
 	tier uint32
 	hash uint64
 }
@@ -94,25 +95,24 @@ func byWeight(a, b weighted) int {
 	return cmp.Or(-cmp.Compare(a.root, b.root), strings.Compare(a.name(), b.name()), strings.Compare(a.ID, b.ID))
 }
 
-// Boundaries of frequency tiers, in changes a year.
+// What changes at least so many times a year, fortnightly, is in tiers of its
+// own and weighs as much as what is so many times larger. A finer scale would
+// move a package whenever its change log passes a mark.
 const (
-	seldom = 4  // quarterly
-	often  = 26 // fortnightly
+	often       = 26
+	oftenWeight = 16
 )
 
-func weigh1(c *Component) weighted {
+func weighComponent(c *Component) weighted {
 	w := weighted{Component: c}
 	// Each object costs headers, and each component at least something.
 	size := uint64(max(c.Size, 0)) + 1024*uint64(len(c.Objects)+1)
-	rate := min(uint64(c.Frequency), 365) + 1
-	v := rounded(size) * rounded(rate)
-	w.root = isqrt(v) << 8
-	switch {
-	case c.Frequency >= often:
-		w.tier = 2 << 16
-	case c.Frequency >= seldom:
+	v := rounded(size)
+	if c.Frequency >= often {
+		v *= oftenWeight
 		w.tier = 1 << 16
 	}
+	w.root = isqrt(v)
 	// Tiers of a factor of 4 in size; all that is tiny is in one.
 	w.tier |= uint32(max(bits.Len64(size)/2, 8))
 	h := sha256.Sum256([]byte(c.name()))
