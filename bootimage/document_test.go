@@ -151,6 +151,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"schema-version": 1}`, "bootimage: builds.json: schema-version: want string, got number"},
 		{`{"schema-version": "1.0.0", "builds": [{"id": "a", "arches": "x86_64"}]}`, "builds.arches: want []string, got string"},
 		{`{"schema-version": "1.0.0", "schema-version": "1.0.0"}`, "schema-version: key is there twice"},
+		{`{"schema-version": "1.0.0", "builds": [], "Builds": []}`, "Builds: key is there twice"},
 		{`{"schema-version": "1.0.0", "x": {"a.b": {"c": 1, "\u0063": 2}}}`, `x["a.b"].c: key is there twice`},
 		{`{"schema-version": "1.0.0", "builds": [{"id": "../a", "arches": ["x86_64", "X"]}, {"id": "b"}, {"id": "b"}]}`,
 			"builds[0].id: \"../a\" is not a build id\nbootimage: builds.json: builds[0].arches[1]: \"X\" is not an architecture\nbootimage: builds.json: builds[2].id: build b is there twice"},
@@ -249,6 +250,7 @@ func FuzzDecodeBuilds(f *testing.F) {
 
 func FuzzDecodeMeta(f *testing.F) {
 	f.Add(mustMeta(sampleMeta()))
+	f.Add([]byte(`{"buildid":"b","name":"n","ostree-commit":"` + hash("c") + `","ostree-timestamp":"2026-11-25T20:54:07Z","ostree-version":"b","images":{"qemu":{"path":"p","sha256":"` + hash("i") + `","size":5,"own":1.0}}}`))
 	fuzzDocument(f, bootimage.DecodeMeta, func(m *bootimage.Meta) {
 		if m.Images == nil {
 			m.Images = map[string]bootimage.Image{}
@@ -262,6 +264,7 @@ func FuzzDecodeRelease(f *testing.F) {
 	d, err := bootimage.ReleaseFor([]bootimage.Meta{sampleMeta()}, sampleOptions())
 	require.NoError(f, err)
 	f.Add(d.Bytes())
+	f.Add([]byte(`{"release":"b","stream":"s","architectures":{"x86_64":{"media":{"metal":{"artifacts":{}}}}}}`))
 	fuzzDocument(f, bootimage.DecodeRelease, func(r *releasemd.Release) {
 		if r.Architectures == nil {
 			r.Architectures = map[string]releasemd.Arch{}
@@ -277,6 +280,7 @@ func FuzzDecodeStream(f *testing.F) {
 	s, err := bootimage.StreamFor(d.Value(), &bootimage.StreamOptions{LastModified: sampleTime, Generator: "test"})
 	require.NoError(f, err)
 	f.Add(s.Bytes())
+	f.Add([]byte(`{"stream":"s","metadata":{"last-modified":"x"},"architectures":{"x86_64":{"artifacts":{},"images":{}}}}`))
 	fuzzDocument(f, bootimage.DecodeStream, func(s *streammd.Stream) {
 		s.Metadata.Generator = "x"
 		for arch, a := range s.Architectures {

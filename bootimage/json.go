@@ -109,13 +109,18 @@ func (p *jsonParser) value(depth int, path string) (*value, error) {
 			if err := json.Unmarshal([]byte(m.rawKey), &m.key); err != nil {
 				return nil, err
 			}
-			if seen[m.key] {
+			// At the top also in other case: Go's readers take either for ours.
+			name := m.key
+			if depth == 0 {
+				name = strings.ToLower(name)
+			}
+			if seen[name] {
 				return nil, &FieldError{Path: join(path, m.key), Err: errors.New("key is there twice")}
 			}
 			if seen == nil {
 				seen = map[string]bool{}
 			}
-			seen[m.key] = true
+			seen[name] = true
 			from := p.at
 			p.space()
 			p.at++ // colon

@@ -197,8 +197,14 @@ func PutMeta(m Meta) func(old []byte) ([]byte, error) {
 				images = map[string]Image{}
 			}
 			for name, image := range m.Images {
-				if was, ok := images[name]; ok && was.SHA256 != image.SHA256 {
+				was, ok := images[name]
+				switch {
+				case ok && was.SHA256 != image.SHA256:
 					return refuse("artifact "+name, was.SHA256, image.SHA256)
+				case ok && was.Path != image.Path:
+					return refuse("artifact "+name, was.Path, image.Path)
+				case ok && image.UncompressedSHA256 == "": // measured as it is
+					image.UncompressedSHA256, image.UncompressedSize = was.UncompressedSHA256, was.UncompressedSize
 				}
 				images[name] = image
 			}

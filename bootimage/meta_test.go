@@ -92,6 +92,12 @@ func TestPutMeta(t *testing.T) {
 	same, err := bootimage.PutMeta(again)(data)
 	require.NoError(t, err)
 	require.Equal(t, string(data), string(same), "a second run changes nothing")
+	plain := again.Images["qemu"]
+	plain.UncompressedSHA256, plain.UncompressedSize = "", 0
+	again.Images["qemu"] = plain
+	same, err = bootimage.PutMeta(again)(data)
+	require.NoError(t, err)
+	require.Equal(t, string(data), string(same), "nor does one that measured less")
 
 	// What only the old document has stays, known to us or not.
 	withOwn := bytes.Replace(data, []byte("{\n"), []byte("{\n    \"own\": 1.50,\n"), 1)
