@@ -156,6 +156,7 @@ func Registry(t testing.TB) string {
 type S3Server struct {
 	Endpoint, Bucket, Region string
 	AccessKey, SecretKey     string
+	Folder                   string // where the server keeps the bucket's objects, as files
 }
 
 // StartS3 runs versitygw over the folder dir, on the loopback interface alone,
@@ -180,6 +181,7 @@ func StartS3(ctx context.Context, dir string) (*Server, S3Server, error) {
 		return nil, S3Server{}, err
 	}
 	s3.Endpoint = "http://" + srv.Host
+	s3.Folder = filepath.Join(dir, "objects", s3.Bucket)
 	return srv, s3, nil
 }
 
