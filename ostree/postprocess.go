@@ -169,6 +169,18 @@ func placeOf(path string) (string, place) {
 	return "", placeRefuse
 }
 
+// ArrangedPath gives the path at which a tree that [Postprocess] arranged has
+// the file that a package calls path (both as [Entry.Path] is): usr/etc/passwd
+// for etc/passwd, usr/bin/sh for bin/sh, usr/lib/modules/6.1/vmlinuz for
+// boot/vmlinuz-6.1. It is false for what an arranged tree does not have.
+func ArrangedPath(path string) (string, bool) {
+	if top, _, deep := strings.Cut(path, "/"); deep && unmerged(top) {
+		return "usr/" + path, true
+	}
+	to, place := placeOf(path)
+	return to, place == placeKeep
+}
+
 // kernelPlace is where name in /boot belongs if it is a kernel or initramfs.
 func kernelPlace(name string) (string, bool) {
 	version, file := "", ""

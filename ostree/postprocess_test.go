@@ -104,6 +104,19 @@ func TestPostprocess(t *testing.T) {
 	})
 }
 
+func TestArrangedPath(t *testing.T) {
+	for path, want := range map[string]string{
+		".": ".", "bin": "bin", "bin/sh": "usr/bin/sh", "lib64/ld.so": "usr/lib64/ld.so", "usr/bin/sh": "usr/bin/sh", "etc": "usr/etc", "etc/passwd": "usr/etc/passwd",
+		"boot": "boot", "boot/vmlinuz-6.1": "usr/lib/modules/6.1/vmlinuz", "boot/initrd.img-6.1": "usr/lib/modules/6.1/initramfs.img", "boot/config-6.1": "",
+		"boot/vmlinuz-": "", "boot/vmlinuz-..": "", "boot/initramfs-6.1.img": "usr/lib/modules/6.1/initramfs.img", "boot/initramfs-6.1kdump.img": "",
+		"var/lib/dpkg/status": "usr/lib/sysimage/dpkg/status", "var/lib/rpm/rpmdb.sqlite": "usr/share/rpm/rpmdb.sqlite", "var/log/x": "", "opt/x/y": "", "libx/y": "",
+	} {
+		got, ok := ostree.ArrangedPath(path)
+		require.Equal(t, want, got, path)
+		require.Equal(t, want != "", ok, path)
+	}
+}
+
 func depth(path string) int {
 	if path == "." {
 		return -1

@@ -35,6 +35,9 @@ type Options struct {
 	Root bool
 	// NoXattrs leaves extended attributes out, for file systems without.
 	NoXattrs bool
+	// Composed leaves out combining characters, which libarchive puts together
+	// in names: ostree commit --tree=tar does not keep them.
+	Composed bool
 }
 
 func (o *Options) defaults() Options {
@@ -197,6 +200,9 @@ func (p *planner) one() {
 	var path string
 	for try := 0; ; try++ {
 		name := pick(p.r, names...)
+		if p.o.Composed {
+			name = strings.ReplaceAll(name, "\u0301", "")
+		}
 		switch {
 		case p.r.below(40) == 0:
 			name = strings.Repeat(pick(p.r, "n", "ü"), 255)[:254]
