@@ -200,7 +200,7 @@ func TestReleaseForErrors(t *testing.T) {
 		"bad record":  {func(m *bootimage.Meta, _ *bootimage.ReleaseOptions) { m.OSTreeCommit = "" }, "ostree-commit"},
 		"odd file names": {func(m *bootimage.Meta, _ *bootimage.ReleaseOptions) {
 			m.Images["qemu"] = bootimage.Image{Path: "disk", SHA256: hash("")}
-		}, "has no qemu.aarch64."},
+		}, `no "qemu.aarch64." in file name disk`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, o := sampleMeta(), sampleOptions()

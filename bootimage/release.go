@@ -162,7 +162,7 @@ func archFields(m Meta, o ReleaseOptions) (object, error) {
 		}
 		_, ext, ok := strings.Cut(image.Path, name+"."+m.Arch+".")
 		if !ok {
-			return nil, fmt.Errorf("artifact %s: file name %s has no %s.%s.", name, image.Path, name, m.Arch)
+			return nil, fmt.Errorf("artifact %s: no %q in file name %s", name, name+"."+m.Arch+".", image.Path)
 		}
 		platform := name
 		if name == "metal4k" {

@@ -115,6 +115,11 @@ func TestNeeds(t *testing.T) {
 	d, err = stream.Builtin("sample")
 	require.NoError(t, err)
 	require.Empty(t, paths(d, "0.0"))
+	p, err := d.Profile("0.0.0-sample.20261125")
+	require.NoError(t, err)
+	require.Equal(t, stream.Given, p.Kind)
+	require.Equal(t, []string{"stream-coreos"}, p.NodeTags)
+	require.True(t, *p.ExtensionsRequired)
 	require.True(t, d.LocalOnly())
 }
 

@@ -213,27 +213,25 @@ func TestCompareSemver(t *testing.T) {
 
 // randomVersion makes versions that often share numbers.
 func randomVersion(r *rand.Rand) stream.Version {
-	for {
-		s := stream.Schemes()[r.IntN(len(stream.Schemes()))]
-		v := stream.Version{Scheme: s, Major: 4 + r.IntN(2), Minor: r.IntN(3), Patch: r.IntN(3), N: r.IntN(3)}
-		stamp := utc(2026, time.Month(1+r.IntN(2)), 1+r.IntN(2), r.IntN(2), r.IntN(2), r.IntN(2))
-		switch s {
-		case stream.SchemeSCOSBuild:
-			v.EL, v.Patch, v.Time, v.Dev = 9+r.IntN(2), 0, stamp.Truncate(time.Minute), r.IntN(2) == 0
-		case stream.SchemeSCOSBase:
-			v.Patch, v.Time, v.Dev = 0, stamp.Truncate(24*time.Hour), r.IntN(2) == 0
-		case stream.SchemeFCOS:
-			v.Minor, v.Time, v.Dev = 0, stamp.Truncate(24*time.Hour), r.IntN(2) == 0
-			if v.Dev && r.IntN(2) == 0 {
-				v.Patch = -1
-			}
-		case stream.SchemeSample:
-			v.Time = stamp.Truncate(24 * time.Hour)
-		case stream.SchemeOKD, stream.SchemeSCOSCI, stream.SchemeSCOSNightly:
-			v.Time, v.N = stamp, 0
+	s := stream.Schemes()[r.IntN(len(stream.Schemes()))]
+	v := stream.Version{Scheme: s, Major: 4 + r.IntN(2), Minor: r.IntN(3), Patch: r.IntN(3), N: r.IntN(3)}
+	stamp := utc(2026, time.Month(1+r.IntN(2)), 1+r.IntN(2), r.IntN(2), r.IntN(2), r.IntN(2))
+	switch s {
+	case stream.SchemeSCOSBuild:
+		v.EL, v.Patch, v.Time, v.Dev = 9+r.IntN(2), 0, stamp.Truncate(time.Minute), r.IntN(2) == 0
+	case stream.SchemeSCOSBase:
+		v.Patch, v.Time, v.Dev = 0, stamp.Truncate(24*time.Hour), r.IntN(2) == 0
+	case stream.SchemeFCOS:
+		v.Minor, v.Time, v.Dev = 0, stamp.Truncate(24*time.Hour), r.IntN(2) == 0
+		if v.Dev && r.IntN(2) == 0 {
+			v.Patch = -1
 		}
-		return v
+	case stream.SchemeSample:
+		v.Time = stamp.Truncate(24 * time.Hour)
+	case stream.SchemeOKD, stream.SchemeSCOSCI, stream.SchemeSCOSNightly:
+		v.Time, v.N = stamp, 0
 	}
+	return v
 }
 
 func TestVersionProperties(t *testing.T) {
