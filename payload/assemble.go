@@ -51,9 +51,11 @@ type Spec struct {
 	// Stream is an image stream, whose tags are resolved by ReferenceMode.
 	Stream        *ImageStream
 	ReferenceMode ReferenceMode
-	// Components are images by name. They are all kept.
+	// Components are images by name. They are all kept; in compatible mode,
+	// as in the other cases, only those that an operator refers to.
 	Components map[string]name.Reference
-	// Overrides replace images of the above or add to them. Their manifests
+	// Overrides replace images of the above or add to them; a base release
+	// with another component is one with an override. Their manifests
 	// are looked for in all layers, in others' only in the last. Their tags
 	// get the annotation io.openshift.release.override.
 	Overrides map[string]name.Reference
@@ -528,7 +530,20 @@ func (a *assembly) skipped(tag string) {
 func (a *assembly) find(f Finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.findings = append(a.findings, f)
+	if len(a.findings) < MaxFindings {
+		a.findings = append(a.findings, f)
+	}
+}
+
+// findEach is find for many offsets in one file; text says what is there.
+func (a *assembly) findEach(f Finding, data []byte, offsets []int, text func(at int) string) {
+	for i, at := range offsets {
+		if i == MaxFindings {
+			break
+		}
+		f.Line, f.Detail = lineAt(data, at), text(at)
+		a.find(f)
+	}
 }
 
 func (a *assembly) warn(format string, args ...any) {
@@ -823,7 +838,12 @@ func (a *assembly) readComponent(ctx context.Context, t *Tag, c *component) (Fin
 			c.newest = f.modTime
 		}
 		if f.name == referencesFile {
+			release, err := a.check.reserve(ctx, f.data)
+			if err != nil {
+				return nil, err
+			}
 			local, err := decodeImageStream(f.data)
+			release()
 			if err != nil {
 				return nil, fmt.Errorf("%s/%s: %w", manifestsFolder, f.name, err)
 			}
@@ -1020,16 +1040,18 @@ func (a *assembly) transform(c *component, list []placeholder, defaults map[stri
 		} else {
 			var left []int
 			data, left = strictImages(data, list)
-			for _, at := range left {
-				a.find(Finding{Check: CheckPlaceholder, Component: c.tag, File: f.name, Line: lineAt(f.data, at), Detail: "image placeholder cannot be replaced: " + excerpt(f.data[at:])})
-			}
+			a.findEach(Finding{Check: CheckPlaceholder, Component: c.tag, File: f.name}, f.data, left, func(at int) string {
+				return "image placeholder cannot be replaced: " + excerpt(f.data[at:])
+			})
 		}
 		out, left, err := substituteVersions(data, a.metadata.Version, versions, a.opts.Compatible)
 		if err != nil {
 			return nil, err
 		}
-		for _, at := range left {
-			a.find(Finding{Check: CheckVersion, Component: c.tag, File: f.name, Line: lineAt(data, at), Detail: "version placeholder cannot be replaced: " + excerpt(data[max(at-1, 0):])})
+		if !a.opts.Compatible {
+			a.findEach(Finding{Check: CheckVersion, Component: c.tag, File: f.name}, data, left, func(at int) string {
+				return "version placeholder cannot be replaced: " + excerpt(data[max(at-1, 0):])
+			})
 		}
 		return out, nil
 	}, nil
@@ -1064,12 +1086,12 @@ func (a *assembly) lint(tag, file string, data []byte, names, repositories []pla
 	if a.opts.Compatible {
 		return
 	}
-	for _, at := range unpinned(data, names, false) {
-		a.find(Finding{Check: CheckPlaceholder, Component: tag, File: file, Line: lineAt(data, at), Detail: "image placeholder is left: " + excerpt(data[at:])})
-	}
-	for _, at := range unpinned(data, repositories, true) {
-		a.find(Finding{Check: CheckUnpinned, Component: tag, File: file, Line: lineAt(data, at), Detail: "image of the payload without a digest: " + excerpt(data[at:])})
-	}
+	a.findEach(Finding{Check: CheckPlaceholder, Component: tag, File: file}, data, unpinned(data, names, false), func(at int) string {
+		return "image placeholder is left: " + excerpt(data[at:])
+	})
+	a.findEach(Finding{Check: CheckUnpinned, Component: tag, File: file}, data, unpinned(data, repositories, true), func(at int) string {
+		return "image of the payload without a digest: " + excerpt(data[at:])
+	})
 }
 
 // settle turns findings into an error, or warnings where they are allowed.

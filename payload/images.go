@@ -50,42 +50,50 @@ func fetch(ctx context.Context, src Images, ref name.Reference, platform v1.Plat
 	if ref == nil {
 		return nil, errors.New("no reference")
 	}
-	digest, err := resolve(ctx, src, ref)
+	digest, mediaType, err := resolve(ctx, src, ref)
 	if err != nil {
 		return nil, err
 	}
-	img, imgErr := src.Image(ctx, ref.Context().Digest(digest.String()))
-	if imgErr == nil {
-		f := &fetched{ref: ref, img: img}
-		imgErr = f.readManifest(digest)
-		if imgErr == nil {
-			return f, f.readConfig()
+	imgErr := fmt.Errorf("%.100q is not an image: %w", mediaType, errors.ErrUnsupported)
+	if !mediaType.IsIndex() {
+		img, err := src.Image(ctx, ref.Context().Digest(digest.String()))
+		if err == nil {
+			f := &fetched{ref: ref, img: img}
+			if err = f.readManifest(digest); err == nil {
+				return f, f.readConfig()
+			}
 		}
-	}
-	if errors.Is(imgErr, fs.ErrNotExist) || ctx.Err() != nil {
-		return nil, imgErr
+		if imgErr = err; errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			return nil, err
+		}
 	}
 	// Not an image, then perhaps an index.
 	idx, err := src.Index(ctx, ref.Context().Digest(digest.String()))
 	if err != nil {
+		if mediaType.IsIndex() {
+			return nil, err
+		}
 		return nil, imgErr
 	}
 	return fetchChild(ref, idx, digest, platform)
 }
 
-// resolve gives the digest of a reference.
-func resolve(ctx context.Context, src Images, ref name.Reference) (v1.Hash, error) {
+// resolve gives the digest of a reference and, of a tag, the type of what it
+// points to.
+func resolve(ctx context.Context, src Images, ref name.Reference) (v1.Hash, types.MediaType, error) {
 	if d, ok := ref.(name.Digest); ok {
-		return parseDigest(d.DigestStr())
+		digest, err := parseDigest(d.DigestStr())
+		return digest, "", err
 	}
 	desc, err := src.Head(ctx, ref)
 	if err != nil {
-		return v1.Hash{}, err
+		return v1.Hash{}, "", err
 	}
 	if desc == nil {
-		return v1.Hash{}, fmt.Errorf("no descriptor for %s", ref)
+		return v1.Hash{}, "", fmt.Errorf("no descriptor for %s", ref)
 	}
-	return parseDigest(desc.Digest.String())
+	digest, err := parseDigest(desc.Digest.String())
+	return digest, desc.MediaType, err
 }
 
 // parseDigest also refuses algorithms other than sha256, which no payload has.

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
@@ -65,6 +66,7 @@ func tarOf(t testing.TB, entries ...entry) []byte {
 type imageSpec struct {
 	oci    bool
 	zstd   bool
+	plain  bool // not compressed
 	labels map[string]string
 	layers [][]byte // tar
 }
@@ -84,6 +86,9 @@ func makeImage(t testing.TB, spec imageSpec) v1.Image {
 		}
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, opts...)
 		require.NoError(t, err)
+		if spec.plain {
+			layer = static.NewLayer(data, types.DockerUncompressedLayer)
+		}
 		adds = append(adds, mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "test"}})
 	}
 	img = mutate.ConfigMediaType(mutate.MediaType(img, manifestType), configType)

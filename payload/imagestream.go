@@ -72,6 +72,27 @@ type TagStatus struct {
 	Conditions []TagCondition `json:"conditions,omitempty"`
 }
 
+// UnmarshalJSON bounds the items and conditions.
+func (t *TagStatus) UnmarshalJSON(data []byte) error {
+	var raw struct {
+		Tag        string          `json:"tag"`
+		Items      json.RawMessage `json:"items"`
+		Conditions json.RawMessage `json:"conditions"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	var err error
+	t.Tag = raw.Tag
+	if t.Items, err = decodeList[TagEvent](raw.Items, MaxTagItems); err != nil {
+		return fmt.Errorf("items: %w", err)
+	}
+	if t.Conditions, err = decodeList[TagCondition](raw.Conditions, MaxTagItems); err != nil {
+		return fmt.Errorf("conditions: %w", err)
+	}
+	return nil
+}
+
 // TagEvent is an image that a tag pointed to, newest first in a [TagStatus].
 type TagEvent struct {
 	Created              time.Time `json:"created,omitzero"`
@@ -161,13 +182,14 @@ func (s *ImageStream) decodeSpec(top members) error {
 	if err != nil {
 		return fmt.Errorf("spec: %w", err)
 	}
-	var tags []json.RawMessage
-	if err := errors.Join(lookup.take("local", &s.localLookup), spec.take("tags", &tags)); err != nil {
+	var list json.RawMessage
+	if err := errors.Join(lookup.take("local", &s.localLookup), spec.take("tags", &list)); err != nil {
 		return fmt.Errorf("spec: %w", err)
 	}
 	s.otherLookup, s.otherSpec = lookup.unknown(), spec.unknown()
-	if len(tags) > MaxTags {
-		return fmt.Errorf("spec: %d tags, limit %d", len(tags), MaxTags)
+	tags, err := decodeList[json.RawMessage](list, MaxTags)
+	if err != nil {
+		return fmt.Errorf("spec: tags: %w", err)
 	}
 	seen := make(map[string]bool, len(tags))
 	for i, raw := range tags {
@@ -234,16 +256,17 @@ func (s *ImageStream) decodeStatus(top members) error {
 	if err != nil {
 		return err
 	}
+	var tags json.RawMessage
 	err = errors.Join(
 		status.take("dockerImageRepository", &s.Repository),
 		status.take("publicDockerImageRepository", &s.PublicRepository),
-		status.take("tags", &s.Status),
+		status.take("tags", &tags),
 	)
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	if len(s.Status) > MaxTags {
-		return fmt.Errorf("status: %d tags, limit %d", len(s.Status), MaxTags)
+	if s.Status, err = decodeList[TagStatus](tags, MaxTags); err != nil {
+		return fmt.Errorf("status: tags: %w", err)
 	}
 	for i := range s.Status {
 		if err := checkTagName(s.Status[i].Tag); err != nil {

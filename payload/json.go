@@ -126,8 +126,50 @@ func toJSON(data []byte, limit int) ([]byte, error) {
 	if trimmed := bytes.TrimSpace(data); len(trimmed) == 0 {
 		return nil, errors.New("empty document")
 	}
-	if len(data) > MaxYAMLSize {
-		return nil, fmt.Errorf("YAML of %d bytes, limit %d", len(data), MaxYAMLSize)
+	if err := checkYAML(data); err != nil {
+		return nil, err
 	}
 	return yaml.YAMLToJSON(data)
+}
+
+// checkYAML refuses documents that would need too much memory.
+func checkYAML(data []byte) error {
+	if len(data) > MaxYAMLSize {
+		return fmt.Errorf("YAML document of %d bytes, limit %d", len(data), MaxYAMLSize)
+	}
+	if n := yamlNodes(data); n > MaxYAMLNodes {
+		return fmt.Errorf("YAML document of up to %d nodes, limit %d", n, MaxYAMLNodes)
+	}
+	return nil
+}
+
+// yamlNodes bounds the nodes of a document from above.
+func yamlNodes(data []byte) int {
+	n := 1
+	for _, c := range [...]string{"\n", "\r", ",", ":", "-", "[", "{", "?"} {
+		n += bytes.Count(data, []byte(c))
+	}
+	return n
+}
+
+// decodeList decodes an array of at most limit elements; their number is known
+// before they are given memory.
+func decodeList[T any](raw json.RawMessage, limit int) ([]T, error) {
+	var parts []json.RawMessage
+	if raw == nil {
+		return nil, nil
+	}
+	if err := json.Unmarshal(raw, &parts); err != nil {
+		return nil, err
+	}
+	if len(parts) > limit {
+		return nil, fmt.Errorf("%d elements, limit %d", len(parts), limit)
+	}
+	out := make([]T, len(parts))
+	for i, part := range parts {
+		if err := json.Unmarshal(part, &out[i]); err != nil {
+			return nil, fmt.Errorf("element %d: %w", i+1, err)
+		}
+	}
+	return out, nil
 }

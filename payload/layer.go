@@ -157,6 +157,9 @@ func (s *layerScan) read(r io.Reader) (v1.Hash, error) {
 }
 
 func (s *layerScan) entry(hdr *tar.Header, r io.Reader) error {
+	if len(s.removed)+len(s.duplicates)+len(s.escapes) > MaxManifests {
+		return fmt.Errorf("more than %d entries in %s that are not files", MaxManifests, s.dir)
+	}
 	const whiteout = ".wh."
 	name := strings.TrimPrefix(hdr.Name, "./")
 	trimmed := strings.TrimSuffix(name, "/")

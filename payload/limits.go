@@ -10,12 +10,18 @@ const (
 	// uncompressed, bytes. Only manifests are kept of it.
 	MaxLayerSize = 8 << 30
 	// MaxReferencesSize bounds image-references and image streams, bytes.
-	MaxReferencesSize = 8 << 20
+	MaxReferencesSize = 4 << 20
 	// MaxMetadataSize bounds release-metadata, bytes.
 	MaxMetadataSize = 1 << 20
 	// MaxYAMLSize bounds a YAML document that is parsed, bytes. A manifest
 	// larger than this could not be stored in a cluster.
 	MaxYAMLSize = 2 << 20
+	// MaxYAMLNodes bounds what a YAML document can consist of, as the number of
+	// its line ends, commas, colons, hyphens and opening brackets; the parser
+	// needs hundreds of bytes for each.
+	MaxYAMLNodes = 256 << 10
+	// MaxDocuments bounds the YAML documents in a file.
+	MaxDocuments = 4096
 	// MaxManifestSize bounds a file with manifests, bytes.
 	MaxManifestSize = 8 << 20
 	// MaxManifests bounds the files that one component brings.
@@ -26,6 +32,10 @@ const (
 	MaxPayloadFiles = 16384
 	// MaxTags bounds the images of a payload or image stream.
 	MaxTags = 4096
+	// MaxTagItems bounds the images in the history of a tag.
+	MaxTagItems = 1024
+	// MaxFindings bounds the faults that are listed; more are not looked for.
+	MaxFindings = 1000
 	// MaxNameLength bounds the name of a manifest or tag, bytes.
 	MaxNameLength = 255
 	// MaxLabelSize bounds a label with versions, bytes.
@@ -37,7 +47,4 @@ const (
 	// zstdWindow bounds the memory of a zstd decoder; what the reference
 	// encoder uses without --ultra or --long is at most 8 MiB.
 	zstdWindow = 16 << 20
-	// yamlBudget bounds the bytes of YAML that are parsed at one time, because
-	// the parser needs tens of bytes for each.
-	yamlBudget = MaxYAMLSize
 )

@@ -24,7 +24,7 @@ type document struct {
 }
 
 // documents splits a file at the markers that YAML allows at the start of a
-// line only.
+// line only; of more than [MaxDocuments] it gives the first.
 func documents(data []byte) []document {
 	var out []document
 	start, startLine, line := 0, 1, 1
@@ -36,6 +36,9 @@ func documents(data []byte) []document {
 		if l := data[pos:next]; bytes.HasPrefix(l, []byte("---")) && (len(l) == 3 || strings.IndexByte(" \t\r\n", l[3]) >= 0) {
 			if pos > start {
 				out = append(out, document{data[start:pos], startLine})
+			}
+			if len(out) > MaxDocuments {
+				return out // the caller refuses them
 			}
 			start, startLine = pos, line
 		}
@@ -49,7 +52,16 @@ type checker struct {
 	budget *semaphore.Weighted
 }
 
-func newChecker() *checker { return &checker{semaphore.NewWeighted(yamlBudget)} }
+func newChecker() *checker { return &checker{semaphore.NewWeighted(MaxYAMLNodes)} }
+
+// reserve waits until data can be parsed beside what others parse.
+func (c *checker) reserve(ctx context.Context, data []byte) (release func(), err error) {
+	n := min(int64(yamlNodes(data)), MaxYAMLNodes)
+	if err := c.budget.Acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	return func() { c.budget.Release(n) }, nil
+}
 
 type objectID struct{ group, kind, namespace, name string }
 
@@ -65,6 +77,9 @@ func (c *checker) strict(ctx context.Context, name string, data []byte) (Finding
 	docs := []document{{data, 1}}
 	if !strings.HasSuffix(name, ".json") {
 		docs = documents(data)
+	}
+	if len(docs) > MaxDocuments {
+		return nil, fmt.Errorf("more than %d documents", MaxDocuments)
 	}
 	var out Findings
 	seen := map[objectID]int{}
@@ -101,14 +116,14 @@ var (
 
 // parse decodes the first document of data and finds what identifies it.
 func (c *checker) parse(ctx context.Context, data []byte) (objectID, error) {
-	if len(data) > MaxYAMLSize {
-		return objectID{}, fmt.Errorf("document of %d bytes, limit %d", len(data), MaxYAMLSize)
-	}
-	weight := int64(len(data)) + 1
-	if err := c.budget.Acquire(ctx, min(weight, yamlBudget)); err != nil {
+	if err := checkYAML(data); err != nil {
 		return objectID{}, err
 	}
-	defer c.budget.Release(min(weight, yamlBudget))
+	release, err := c.reserve(ctx, data)
+	if err != nil {
+		return objectID{}, err
+	}
+	defer release()
 	var value any
 	if err := yaml.Unmarshal(data, &value); err != nil {
 		text := err.Error()

@@ -33,8 +33,12 @@ func releaseEntries(more ...entry) []entry {
 
 func openEntries(t *testing.T, entries ...entry) (*payload.Release, error) {
 	t.Helper()
+	size := 0
+	for _, e := range entries {
+		size += len(e.data)
+	}
 	m := newMemory()
-	img := makeImage(t, imageSpec{labels: map[string]string{payload.LabelRelease: "4.20.0-test.1"}, layers: [][]byte{tarOf(t, entry{name: "x"}), tarOf(t, entries...)}})
+	img := makeImage(t, imageSpec{plain: size > 1<<20, labels: map[string]string{payload.LabelRelease: "4.20.0-test.1"}, layers: [][]byte{tarOf(t, entry{name: "x"}), tarOf(t, entries...)}})
 	return payload.Open(t.Context(), m, m.add(t, "registry.test/release", img), nil)
 }
 

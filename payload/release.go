@@ -43,8 +43,8 @@ type Release struct {
 }
 
 // Open reads the release image that ref names: its manifest, configuration and
-// last layer, which takes three requests, one more for a tag and two more for
-// an index. All of it is verified before anything is returned. A missing image
+// last layer, which takes three requests, one more for a tag and at most two
+// more for an index. All of it is verified before anything is returned. A missing image
 // and an image that is not a release give [io/fs.ErrNotExist]; bytes that are
 // not what their digest promises, [ErrDigest].
 //

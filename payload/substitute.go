@@ -71,6 +71,9 @@ func compatibleImages(list []placeholder) (func([]byte) []byte, error) {
 		return nil, err
 	}
 	return func(data []byte) []byte {
+		if !slices.ContainsFunc(list, func(p placeholder) bool { return bytes.Contains(data, []byte(p.text)) }) {
+			return data
+		}
 		var out []byte
 		done := 0
 		for _, m := range re.FindAllSubmatchIndex(data, -1) {
@@ -114,52 +117,82 @@ func strictImages(data []byte, list []placeholder) (out []byte, left []int) {
 }
 
 // scanner finds where placeholders stand as the name of an image, in order of
-// position, and of several at one position the first in the list.
+// position, and of several at one position the first in the list. Placeholders
+// with the same start are looked for together, because those of a payload
+// mostly have one.
 type scanner struct {
-	data []byte
-	list []placeholder
-	at   []int // next occurrence of each, len(data) if none
+	data   []byte
+	list   []placeholder
+	groups []group
 }
 
+type group struct {
+	start   string
+	members []int
+	at      int // next occurrence, len(data) if none
+}
+
+const groupStart = 6
+
 func newScanner(data []byte, list []placeholder) *scanner {
-	s := &scanner{data: data, list: list, at: make([]int, len(list))}
-	for i := range list {
-		s.find(i, 0)
+	s := &scanner{data: data, list: list}
+	index := map[string]int{}
+	for i, p := range list {
+		start := p.text[:min(len(p.text), groupStart)]
+		n, ok := index[start]
+		if !ok {
+			n = len(s.groups)
+			index[start] = n
+			s.groups = append(s.groups, group{start: start})
+		}
+		s.groups[n].members = append(s.groups[n].members, i)
+	}
+	// Only starts shorter than the others can be where another is.
+	slices.SortStableFunc(s.groups, func(a, b group) int { return cmp.Compare(len(b.start), len(a.start)) })
+	for i := range s.groups {
+		s.find(&s.groups[i], 0)
 	}
 	return s
 }
 
-func (s *scanner) find(i, from int) {
-	s.at[i] = len(s.data)
+func (s *scanner) find(g *group, from int) {
+	g.at = len(s.data)
 	if from < len(s.data) {
-		if n := bytes.Index(s.data[from:], []byte(s.list[i].text)); n >= 0 {
-			s.at[i] = from + n
+		if n := bytes.Index(s.data[from:], []byte(g.start)); n >= 0 {
+			g.at = from + n
 		}
 	}
 }
 
 func (s *scanner) skip(to int) {
-	for i := range s.at {
-		if s.at[i] < to {
-			s.find(i, to)
+	for i := range s.groups {
+		if s.groups[i].at < to {
+			s.find(&s.groups[i], to)
 		}
 	}
 }
 
 func (s *scanner) next() (index, start int, ok bool) {
 	for {
-		index, start = -1, len(s.data)
-		for i, at := range s.at {
-			if at < start {
-				index, start = i, at
+		var g *group
+		start = len(s.data)
+		for i := range s.groups {
+			if s.groups[i].at < start {
+				g, start = &s.groups[i], s.groups[i].at
 			}
 		}
-		if index < 0 {
+		if g == nil {
 			return 0, 0, false
 		}
-		s.find(index, start+1)
-		if startsReference(s.data, start) && endsName(s.data, start+len(s.list[index].text)) {
-			return index, start, true
+		s.find(g, start+1)
+		if !startsReference(s.data, start) {
+			continue
+		}
+		for _, i := range g.members {
+			text := s.list[i].text
+			if len(text) <= len(s.data)-start && string(s.data[start:start+len(text)]) == text && endsName(s.data, start+len(text)) {
+				return i, start, true
+			}
 		}
 	}
 }
