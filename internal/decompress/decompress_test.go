@@ -32,13 +32,13 @@ func packed(t testing.TB, codec string, content []byte) []byte {
 	case "zstd":
 		w, err = zstd.NewWriter(&b)
 	case "xz":
-		w, err = xz.WriterConfig{BlockSize: 4096}.NewWriter(&b)
+		w, err = xz.WriterConfig{BlockSize: 4096, DictCap: 1 << 16}.NewWriter(&b)
 	case "xz crc32":
-		w, err = xz.WriterConfig{CheckSum: xz.CRC32}.NewWriter(&b)
+		w, err = xz.WriterConfig{CheckSum: xz.CRC32, DictCap: 1 << 16}.NewWriter(&b)
 	case "xz sha256":
-		w, err = xz.WriterConfig{CheckSum: xz.SHA256}.NewWriter(&b)
+		w, err = xz.WriterConfig{CheckSum: xz.SHA256, DictCap: 1 << 16}.NewWriter(&b)
 	case "xz none":
-		w, err = xz.WriterConfig{NoCheckSum: true}.NewWriter(&b)
+		w, err = xz.WriterConfig{NoCheckSum: true, DictCap: 1 << 16}.NewWriter(&b)
 	}
 	require.NoError(t, err)
 	_, err = w.Write(content)

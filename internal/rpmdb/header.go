@@ -18,7 +18,8 @@ const (
 	maxHeaderTags = 1<<16 - 1
 	maxHeaderData = 64 << 20
 	maxValues     = 1 << 20  // of one tag
-	maxPathBytes  = 64 << 20 // of all paths together, for short headers can claim long ones
+	maxPath       = 4096     // bytes, as the kernel has it
+	maxPathBytes  = 32 << 20 // of all paths together, for short headers can claim long ones
 )
 
 // The tags of a header that are read.
@@ -277,6 +278,9 @@ func (tags headerIndex) files() ([]string, error) {
 		}
 		if bytes += len(prefix) + len(base); bytes > maxPathBytes {
 			return nil, badHeader("more than %d bytes of paths", maxPathBytes)
+		}
+		if len(prefix)+len(base) > maxPath {
+			return nil, badHeader("path %.80q… of %d bytes", prefix, len(prefix)+len(base))
 		}
 		file := string(prefix) + string(base)
 		if !strings.HasPrefix(file, "/") {

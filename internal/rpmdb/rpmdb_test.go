@@ -126,10 +126,12 @@ func TestParseHeaderFaults(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	// A small header that claims gigabytes of paths.
-	n := 100000
+	n := 10000
 	names := strings.Split(strings.Repeat("a,", n-1)+"a", ",")
-	_, err := rpmdb.ParseHeader(header(append(base[:2:2], field{1117, 8, names}, field{1116, 4, make([]int32, n)}, field{1118, 8, []string{"/" + strings.Repeat("d", 1<<20) + "/"}})...))
+	_, err := rpmdb.ParseHeader(header(append(base[:2:2], field{1117, 8, names}, field{1116, 4, make([]int32, n)}, field{1118, 8, []string{"/" + strings.Repeat("d", 4000) + "/"}})...))
 	require.ErrorContains(t, err, "bytes of paths")
+	_, err = rpmdb.ParseHeader(header(append(base[:2:2], field{1117, 8, []string{"a"}}, field{1116, 4, []int32{0}}, field{1118, 8, []string{"/" + strings.Repeat("d", 5000)}})...))
+	require.ErrorContains(t, err, "of 5002 bytes")
 }
 
 // unzipped gives a file of testdata (see testdata/README).
