@@ -318,3 +318,22 @@ func TestAddBuild(t *testing.T) {
 	_, err = bootimage.AddBuild(build("gone", "x86_64"))([]byte(`{"schema-version":"1.0.0","builds":[],"tombstone-builds":[{"id":"gone","arches":[]}]}`))
 	require.ErrorIs(t, err, fs.ErrExist)
 }
+
+func BenchmarkEdit(b *testing.B) {
+	d, err := bootimage.ReleaseFor([]bootimage.Meta{sampleMeta()}, sampleOptions())
+	require.NoError(b, err)
+	s, err := bootimage.StreamFor(d.Value(), &bootimage.StreamOptions{LastModified: sampleTime})
+	require.NoError(b, err)
+	data := s.Bytes()
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		d, err := bootimage.DecodeStream(bytes.NewReader(data))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := d.Edit(func(s *streammd.Stream) error { s.Metadata.Generator = "x"; return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
