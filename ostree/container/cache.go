@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,8 +84,13 @@ func OpenCache(ctx context.Context, dir string, opts *CacheOptions) (*Cache, err
 }
 
 // Close lets another process prune the cache. Images made with it can no
-// longer be relied on.
-func (c *Cache) Close() error { return c.lock.Close() }
+// longer be relied on. Closing again does nothing.
+func (c *Cache) Close() error {
+	if err := c.lock.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 func flock(f *os.File, how int) error {
 	for {
@@ -358,6 +364,10 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (removed int64, err erro
 	}
 	defer func() { err = cmp.Or(err, flock(c.lock, unix.LOCK_SH)) }()
 
+	c.mu.Lock()
+	used := maps.Clone(c.used)
+	c.mu.Unlock()
+
 	type candidate struct {
 		name string
 		blob string
@@ -403,7 +413,7 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (removed int64, err erro
 		if err != nil {
 			continue
 		}
-		if live[name] == 0 && !c.used[name] {
+		if live[name] == 0 && !used[name] {
 			if err := remove(name, stat.Size()); err != nil {
 				return removed, err
 			}
@@ -421,7 +431,7 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (removed int64, err erro
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		if c.used[e.name] || c.used[e.blob] {
+		if used[e.name] || used[e.blob] {
 			continue
 		}
 		if err := remove(e.name, 0); err != nil {
