@@ -352,6 +352,7 @@ func TestRedactURL(t *testing.T) {
 		{"https://host.example/v2/a/blobs/uploads/1?digest=sha256:ab&_state=secret", "https://host.example/v2/a/blobs/uploads/1?digest=sha256:ab&_state=REDACTED"},
 		{"https://user:pw@host.example/x", "https://REDACTED@host.example/x"},
 		{"https://bucket.example/k?X-Amz-Signature=abc&X-Amz-Credential=AK%2F1&partNumber=2", "https://bucket.example/k?X-Amz-Signature=REDACTED&X-Amz-Credential=REDACTED&partNumber=2"},
+		{"s3://b/?region=r&endpoint=http://u:secret@h.example", "s3://b/?region=r&endpoint=REDACTED"},
 		{"https://host.example/x?flag", "https://host.example/x?flag"},
 		{"https://host.example/x?%zz=secret", "https://host.example/x?%zz=REDACTED"},
 	} {

@@ -32,7 +32,13 @@ func RedactURL(u *url.URL) string {
 		parts := strings.Split(u.RawQuery, "&")
 		for i, part := range parts {
 			key, value, ok := strings.Cut(part, "=")
-			if name, err := url.QueryUnescape(key); ok && value != "" && (err != nil || !plainQuery[name]) {
+			if !ok || value == "" {
+				continue
+			}
+			name, keyErr := url.QueryUnescape(key)
+			plain, valueErr := url.QueryUnescape(value)
+			// A value with a user of its own is a URL within the URL.
+			if keyErr != nil || valueErr != nil || !plainQuery[name] || strings.Contains(plain, "@") {
 				parts[i] = key + "=" + redacted
 			}
 		}

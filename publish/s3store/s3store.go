@@ -389,7 +389,11 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[publish.Info,
 					return
 				}
 			}
-			if !aws.ToBool(out.IsTruncated) {
+			if out.IsTruncated == nil { // S3 always says
+				fail(fmt.Errorf("server's answer is no list: %w", io.ErrUnexpectedEOF))
+				return
+			}
+			if !*out.IsTruncated {
 				return
 			}
 			if len(out.Contents) == 0 || aws.ToString(out.NextContinuationToken) == "" {
