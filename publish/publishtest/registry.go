@@ -520,10 +520,9 @@ func caseConcurrentTags(t testing.TB, r publish.Registry, repo name.Repository) 
 	_, err := r.WriteImage(t.Context(), repo, src.image(t), nil)
 	require.NoError(t, err)
 	errs := make([]error, 8)
-	var want []string
+	want := []string{"t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7"}
 	var wg sync.WaitGroup
 	for i := range errs {
-		want = append(want, fmt.Sprintf("t%d", i))
 		wg.Go(func() { errs[i] = r.Tag(t.Context(), repo.Tag(want[i]), src.desc.Digest) })
 	}
 	wg.Wait()

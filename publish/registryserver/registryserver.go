@@ -1,15 +1,20 @@
 package registryserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
 	"github.com/olareg/olareg/types"
@@ -34,6 +39,11 @@ type Options struct {
 // the folder of a read-only server appear within about a second.
 type Server struct {
 	handler *olareg.Server
+	root    *os.Root
+
+	// The server behind keeps a note of each repository that it reads and
+	// writes without a lock; requests that touch the note go one by one.
+	notes sync.Mutex
 
 	mu      sync.Mutex
 	closed  bool
@@ -74,7 +84,11 @@ func Open(ctx context.Context, dir string, opts *Options) (*Server, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{handler: olareg.New(config.Config{
+	root, err := os.OpenRoot(abs)
+	if err != nil {
+		return fail(err)
+	}
+	return &Server{root: root, handler: olareg.New(config.Config{
 		Storage: config.ConfigStorage{
 			StoreType: config.StoreDir, RootDir: abs, ReadOnly: &opts.ReadOnly,
 			// Collecting garbage would need the lock of layoutregistry, and
@@ -100,7 +114,77 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.running.Add(1)
 	s.mu.Unlock()
 	defer s.running.Done()
-	s.handler.ServeHTTP(w, req)
+	repo, kind, rest := split(req.URL.Path)
+	switch {
+	case kind == "blobs" && (req.Method == http.MethodGet || req.Method == http.MethodHead) && !strings.HasPrefix(rest, "uploads/"):
+		s.blob(w, req, repo, rest)
+	case kind == "blobs" && req.Method != http.MethodPost:
+		s.handler.ServeHTTP(w, req) // the bytes of an upload
+	default:
+		if kind == "manifests" && req.Method == http.MethodPut {
+			// A slow client must not keep the others waiting.
+			data, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxManifest))
+			if err != nil {
+				http.Error(w, "manifest cannot be read", http.StatusRequestEntityTooLarge)
+				return
+			}
+			req.Body = io.NopCloser(bytes.NewReader(data))
+		}
+		s.notes.Lock()
+		defer s.notes.Unlock()
+		s.handler.ServeHTTP(w, req)
+	}
+}
+
+// maxManifest bounds a manifest, bytes.
+const maxManifest = 8 << 20
+
+// split takes /v2/REPOSITORY/KIND/REST apart, where KIND is the last of the
+// protocol's words.
+func split(path string) (repo, kind, rest string) {
+	path, ok := strings.CutPrefix(path, "/v2/")
+	if !ok {
+		return "", "", ""
+	}
+	at := -1
+	for _, word := range []string{"blobs", "manifests", "tags", "referrers"} {
+		if i := strings.LastIndex(path, "/"+word+"/"); i > at {
+			at, repo, kind, rest = i, path[:i], word, path[i+len(word)+2:]
+		}
+	}
+	return repo, kind, rest
+}
+
+// blob serves a blob's file, with ranges.
+func (s *Server) blob(w http.ResponseWriter, req *http.Request, repo, text string) {
+	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	digest, err := v1.NewHash(text)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "DIGEST_INVALID")
+		return
+	}
+	f, err := s.root.Open(filepath.Join(filepath.FromSlash(repo), "blobs", digest.Algorithm, digest.Hex))
+	if err != nil {
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
+		return
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Docker-Content-Digest", digest.String())
+	w.Header().Set("ETag", `"`+digest.String()+`"`)
+	http.ServeContent(w, req, "", time.Time{}, f)
+}
+
+// refuse answers with an error of the protocol.
+func refuse(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// A client that left does not need it.
+	_, _ = io.WriteString(w, `{"errors":[{"code":"`+code+`"}]}`)
 }
 
 // Close waits for the requests that are running and releases the folder.
@@ -114,7 +198,7 @@ func (s *Server) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.running.Wait()
-	return withoutMissing(s.handler.Close())
+	return errors.Join(withoutMissing(s.handler.Close()), s.root.Close())
 }
 
 // withoutMissing drops the complaints about repositories that were asked for but never

@@ -26,6 +26,7 @@ import (
 
 // guard refuses plain HTTP to hosts for which it was not allowed, wherever the
 // request comes from: a ping, a redirect, a token server or an upload location.
+// It also gives a request that is sent again, with a new token, its body again.
 type guard struct {
 	next     http.RoundTripper
 	insecure []string
@@ -38,7 +39,21 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("plain %.20q to %s is not allowed: name the host as insecure", req.URL.Scheme, req.URL.Host)
 	}
-	return g.next.RoundTrip(req)
+	if req.Body == nil || req.GetBody == nil {
+		return g.next.RoundTrip(req)
+	}
+	fresh, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	req.Body.Close()
+	out := req.Clone(req.Context())
+	out.Body = fresh
+	resp, err := g.next.RoundTrip(out)
+	if resp != nil {
+		resp.Request = req
+	}
+	return resp, err
 }
 
 // plainAllowed reports whether host, with or without port, is insecure by
@@ -211,6 +226,31 @@ func (c *client) do(ctx context.Context, method, target string, header http.Head
 	return resp, nil
 }
 
+// document gets a document of at most limit bytes. One that breaks off is asked
+// for again: the transport, which repeats requests, does not see that.
+func (c *client) document(ctx context.Context, target string, header http.Header, limit int64) (*http.Response, []byte, error) {
+	for attempt := 1; ; attempt++ {
+		resp, err := c.do(ctx, http.MethodGet, target, header, nil, http.StatusOK)
+		if err != nil {
+			return nil, nil, err
+		}
+		data, err := httpx.ReadBody(resp.Body, limit)
+		resp.Body.Close()
+		if err == nil {
+			return resp, data, nil
+		}
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		if !httpx.Temporary(err) || attempt >= c.registry.opts.Attempts {
+			return nil, nil, fmt.Errorf("GET %s: %w", httpx.RedactURL(resp.Request.URL), err)
+		}
+		if err := c.registry.wait(ctx, attempt, err); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
 // accept lists the kinds of manifest that are understood.
 var accept = []string{strings.Join([]string{
 	string(types.OCIManifestSchema1), string(types.OCIImageIndex),
@@ -269,19 +309,14 @@ func describe(resp *http.Response, id string) (v1.Descriptor, error) {
 // manifest fetches a tag or digest and verifies it against itself, the headers
 // and, if it has a digest, against want.
 func (c *client) manifest(ctx context.Context, id string, want v1.Descriptor) (v1.Descriptor, []byte, error) {
-	resp, err := c.do(ctx, http.MethodGet, c.url("manifests", id), http.Header{"Accept": accept}, nil, http.StatusOK)
-	if err != nil {
-		return v1.Descriptor{}, nil, err
-	}
-	defer resp.Body.Close()
-	said, err := describe(resp, id)
-	if err != nil {
-		return v1.Descriptor{}, nil, err
-	}
-	raw, err := httpx.ReadBody(resp.Body, ociimage.MaxManifestSize)
+	resp, raw, err := c.document(ctx, c.url("manifests", id), http.Header{"Accept": accept}, ociimage.MaxManifestSize)
 	if errors.Is(err, httpx.ErrTooLarge) {
 		err = fmt.Errorf("manifest: %w: %w", errors.ErrUnsupported, err)
 	}
+	if err != nil {
+		return v1.Descriptor{}, nil, err
+	}
+	said, err := describe(resp, id)
 	if err != nil {
 		return v1.Descriptor{}, nil, err
 	}

@@ -8,7 +8,8 @@
 // each blob is looked for, then mounted from one of [publish.WriteOptions.From],
 // and only then uploaded: in one PUT up to [MonolithicSize], by PATCH above it.
 // A PATCH that breaks off is continued where the server says it stopped; a
-// server that has forgotten the upload gets it from the start. Every byte is
+// server that has forgotten the upload, or refuses to go on with it as Docker's
+// registry does, gets it from the start. Every byte is
 // verified on its way out, and an upload whose bytes turn out wrong is cancelled
 // before it is given a digest. The manifest comes last, by digest.
 //

@@ -40,10 +40,8 @@ func (e *statusError) Unwrap() error { return e.kind }
 // newStatusError reads the body of resp for its registry error codes.
 func newStatusError(resp *http.Response) error {
 	e := &statusError{status: resp.StatusCode}
-	var secret string
 	if resp.Request != nil {
 		e.method, e.url = resp.Request.Method, httpx.RedactURL(resp.Request.URL)
-		_, secret, _ = strings.Cut(resp.Request.Header.Get("Authorization"), " ")
 	}
 	var codes []string
 	if body, err := httpx.ReadBody(resp.Body, maxErrorBody); err == nil {
@@ -59,7 +57,7 @@ func newStatusError(resp *http.Response) error {
 				codes = append(codes, d.Code)
 				parts = append(parts, d.Code+": "+d.Message)
 			}
-			e.message = printable(strings.Join(parts, "; "), secret)
+			e.message = printable(strings.Join(parts, "; "), resp.Request)
 		}
 	}
 	e.kind = kindOf(resp.StatusCode, codes)
@@ -67,10 +65,16 @@ func newStatusError(resp *http.Response) error {
 }
 
 // printable makes what a server said fit for a log: short, one line, without
-// what it was told in confidence.
-func printable(text, secret string) string {
-	if len(secret) >= 4 {
-		text = strings.ReplaceAll(text, secret, "REDACTED")
+// what it was told in confidence. req may be nil.
+func printable(text string, req *http.Request) string {
+	if req != nil {
+		_, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+		_, password, _ := req.BasicAuth()
+		for _, s := range []string{secret, password} {
+			if s != "" {
+				text = strings.ReplaceAll(text, s, "REDACTED")
+			}
+		}
 	}
 	text = httpx.RedactText(text)
 	text = strings.Map(func(r rune) rune {
@@ -116,17 +120,15 @@ func kindOf(status int, codes []string) error {
 func clean(err error) error {
 	if e, ok := errors.AsType[*transport.Error](err); ok {
 		out := &statusError{status: e.StatusCode, method: http.MethodGet}
-		var secret string
 		if e.Request != nil {
 			out.method, out.url = e.Request.Method, httpx.RedactURL(e.Request.URL)
-			_, secret, _ = strings.Cut(e.Request.Header.Get("Authorization"), " ")
 		}
 		var codes, parts []string
 		for _, d := range e.Errors[:min(len(e.Errors), 3)] {
 			codes = append(codes, string(d.Code))
 			parts = append(parts, string(d.Code)+": "+d.Message)
 		}
-		out.message = printable(strings.Join(parts, "; "), secret)
+		out.message = printable(strings.Join(parts, "; "), e.Request)
 		out.kind = kindOf(e.StatusCode, codes)
 		return out
 	}

@@ -64,6 +64,9 @@ type Options struct {
 	// BaseDelay is the wait before the second attempt, doubled for each later
 	// one; 0: half a second. A Retry-After header may ask for more.
 	BaseDelay time.Duration
+	// HeaderTimeout is how long the server may think before it answers; 0: two
+	// minutes.
+	HeaderTimeout time.Duration
 	// StallTimeout is how long a transfer may stand still; 0: a minute.
 	StallTimeout time.Duration
 	// Jitter gives values in [0,1) to spread the waits; nil: they are not.
@@ -143,7 +146,7 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 	r.rt = transport.NewUserAgent(&guard{
 		insecure: o.Insecure,
 		next: httpx.NewTransport(base, &httpx.Options{
-			Attempts: o.Attempts, BaseDelay: o.BaseDelay, StallTimeout: o.StallTimeout, Jitter: o.Jitter,
+			Attempts: o.Attempts, BaseDelay: o.BaseDelay, HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout, Jitter: o.Jitter,
 			Repeatable: repeatable, Logger: o.Logger,
 		}),
 	}, o.UserAgent)

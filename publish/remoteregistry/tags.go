@@ -8,15 +8,12 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-
-	"github.com/okd-project/okd-streams/internal/httpx"
 )
 
 // Limits of a list of tags.
@@ -71,12 +68,7 @@ func (r *Registry) tags(ctx context.Context, repo name.Repository) ([]string, er
 
 // tagPage gets one page and the address of the next, "" at the end.
 func (c *client) tagPage(ctx context.Context, page string) ([]string, string, error) {
-	resp, err := c.do(ctx, http.MethodGet, page, nil, nil, http.StatusOK)
-	if err != nil {
-		return nil, "", err
-	}
-	defer resp.Body.Close()
-	data, err := httpx.ReadBody(resp.Body, maxPageBody)
+	resp, data, err := c.document(ctx, page, nil, maxPageBody)
 	if err != nil {
 		return nil, "", fmt.Errorf("list of tags: %w", err)
 	}

@@ -288,7 +288,7 @@ func (u *upload) run(ctx context.Context) (err error) {
 		}
 		u.registry.log.LogAttrs(ctx, slog.LevelDebug, "upload broke off", slog.String("blob", u.blob.Desc.Digest.String()),
 			slog.Int64("offset", u.offset), slog.Int("attempt", attempt), slog.String("error", httpx.Redact(err).Error()))
-		if err := u.wait(ctx, attempt, err); err != nil {
+		if err := u.registry.wait(ctx, attempt, err); err != nil {
 			return err
 		}
 		done, err := u.recover(ctx)
@@ -349,8 +349,8 @@ func (u *upload) worthwhile(err error) bool {
 }
 
 // wait pauses before the next attempt.
-func (u *upload) wait(ctx context.Context, attempt int, err error) error {
-	o := u.registry.opts
+func (r *Registry) wait(ctx context.Context, attempt int, err error) error {
+	o := r.opts
 	delay := o.BaseDelay
 	for i := 1; i < attempt && delay < httpx.DefaultMaxDelay; i++ {
 		delay *= 2
@@ -559,19 +559,22 @@ func (u *upload) patch(ctx context.Context) error {
 	content := &content{upload: u, left: length}
 	resp, err := u.do(once(ctx), http.MethodPatch, u.location.String(), header, &body{reader: content, size: length}, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
 	// The transport may still be reading when a server answers early.
-	content.Close()
-	if fault := content.fault; fault != nil {
+	left, again, fault := content.end()
+	if fault != nil {
 		if err == nil {
 			resp.Body.Close()
 		}
 		return &sourceError{fault}
 	}
+	if err != nil && again {
+		return fmt.Errorf("%w: %w", errPartly, err)
+	}
 	if err != nil {
 		return withRetryAfter(resp, err)
 	}
 	resp.Body.Close()
-	if content.left > 0 {
-		return fmt.Errorf("server accepted a request of which %d bytes were not sent", content.left)
+	if left > 0 {
+		return fmt.Errorf("server accepted a request of which %d bytes were not sent", left)
 	}
 	if err := u.follow(resp); err != nil {
 		return err
@@ -608,6 +611,7 @@ type content struct {
 	mu     sync.Mutex
 	left   int64
 	closed bool
+	again  bool  // asked for after Close: the request was sent twice, for a new token
 	fault  error // of the source
 }
 
@@ -615,6 +619,7 @@ func (c *content) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
+		c.again = true
 		return 0, net.ErrClosed
 	}
 	if c.left == 0 {
@@ -637,6 +642,14 @@ func (c *content) Close() error {
 	defer c.mu.Unlock()
 	c.closed = true
 	return nil
+}
+
+// end closes c and says how far it got.
+func (c *content) end() (left int64, again bool, fault error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return c.left, c.again, c.fault
 }
 
 // progress counts bytes and reports them one call at a time.
