@@ -95,7 +95,7 @@ func releaseFields(metas []Meta, opts *ReleaseOptions) (*orderedRelease, error) 
 	if len(metas) == 0 {
 		return nil, errors.New("bootimage: release.json: no build")
 	}
-	if u, err := url.Parse(o.BaseURL); err != nil || u.Host == "" || u.User != nil || strings.HasSuffix(o.BaseURL, "/") {
+	if u, err := url.Parse(o.BaseURL); err != nil || u.Host == "" && u.Scheme != "file" || u.User != nil || strings.HasSuffix(o.BaseURL, "/") {
 		return nil, errors.New("bootimage: release.json: base URL is not an address without slash at its end")
 	}
 	out := &orderedRelease{Architectures: object{}}

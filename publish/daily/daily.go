@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/okd-project/okd-streams/internal/atomicfile"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
 	"github.com/okd-project/okd-streams/payload"
@@ -223,6 +224,9 @@ func RunTo(ctx context.Context, def *stream.Definition, env *Env, opts *Options,
 		return nil, err
 	}
 	defer unlock()
+	if err := atomicfile.Clean(env.State); err != nil {
+		return nil, err
+	}
 
 	b := &build{env: env, opts: opts, def: def, images: map[string]v1.Image{}}
 	defer func() { err = errors.Join(err, b.close()) }()

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/atomicfile"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -91,6 +92,9 @@ func (b *build) inputs(ctx context.Context) error {
 	}
 	b.dir = filepath.Join(b.env.State, b.id)
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return err
+	}
+	if err := atomicfile.Clean(b.dir); err != nil {
 		return err
 	}
 	if err := writeJSON(filepath.Join(b.dir, inputsFile), b.in); err != nil {

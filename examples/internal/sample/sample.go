@@ -29,6 +29,9 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 )
 
+// NodeID changes when [Node] makes something else of the same base image.
+const NodeID = "sample-node-1"
+
 // kernel is the version of the sample's kernel, which is a text.
 const kernel = "0.0.0-sample"
 
@@ -149,7 +152,6 @@ func Node(_ context.Context, base v1.Image) (node, extensions v1.Image, err erro
 		return nil, nil, err
 	}
 	if node, err = label(node, map[string]string{
-		"io.openshift.release.operator":            "true",
 		"io.openshift.build.versions":              "machine-os=0.0.0-sample",
 		"io.openshift.build.version-display-names": "machine-os=OKD Streams sample",
 		"io.openshift.build.commit.id":             "",

@@ -115,7 +115,7 @@ func (p *Progress) Update(step, phase string, done, total int64, bytes bool) {
 		p.clear()
 		p.step, p.started, p.last = key, now, now
 		if !p.terminal {
-			fmt.Fprintf(p.w, "%s ...\n", strings.TrimSpace(key))
+			fmt.Fprintln(p.w, strings.TrimSpace(key))
 		}
 		return
 	}

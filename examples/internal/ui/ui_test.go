@@ -38,7 +38,7 @@ func TestProgressInPlainLines(t *testing.T) {
 	p.Update("commit", "files", 1<<19, 1<<20, true)
 	p.Update("push", "", 0, 0, false)
 	p.Done()
-	require.Equal(t, "commit files ...\ncommit files: 512.0 KiB of 1.0 MiB (50 %), 51.2 KiB/s, 10s left\npush ...\n", out.String())
+	require.Equal(t, "commit files\ncommit files: 512.0 KiB of 1.0 MiB (50 %), 51.2 KiB/s, 10s left\npush\n", out.String())
 }
 
 func TestProgressQuiet(t *testing.T) {

@@ -1,0 +1,73 @@
+// Command dailybuild is the daily build of an OKD stream, from a root
+// filesystem to a release: it commits the tree, encapsulates the commit as a
+// container image, takes the boot artifacts, assembles the release image, and
+// publishes all of it. It needs no root and no daemon.
+//
+// Without flags it builds the stream "sample", made on the spot and published
+// to a folder. See -help for building a real one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/examples/internal/walk"
+	"github.com/okd-project/okd-streams/publish/daily"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := ui.Exit(os.Stderr, "dailybuild", run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var flags walk.Flags
+	set := flag.NewFlagSet("dailybuild", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	flags.Register(set)
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return &ui.UsageError{Err: err}
+	}
+	if set.NArg() > 0 {
+		return ui.Usagef("unexpected argument %q", set.Arg(0))
+	}
+	r, err := walk.Setup(ctx, &flags, stderr)
+	if err != nil {
+		return err
+	}
+	err = build(ctx, r, &flags, stdout)
+	return errors.Join(walk.Classify(err), r.Close())
+}
+
+func build(ctx context.Context, r *walk.Run, flags *walk.Flags, stdout io.Writer) error {
+	if flags.Plan {
+		outline, err := daily.Plan(ctx, r.Definition, r.Env, r.Options)
+		if err != nil {
+			return err
+		}
+		if flags.JSON {
+			return walk.PrintJSON(stdout, outline)
+		}
+		return walk.PrintOutline(stdout, r, outline)
+	}
+	summary, err := daily.Run(ctx, r.Definition, r.Env, r.Options)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err)
+	}
+	if flags.JSON {
+		return walk.PrintJSON(stdout, summary)
+	}
+	return walk.PrintSummary(stdout, summary)
+}

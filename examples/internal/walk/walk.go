@@ -1,0 +1,466 @@
+// Package walk turns command lines into runs of publish/daily: the flags, the
+// stream, the source, where to publish. dailybuild and okd-streams share it.
+package walk
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/okd-project/okd-streams/examples/internal/sample"
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/payload"
+	"github.com/okd-project/okd-streams/publish/daily"
+	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// Flags are what people say on the command line.
+type Flags struct {
+	Stream      string
+	Source      string
+	State       string
+	Store       string
+	Registry    string
+	FromRelease string
+	Node        string
+	Extensions  string
+	Version     string
+	Arch        string
+	Build       string
+	AuthFile    string
+	Components  list
+	Disks       list
+	Gates       list
+	TrustFiles  bool
+	MaxLayers   int
+	Plan        bool
+	JSON        bool
+	Quiet       bool
+	Verbose     bool
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+// Type is what pflag calls the value in its help.
+func (l *list) Type() string { return "NAME=VALUE" }
+
+// Register declares the flags.
+func (f *Flags) Register(set *flag.FlagSet) {
+	set.StringVar(&f.Stream, "stream", "sample", "built-in stream (see okd-streams stream list), or the path of a definition")
+	set.StringVar(&f.Source, "source", "", "root filesystem: dir:PATH, tar:PATH (also .gz, .zst, .xz) or ostree:REPOSITORY:REF")
+	set.StringVar(&f.State, "state", "", "folder for everything that is kept between runs (default: in the user's cache folder)")
+	set.StringVar(&f.Store, "store", "", "where files go: dir:PATH or s3://BUCKET/PREFIX?endpoint=URL (default: the definition's)")
+	set.StringVar(&f.Registry, "registry", "", "where images go: dir:PATH or docker://HOST/PATH (default: the definition's)")
+	set.StringVar(&f.FromRelease, "from-release", "", "pullspec of the release that the payload starts from")
+	set.Var(&f.Components, "component", "image of the payload to replace or add, as NAME=PULLSPEC; may be repeated")
+	set.StringVar(&f.Node, "node", "", "pullspec of the node image (default: the base image)")
+	set.StringVar(&f.Extensions, "extensions", "", "pullspec of the extensions image")
+	set.StringVar(&f.Version, "version", "", "name of the release (default: the next by the definition's scheme)")
+	set.StringVar(&f.Arch, "arch", "", "architecture, as x86_64 (default: the definition's first)")
+	set.Var(&f.Disks, "disk", "boot image that was made elsewhere, as PLATFORM=PATH; may be repeated")
+	set.Var(&f.Gates, "gate", "result of a gate, as NAME=passed or NAME=failed:REASON; may be repeated")
+	set.BoolVar(&f.TrustFiles, "devino-cache", false, "do not read files again whose device, inode, size and times are those of the last run")
+	set.IntVar(&f.MaxLayers, "max-layers", 0, "most layers of the base image beside the commit's (default 64)")
+	set.StringVar(&f.AuthFile, "authfile", "", "registry credentials (default: as podman finds them)")
+	set.BoolVar(&f.Plan, "plan", false, "print what would be done, and do nothing")
+	set.BoolVar(&f.JSON, "json", false, "print the result as JSON")
+	set.BoolVar(&f.Quiet, "quiet", false, "no progress")
+	set.BoolVar(&f.Verbose, "verbose", false, "log each step and request")
+}
+
+// Run is a run that is set up.
+type Run struct {
+	Definition *stream.Definition
+	Env        *daily.Env
+	Options    *daily.Options
+	Store      string // URLs, for people
+	Registry   string
+	progress   *ui.Progress
+	closers    []func() error
+}
+
+// Close ends the run.
+func (r *Run) Close() error {
+	r.progress.Done()
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
+	}
+	r.closers = nil
+	return errors.Join(errs...)
+}
+
+// Setup opens everything that the flags name. Wrong flags are a
+// [*ui.UsageError].
+func Setup(ctx context.Context, f *Flags, stderr io.Writer) (_ *Run, err error) {
+	def, err := Definition(f.Stream)
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{Definition: def}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	now, err := buildTime()
+	if err != nil {
+		return nil, err
+	}
+	r.progress = ui.NewProgress(stderr, time.Now, f.Quiet)
+	r.Env = &daily.Env{
+		State: f.State, Clock: time.Now,
+		Progress: func(e daily.Event) {
+			switch e.Phase {
+			case "done":
+			case "reused":
+				r.progress.Update(e.Step, "is done already", 0, 0, false)
+			default:
+				r.progress.Update(e.Step, e.Phase, e.Done, e.Total, e.Bytes)
+			}
+		},
+	}
+	if f.Verbose {
+		r.Env.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if r.Env.State == "" {
+		r.Env.State = defaultState(def.Identity.Name)
+	}
+	r.Options = &daily.Options{
+		Time: now, Version: f.Version, Arch: stream.Arch(f.Arch), Build: f.Build,
+		TrustFiles: f.TrustFiles, MaxLayers: f.MaxLayers,
+	}
+	if err := r.references(f); err != nil {
+		return nil, err
+	}
+	if err := r.targets(ctx, f); err != nil {
+		return nil, err
+	}
+	return r, r.inputs(ctx, f)
+}
+
+// Definition finds a stream: a built-in one by name, else a file.
+func Definition(stream_ string) (*stream.Definition, error) {
+	def, err := stream.Builtin(stream_)
+	if err == nil {
+		return def, nil
+	}
+	if !strings.ContainsAny(stream_, "./") {
+		return nil, &ui.UsageError{Err: fmt.Errorf("%w; for a file, give its path", err)}
+	}
+	file, err := os.Open(stream_)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	def, err = stream.Decode(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s:\n%w", stream_, err)
+	}
+	return def, nil
+}
+
+// buildTime is now, or SOURCE_DATE_EPOCH for those who build again what was
+// built before.
+func buildTime() (time.Time, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		return time.Now().UTC(), nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || seconds < 0 {
+		return time.Time{}, ui.Usagef("SOURCE_DATE_EPOCH %q is not a number of seconds", text)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// defaultState is in the user's cache folder; task images run as any user,
+// without a home.
+func defaultState(name string) string {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		base = filepath.Join(os.TempDir(), "uid-"+strconv.Itoa(os.Getuid()))
+	}
+	return filepath.Join(base, "okd-streams", name)
+}
+
+// references parses what names images, disks and gates.
+func (r *Run) references(f *Flags) error {
+	o := r.Options
+	for _, image := range []struct {
+		flag, text string
+		to         *name.Reference
+	}{
+		{"node", f.Node, &o.Node}, {"extensions", f.Extensions, &o.Extensions}, {"from-release", f.FromRelease, &o.FromRelease},
+	} {
+		if image.text == "" {
+			continue
+		}
+		ref, err := name.ParseReference(image.text)
+		if err != nil {
+			return ui.Usagef("-%s: %w", image.flag, err)
+		}
+		*image.to = ref
+	}
+	for _, text := range f.Components {
+		component, pullspec, ok := strings.Cut(text, "=")
+		ref, err := name.ParseReference(pullspec)
+		if !ok || component == "" || err != nil {
+			return ui.Usagef("-component %q: want NAME=PULLSPEC", text)
+		}
+		if o.Components == nil {
+			o.Components = map[string]name.Reference{}
+		}
+		o.Components[component] = ref
+	}
+	for _, text := range f.Disks {
+		platform, path, ok := strings.Cut(text, "=")
+		if !ok || platform == "" || path == "" {
+			return ui.Usagef("-disk %q: want PLATFORM=PATH", text)
+		}
+		o.Disks = append(o.Disks, daily.Disk{Platform: platform, Path: path})
+	}
+	for _, text := range f.Gates {
+		gate, result, ok := strings.Cut(text, "=")
+		verdict, reason, _ := strings.Cut(result, ":")
+		if !ok || gate == "" || verdict != "passed" && verdict != "failed" {
+			return ui.Usagef("-gate %q: want NAME=passed or NAME=failed:REASON", text)
+		}
+		if o.Gates == nil {
+			o.Gates = map[string]daily.GateResult{}
+		}
+		o.Gates[gate] = daily.GateResult{Passed: verdict == "passed", Reason: reason}
+	}
+	return nil
+}
+
+// targets opens the store and the registry.
+func (r *Run) targets(ctx context.Context, f *Flags) error {
+	def := r.Definition
+	r.Store, r.Registry = f.Store, f.Registry
+	if r.Store == "" {
+		r.Store = below(r.Env.State, storeURL(def))
+	}
+	if r.Registry == "" {
+		r.Registry = below(r.Env.State, def.Registry.Repository)
+		if !strings.HasPrefix(r.Registry, "dir:") {
+			r.Registry = "docker://" + r.Registry
+		}
+	}
+	switch scheme, rest, _ := strings.Cut(r.Registry, ":"); {
+	case scheme == "docker":
+		r.Env.Repository = strings.Trim(rest, "/")
+	case strings.HasPrefix(def.Registry.Repository, "dir:"):
+		// Pullspecs need a host; the folder's layouts are below the path.
+		r.Env.Repository = "localhost/" + def.Identity.Name
+	default:
+		r.Env.Repository = def.Registry.Repository
+	}
+	if def.LocalOnly() {
+		if err := localOnly(def.Identity.Name, r.Store, r.Registry); err != nil {
+			return err
+		}
+	}
+	if f.Plan {
+		// Nothing is opened or made.
+		return nil
+	}
+	opts := &open.Options{AuthFile: f.AuthFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), Jitter: rand.Float64, Logger: r.Env.Logger}
+	store, err := open.Store(ctx, r.Store, opts)
+	if err != nil {
+		return err
+	}
+	r.Env.Store = store
+	if closer, ok := store.(io.Closer); ok {
+		r.closers = append(r.closers, closer.Close)
+	}
+	if r.Env.Registry, err = open.Registry(ctx, r.Registry, opts); err != nil {
+		return err
+	}
+	remote, err := remoteregistry.Open(ctx, &remoteregistry.Options{
+		AuthFile: f.AuthFile, AuthFiles: opts.AuthFiles, Jitter: opts.Jitter, Logger: r.Env.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	r.Env.Images = firstOf{r.Env.Registry, remote}
+	r.Env.PublicURL = publicURL(def, f.Store, r.Store)
+	return nil
+}
+
+// publicURL is where readers find the store: as the definition says, unless
+// another store was named.
+func publicURL(def *stream.Definition, named, store string) string {
+	if named == "" && def.Store.PublicURL != "" {
+		return def.Store.PublicURL
+	}
+	if dir, ok := strings.CutPrefix(store, "dir:"); ok {
+		if abs, err := filepath.Abs(dir); err == nil {
+			dir = abs
+		}
+		return "file://" + filepath.ToSlash(dir)
+	}
+	base, query, _ := strings.Cut(strings.TrimPrefix(store, "s3://"), "?")
+	values, err := url.ParseQuery(query)
+	if endpoint := values.Get("endpoint"); err == nil && endpoint != "" {
+		return strings.TrimSuffix(endpoint, "/") + "/" + base
+	}
+	bucket, prefix, _ := strings.Cut(base, "/")
+	return strings.TrimSuffix("https://"+bucket+".s3.amazonaws.com/"+prefix, "/")
+}
+
+// storeURL is a definition's store as one URL.
+func storeURL(def *stream.Definition) string {
+	s := def.Store
+	if !strings.HasPrefix(s.URL, "s3:") {
+		return s.URL
+	}
+	query := url.Values{}
+	for key, value := range map[string]string{"endpoint": s.Endpoint, "region": s.Region, "acl": s.ACL} {
+		if value != "" {
+			query.Set(key, value)
+		}
+	}
+	if s.PathStyle {
+		query.Set("path-style", "true")
+	}
+	if len(query) == 0 {
+		return s.URL
+	}
+	return s.URL + "?" + query.Encode()
+}
+
+// below puts a relative folder of a definition into the state folder.
+func below(state, target string) string {
+	if dir, ok := strings.CutPrefix(target, "dir:"); ok && !filepath.IsAbs(dir) {
+		return "dir:" + filepath.Join(state, dir)
+	}
+	return target
+}
+
+// localOnly refuses targets of a sample that others can reach.
+func localOnly(stream string, targets ...string) error {
+	for _, target := range targets {
+		scheme, rest, _ := strings.Cut(target, ":")
+		host := ""
+		switch scheme {
+		case "dir":
+			continue
+		case "docker":
+			host, _, _ = strings.Cut(strings.TrimPrefix(rest, "//"), "/")
+		case "s3":
+			_, query, _ := strings.Cut(rest, "?")
+			values, err := url.ParseQuery(query)
+			if err != nil {
+				return ui.Usagef("%s: %w", target, err)
+			}
+			if endpoint, err := url.Parse(values.Get("endpoint")); err == nil {
+				host = endpoint.Host
+			}
+		}
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+			continue
+		}
+		return ui.Usagef("stream %s is a sample, which is published only to a folder or to loopback, not to %s", stream, target)
+	}
+	return nil
+}
+
+// firstOf reads an image from the first that has it.
+type firstOf []payload.Images
+
+func (l firstOf) Head(ctx context.Context, ref name.Reference) (*v1.Descriptor, error) {
+	return first(l, func(images payload.Images) (*v1.Descriptor, error) { return images.Head(ctx, ref) })
+}
+
+func (l firstOf) Image(ctx context.Context, ref name.Reference) (v1.Image, error) {
+	return first(l, func(images payload.Images) (v1.Image, error) { return images.Image(ctx, ref) })
+}
+
+func (l firstOf) Index(ctx context.Context, ref name.Reference) (v1.ImageIndex, error) {
+	return first(l, func(images payload.Images) (v1.ImageIndex, error) { return images.Index(ctx, ref) })
+}
+
+func first[T any](l firstOf, get func(payload.Images) (T, error)) (found T, err error) {
+	for _, images := range l {
+		found, err = get(images)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return found, err
+		}
+	}
+	return found, err
+}
+
+// inputs opens the source; the sample's are made on the spot.
+func (r *Run) inputs(ctx context.Context, f *Flags) error {
+	if f.Build != "" {
+		if r.Definition.LocalOnly() {
+			r.Options.NodeBuilder = sample.Node
+		}
+		return nil
+	}
+	spec := f.Source
+	if spec == "" {
+		spec = definedSource(r.Definition)
+	}
+	if r.Definition.LocalOnly() {
+		if err := r.sample(ctx, f); err != nil {
+			return err
+		}
+	}
+	if spec == "" || f.Plan {
+		if spec != "" {
+			r.Options.SourceName = spec
+		}
+		return nil
+	}
+	src, err := openSource(ctx, spec)
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, src.close)
+	r.Options.Source, r.Options.SourceName, r.Options.Metadata = src.tree, spec, src.metadata
+	return nil
+}
+
+// sample makes the sample's inputs; what was given takes their place.
+func (r *Run) sample(ctx context.Context, f *Flags) error {
+	o := r.Options
+	o.Source, o.SourceName = sample.Tree(), "the sample's own tree"
+	if o.Node == nil {
+		o.NodeBuilder, o.NodeBuilderID = sample.Node, sample.NodeID
+	}
+	if o.FromRelease != nil || len(o.Components) > 0 || f.Plan {
+		return nil
+	}
+	repo, err := name.NewRepository(r.Env.Repository + "/" + r.Definition.Registry.Content)
+	if err != nil {
+		return err
+	}
+	o.Components, err = sample.Components(ctx, r.Env.Registry, repo)
+	return err
+}

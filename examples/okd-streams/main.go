@@ -1,0 +1,179 @@
+// Command okd-streams is the one program of task images, CI helpers and
+// people: the daily build and each of its steps, and the streams themselves.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/examples/internal/walk"
+	"github.com/okd-project/okd-streams/publish/daily"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := ui.Exit(os.Stderr, "okd-streams", run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := &cobra.Command{
+		Use:           "okd-streams",
+		Short:         "Build and release the operating system of OKD",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		// Flags of a command are usage errors, exit code 2.
+		Args: cobra.NoArgs,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
+	root.AddCommand(buildCommand(), streamCommand(), versionCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && (strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "accepts ")) {
+		return &ui.UsageError{Err: err}
+	}
+	return err
+}
+
+// purposes say what each step does, for its command.
+var purposes = map[string]string{
+	daily.StepInputs:      "Pin the inputs and name the build",
+	daily.StepCommit:      "Commit the tree and lint it",
+	daily.StepEncapsulate: "Make the base image of the commit",
+	daily.StepNode:        "Find the node image and its extensions",
+	daily.StepBootimage:   "Measure the boot artifacts",
+	daily.StepPayload:     "Assemble the release image",
+	daily.StepPublish:     "Publish, pointers last",
+}
+
+func buildCommand() *cobra.Command {
+	build := stepCommand("build", "Run the daily build, all steps", daily.StepPublish)
+	for _, step := range daily.Steps() {
+		build.AddCommand(stepCommand(step, purposes[step], step))
+	}
+	return build
+}
+
+// stepCommand runs the walk up to a step. What earlier runs did is reused, so
+// that each step can be a task of a pipeline engine over one state folder.
+func stepCommand(use, short, step string) *cobra.Command {
+	flags := &walk.Flags{}
+	command := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stdout := cmd.Context(), cmd.OutOrStdout()
+			r, err := walk.Setup(ctx, flags, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			err = stepRun(ctx, r, flags, step, stdout)
+			return errors.Join(walk.Classify(err), r.Close())
+		},
+	}
+	set := flag.NewFlagSet(use, flag.ContinueOnError)
+	flags.Register(set)
+	command.Flags().AddGoFlagSet(set)
+	command.Flags().StringVar(&flags.Build, "build", "", "go on with this build of the state folder, with the inputs that it has")
+	return command
+}
+
+func stepRun(ctx context.Context, r *walk.Run, flags *walk.Flags, step string, stdout io.Writer) error {
+	if flags.Plan {
+		outline, err := daily.Plan(ctx, r.Definition, r.Env, r.Options)
+		if err != nil {
+			return err
+		}
+		if flags.JSON {
+			return walk.PrintJSON(stdout, outline)
+		}
+		return walk.PrintOutline(stdout, r, outline)
+	}
+	summary, err := daily.RunTo(ctx, r.Definition, r.Env, r.Options, step)
+	if err != nil {
+		return err
+	}
+	if flags.JSON {
+		return walk.PrintJSON(stdout, summary)
+	}
+	return walk.PrintSummary(stdout, summary)
+}
+
+func streamCommand() *cobra.Command {
+	command := &cobra.Command{Use: "stream", Short: "Look at streams", Args: cobra.NoArgs}
+	command.AddCommand(
+		&cobra.Command{
+			Use: "list", Short: "List the built-in streams", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				var rows [][]string
+				for _, name := range stream.BuiltinNames() {
+					def, err := stream.Builtin(name)
+					if err != nil {
+						return err
+					}
+					note := def.Identity.Title
+					if end := def.Identity.EndOfLife; end != nil {
+						note += fmt.Sprintf(" (ends with %s: %s)", end.Version, end.Message)
+					}
+					rows = append(rows, []string{name, def.Version.String(), note})
+				}
+				return ui.Table(cmd.OutOrStdout(), rows)
+			},
+		},
+		&cobra.Command{
+			Use: "show NAME", Short: "Print the definition of a built-in stream, to start one's own from", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				if _, err := stream.Builtin(args[0]); err != nil {
+					return &ui.UsageError{Err: err}
+				}
+				_, err := cmd.OutOrStdout().Write(stream.BuiltinSource(args[0]))
+				return err
+			},
+		},
+		&cobra.Command{
+			Use: "lint FILE", Short: "Check a definition and name every fault", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				def, err := walk.Definition(args[0])
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: stream %s, no faults\n", args[0], def.Identity.Name)
+				return err
+			},
+		},
+	)
+	return command
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			version, revision := "unknown", ""
+			if info, ok := debug.ReadBuildInfo(); ok {
+				version = info.Main.Version
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" {
+						revision = " " + s.Value
+					}
+				}
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "okd-streams %s%s\n", version, revision)
+			return err
+		},
+	}
+}
