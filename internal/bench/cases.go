@@ -112,7 +112,8 @@ func (b *bench) commits(ctx context.Context, mode string) ([]row, error) {
 
 // pushes is encapsulating a commit and pushing the image to docker-registry, on
 // both days, the registry and our layer cache of day one being there on day two.
-// Both sides get the same map of objects to layers.
+// Both encapsulate commits that we made. We find the components and plan the
+// layers; ostree-ext's command line is told which object goes into which layer.
 func (b *bench) pushes(ctx context.Context) ([]row, error) {
 	ostreeExt, err := interop.BuildOstreeExt(ctx)
 	if err != nil {
@@ -138,14 +139,10 @@ func (b *bench) pushes(ctx context.Context) ([]row, error) {
 			return costs, registry(dir, func(host string) error {
 				before := int64(0)
 				for _, day := range []string{"1", "2"} {
-					if _, err := measure(ctx, b.ours("commit", "-repo", repo, "-repomode", "bare-user", "-tree", trees[day])); err != nil {
+					if _, err := measure(ctx, b.ours("commit", "-repo", repo, "-repomode", "bare-user", "-tree", trees[day], "-arrange")); err != nil {
 						return err
 					}
-					meta := b.path("ours-contentmeta"+day, round)
-					if err := contentMeta(meta, repo, trees[day]); err != nil {
-						return err
-					}
-					c, err := measure(ctx, b.ours("push", "-repo", repo, "-layers", b.path("layers", round), "-contentmeta", meta, "-to", host+"/ours:"+day))
+					c, err := measure(ctx, b.ours("push", "-repo", repo, "-layers", b.path("layers", round), "-to", host+"/ours:"+day))
 					if err != nil {
 						return err
 					}
@@ -162,16 +159,13 @@ func (b *bench) pushes(ctx context.Context) ([]row, error) {
 		"ostree-ext": func(round int) (map[string]cost, error) {
 			costs := make(map[string]cost)
 			dir, repo, home := b.path("peer-registry", round), b.path("peer", round), b.path("home", round)
-			if err := peerInit(repo, "bare-user"); err != nil {
-				return nil, err
-			}
 			return costs, registry(dir, func(host string) error {
 				if err := interop.InsecureHome(home, host); err != nil {
 					return err
 				}
 				before := int64(0)
 				for _, day := range []string{"1", "2"} {
-					if _, err := measure(ctx, peerCommit(repo, trees[day])); err != nil {
+					if _, err := measure(ctx, b.ours("commit", "-repo", repo, "-repomode", "bare-user", "-tree", trees[day], "-arrange")); err != nil {
 						return err
 					}
 					meta := b.path("contentmeta"+day, round)

@@ -29,24 +29,24 @@ func ours(ctx context.Context, args []string) error {
 		mode := flags.String("repomode", "", "mode of the repository")
 		tree := flags.String("tree", "", "folder")
 		cache := flags.String("cache", "", "file of the device-inode cache")
+		arrange := flags.Bool("arrange", false, "arrange the tree as an OSTree system's")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
-		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache)
+		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache, *arrange)
 	case "push":
 		layers := flags.String("layers", "", "folder of the layer cache")
-		meta := flags.String("contentmeta", "", "file that maps objects to layers")
 		to := flags.String("to", "", "tag")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
-		return oursPush(ctx, *repo, *layers, *meta, *to)
+		return oursPush(ctx, *repo, *layers, *to)
 	default:
 		return fmt.Errorf("no verb %q", verb)
 	}
 }
 
-func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFile string) error {
+func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFile string, arrange bool) error {
 	repo, err := ostree.Init(ctx, dir, mode, nil)
 	if err != nil {
 		return err
@@ -67,7 +67,11 @@ func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFi
 		opts.Parent = ostree.Checksum{} // day one
 	}
 	opts.Metadata = []ostree.MetadataItem{ostree.RefBinding(branch)}
-	commit, err := repo.Commit(ctx, ostree.Dir(root), opts)
+	source := ostree.Dir(root)
+	if arrange {
+		source = ostree.Postprocess(source, nil)
+	}
+	commit, err := repo.Commit(ctx, source, opts)
 	if err != nil {
 		return err
 	}
@@ -78,7 +82,7 @@ func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFi
 	return nil
 }
 
-func oursPush(ctx context.Context, dir, layers, meta, to string) error {
+func oursPush(ctx context.Context, dir, layers, to string) error {
 	repo, err := ostree.Open(ctx, dir, nil)
 	if err != nil {
 		return err
@@ -88,21 +92,16 @@ func oursPush(ctx context.Context, dir, layers, meta, to string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(meta)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	content, err := container.DecodeContentMeta(f)
-	if err != nil {
-		return err
-	}
 	cache, err := container.OpenCache(ctx, layers, nil)
 	if err != nil {
 		return err
 	}
 	defer cache.Close()
-	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: content.Components(), Planner: container.Separate{}})
+	components, err := container.Components(ctx, cache, repo, commit, nil)
+	if err != nil {
+		return err
+	}
+	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: components})
 	if err != nil {
 		return err
 	}

@@ -101,6 +101,9 @@ func debianOwners(tree string) (map[string]string, error) {
 					path = "/usr" + path
 				}
 			}
+			if strings.HasPrefix(path, "/etc/") { // arranged for OSTree
+				path = "/usr" + path
+			}
 			owners[path] = filepath.Base(file)
 		}
 	}
