@@ -163,10 +163,12 @@ func TestPostprocessTar(t *testing.T) {
 	got := lines(t, tree(
 		f("./boot/vmlinuz-1", "kernel"), h("dev/null", tar.TypeChar, ""), h("usr/lib/modules/1/vmlinuz", tar.TypeLink, "boot/vmlinuz-1"),
 		f("usr/lib/modules/2/vmlinuz", "two"), h("boot/vmlinuz-2", tar.TypeLink, "./usr/lib/modules/2/vmlinuz"), f("boot/vmlinuz-3", "three"), f("usr/lib/modules/3/vmlinuz", "other three"),
+		f("usr/lib/modules/4/vmlinuz", "four"), f("boot/vmlinuz-4", "other four"),
 		f("etc/a", "a"), h("etc/b", tar.TypeLink, "etc/a"), h("usr/c", tar.TypeLink, "etc/b"), h("var/lib/dpkg/status", tar.TypeLink, "usr/c"), h("boot/vmlinuz", tar.TypeSymlink, "vmlinuz-1"),
 	))
 	require.Subset(t, got, []string{
 		`f usr/lib/modules/1/vmlinuz 0644 0:0 "kernel"`, `f usr/lib/modules/2/vmlinuz 0644 0:0 "two"`, `f usr/lib/modules/3/vmlinuz 0644 0:0 "other three"`,
+		`f usr/lib/modules/4/vmlinuz 0644 0:0 "four"`,
 		`f usr/etc/a 0644 0:0 "a"`, `f usr/etc/b 0644 0:0 "a"`, `f usr/c 0644 0:0 "a"`, `f usr/lib/sysimage/dpkg/status 0644 0:0 "a"`,
 	})
 

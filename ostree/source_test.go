@@ -43,7 +43,10 @@ func linesOf(ctx context.Context, src ostree.Tree) ([]string, error) {
 			}
 		}
 		if e.Implied && strings.HasPrefix(texts[e.Path], "d") {
-			continue
+			return order, fmt.Errorf("%s is implied though it is there", e.Path)
+		}
+		if e.Link == e.Path {
+			return order, fmt.Errorf("%s is a link to itself", e.Path)
 		}
 		text, err := line(ctx, e, texts)
 		if err != nil {
@@ -187,13 +190,20 @@ func TestDirDetachedOpen(t *testing.T) {
 		},
 		"link": func() error { return errors.Join(os.Rename(path, path+".old"), os.Symlink("f.old", path)) },
 		"pipe": func() error { return errors.Join(os.Rename(path, path+".old"), unix.Mkfifo(path, 0o600)) },
+		"other file of that time": func() error {
+			info, err := os.Stat(path)
+			return errors.Join(err, os.Rename(path, path+".old"), os.WriteFile(path, []byte("CONTENT"), 0o644), os.Chtimes(path, info.ModTime(), info.ModTime()))
+		},
+		"parent link inside": func() error {
+			return errors.Join(os.Rename(filepath.Join(dir, "d"), filepath.Join(dir, "e")), os.Symlink("e", filepath.Join(dir, "d")))
+		},
 		"gone": func() error { return os.Remove(path) },
 		"parent link": func() error {
 			return errors.Join(os.Rename(filepath.Join(dir, "d"), filepath.Join(dir, "e")), os.Symlink(outside, filepath.Join(dir, "d")))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.NoError(t, os.RemoveAll(filepath.Join(dir, "d")))
+			require.NoError(t, errors.Join(os.RemoveAll(filepath.Join(dir, "d")), os.RemoveAll(filepath.Join(dir, "e"))))
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, "d"), 0o755))
 			write()
 			e := find()

@@ -174,6 +174,25 @@ func TestPackages(t *testing.T) {
 	list, err = collect(fstest.MapFS{"usr/share/rpm/rpmdb.sqlite": db, "usr/share/rpm/rpmdb.sqlite-wal": &fstest.MapFile{Data: wal[:len(wal)-1]}})
 	require.NoError(t, err)
 	require.Equal(t, "pkg1", list[0].Name, "the transaction is not complete")
+	wal[len(wal)-1] ^= 1
+	list, err = collect(fstest.MapFS{"usr/share/rpm/rpmdb.sqlite": db, "usr/share/rpm/rpmdb.sqlite-wal": &fstest.MapFile{Data: wal}})
+	require.NoError(t, err)
+	require.Equal(t, "pkg1", list[0].Name, "the transaction is damaged")
+}
+
+// TestCycle reads a table whose root has itself a hundred times as child.
+func TestCycle(t *testing.T) {
+	db := unzipped(t, "small.sqlite")
+	page := db[512:1024] // the root of Packages
+	clear(page)
+	page[0], page[4] = 5, 100
+	binary.BigEndian.PutUint32(page[8:], 2)
+	for i := range 100 {
+		binary.BigEndian.PutUint16(page[12+2*i:], 500)
+	}
+	binary.BigEndian.PutUint32(page[500:], 2)
+	_, err := collect(fstest.MapFS{"usr/share/rpm/rpmdb.sqlite": &fstest.MapFile{Data: db}})
+	require.ErrorContains(t, err, "a page in two places")
 }
 
 func TestPackagesFaults(t *testing.T) {
