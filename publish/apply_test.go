@@ -573,3 +573,51 @@ func TestFileJournalSurvivesACutLine(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []publish.Entry{{Plan: "p", Step: "1"}, {Plan: "p", Step: "3"}}, entries)
 }
+
+// bigPlan is of n small objects.
+func bigPlan(n int) (*publish.Plan, *publish.Env) {
+	p := &publish.Plan{Version: publish.PlanVersion, Name: "big"}
+	for i := range n {
+		content := fmt.Sprint(i)
+		p.Steps = append(p.Steps, publish.Step{Stage: publish.StageContent, Object: &publish.ObjectStep{
+			Key: fmt.Sprintf("dir%d/%d", i%100, i), SHA256: sum(content), Size: int64(len(content))}})
+	}
+	contents := map[string]string{}
+	for i := range n {
+		contents[sum(fmt.Sprint(i))] = fmt.Sprint(i)
+	}
+	return p, &publish.Env{Store: memstore.New(), Object: func(_ context.Context, sha256 string) (publish.Source, error) {
+		return publish.BytesSource([]byte(contents[sha256])), nil
+	}}
+}
+
+func TestApplyAsksOnceAnObject(t *testing.T) {
+	p, env := bigPlan(1000)
+	journal := publish.StoreJournal(memstore.New(), "journal/")
+	require.NoError(t, publish.Apply(t.Context(), p, env, &publish.ApplyOptions{Journal: journal}))
+	for _, kept := range []publish.Journal{nil, journal} {
+		calls := map[string]int{}
+		var mu sync.Mutex
+		again := *env
+		again.Store = publishtest.Faulty(env.Store, func(c publishtest.Call) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !c.After {
+				calls[c.Op]++
+			}
+			return nil
+		})
+		require.NoError(t, publish.Apply(t.Context(), p, &again, &publish.ApplyOptions{Journal: kept}))
+		require.Equal(t, map[string]int{"stat": 1000}, calls)
+	}
+}
+
+func BenchmarkApplyUnchanged(b *testing.B) {
+	p, env := bigPlan(10_000)
+	require.NoError(b, publish.Apply(b.Context(), p, env, nil))
+	for b.Loop() {
+		if err := publish.Apply(b.Context(), p, env, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,4 +1,30 @@
 // Package publish moves what a build made to where people fetch it: objects
 // into a [Store], images into a [Registry], in an order in which no reader
 // ever sees a pointer to something that is not there.
+//
+// # Seams
+//
+// [Store] holds bytes at keys and [Registry] images at references; a [Source]
+// is content that can be opened again. Backends live in folders of their own
+// (dirstore, memstore, s3store, layoutregistry, remoteregistry), and
+// publishtest judges anyone's. [CheckKey], [CheckPut] and [OpenSource] are what
+// every store begins with.
+//
+// # Documents
+//
+// A document that many write, such as a catalogue of builds, changes by
+// [Update]: read, transform, write if nobody else has. Rooms that know what a
+// document means give the transform, func(old []byte) ([]byte, error).
+//
+// # Plans
+//
+// A [Plan] says in JSON what is to be published, stage by stage: content, then
+// the catalogue, then gates, the announcement, and the pointers. [Apply] carries
+// it out with the backends and bytes of an [Env]. It can be stopped anywhere and
+// applied again on another machine; a [Journal] spares it work, and looking
+// decides. A gate without a result holds the plan: [ErrPending].
+//
+// Errors are [*Error] with the operation, the target and the cause; Retryable
+// says whether trying again later may help. Nothing here repeats a request:
+// transports do, and [Apply] opens content again where that may help.
 package publish

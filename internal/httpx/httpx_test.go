@@ -271,14 +271,15 @@ func TestStalledUploadIsGivenUp(t *testing.T) {
 }
 
 func TestSlowButHealthyTransferLives(t *testing.T) {
-	// Each way takes several times the time-outs, but never stands still.
-	c, url := client(t, &httpx.Options{Attempts: 1, StallTimeout: 300 * time.Millisecond, HeaderTimeout: 300 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+	t.Parallel()
+	// Each way takes longer than the time-outs, but never stands still.
+	c, url := client(t, &httpx.Options{Attempts: 1, StallTimeout: time.Second, HeaderTimeout: time.Second}, func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
 		if err != nil {
 			return
 		}
 		for _, b := range data {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 			_, _ = w.Write([]byte{b})
 			_ = http.NewResponseController(w).Flush()
 		}
@@ -286,11 +287,11 @@ func TestSlowButHealthyTransferLives(t *testing.T) {
 	in, out := io.Pipe()
 	go func() {
 		for range 16 {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 			_, _ = out.Write([]byte("x"))
 		}
 		// A source that takes its time is not the network's fault.
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(1500 * time.Millisecond)
 		out.Close()
 	}()
 	req, err := http.NewRequestWithContext(t.Context(), "PUT", url, in)
@@ -299,7 +300,7 @@ func TestSlowButHealthyTransferLives(t *testing.T) {
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	// A reader that takes its time is not, either.
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(1500 * time.Millisecond)
 	data, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Equal(t, strings.Repeat("x", 16), string(data))
