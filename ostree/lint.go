@@ -28,7 +28,7 @@ const maxFaults = 10
 //     the link ostree to sysroot/ostree; tmp a directory or link. They, but
 //     for usr, hold nothing but empty directories.
 //   - bin, sbin, lib and lib* are links into usr, home, media, mnt, opt, root
-//     and srv links, or not there; nothing else is at the top level.
+//     and srv links, or not there; there is no file elsewhere at the top level.
 //   - Names and link targets are UTF-8, names at most 255 bytes, modes have a
 //     type and the 07777 bits only.
 //
@@ -180,7 +180,7 @@ func (l *lint) place(p string, e lintEntry) {
 		if deep || e.kind != ModeSymlink {
 			l.fault("link "+top, p, "/%s must be a link to %s: a commit has no files there", top, topLinks[top])
 		}
-	default:
+	case e.kind != ModeDir:
 		l.fault("top "+top, p, "an OSTree system has no /%s: move it to /usr", top)
 	}
 }

@@ -212,13 +212,14 @@ func TestLint(t *testing.T) {
 		change func(fstest.MapFS)
 		want   []string
 	}{
+		"empty top":    {func(m fstest.MapFS) { m["afs"] = &fstest.MapFile{Mode: fs.ModeDir}; m["etc/x"] = file }, []string{"lint etc:"}},
 		"no kernel":    {func(m fstest.MapFS) { delete(m, kernel+"vmlinuz") }, []string{"lint usr/lib/modules: no kernel: a commit must have exactly one"}},
 		"two kernels":  {func(m fstest.MapFS) { m["usr/lib/modules/5/vmlinuz"] = file }, []string{"2 kernels (5, 6.1.0-40-amd64)", "lint usr/lib/modules/5/initramfs.img: missing"}},
 		"no initramfs": {func(m fstest.MapFS) { delete(m, kernel+"initramfs.img") }, []string{"initramfs.img: missing or empty"}},
 		"etc":          {func(m fstest.MapFS) { m["etc/x"] = file }, []string{"lint etc: the commit has /etc"}},
 		"var":          {func(m fstest.MapFS) { m["var/lib/x"] = file; m["var/y"] = file }, []string{"lint var/lib/x: /var belongs", "lint var/y: /var belongs"}},
 		"boot":         {func(m fstest.MapFS) { m["boot/x"] = file }, []string{"lint boot/x: /boot must be empty"}},
-		"top":          {func(m fstest.MapFS) { m["data/x"] = file }, []string{"lint data: an OSTree system has no /data"}},
+		"top":          {func(m fstest.MapFS) { m["data/x"] = file }, []string{"lint data/x: an OSTree system has no /data"}},
 		"opt":          {func(m fstest.MapFS) { m["opt"] = &fstest.MapFile{Mode: fs.ModeDir}; m["opt/x"] = file }, []string{"lint opt: /opt must be a link to var/opt"}},
 		"bin":          {func(m fstest.MapFS) { m["bin"] = &fstest.MapFile{Mode: fs.ModeDir} }, []string{"lint bin: must be a link to usr/bin"}},
 		"ostree":       {func(m fstest.MapFS) { delete(m, "ostree") }, []string{"lint ostree: must be a link to sysroot/ostree"}},
@@ -230,7 +231,7 @@ func TestLint(t *testing.T) {
 				m[fmt.Sprintf("var/%d", i)] = file
 			}
 		}, []string{"and more of this kind"}},
-		"several": {func(m fstest.MapFS) { m["etc/x"] = file; m["data/x"] = file; delete(m, kernel+"vmlinuz") }, []string{"lint etc:", "lint data:", "no kernel"}},
+		"several": {func(m fstest.MapFS) { m["etc/x"] = file; m["data/x"] = file; delete(m, kernel+"vmlinuz") }, []string{"lint etc:", "lint data/x:", "no kernel"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := good()
@@ -240,6 +241,7 @@ func TestLint(t *testing.T) {
 				require.ErrorContains(t, err, want)
 			}
 			require.LessOrEqual(t, strings.Count(err.Error(), "\n"), 12, err)
+			require.NotContains(t, err.Error(), "afs")
 			var fault *ostree.Error
 			require.ErrorAs(t, err, &fault)
 		})

@@ -120,7 +120,8 @@ func TestWriteFaults(t *testing.T) {
 	require.Error(t, treegen.Write(filepath.Join(t.TempDir(), "none"), 1, nil))
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "d"), nil, 0o600))
-	require.ErrorContains(t, treegen.Write(dir, 1, nil), `"d"`)
+	opts := &treegen.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	require.ErrorContains(t, treegen.Write(dir, 1, opts), `"d"`)
 }
 
 func ExampleTree() {
