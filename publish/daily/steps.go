@@ -133,6 +133,23 @@ func osVersion(build string) string {
 	return build
 }
 
+// displayName is the operating system's name in the label
+// io.openshift.build.version-display-names, which takes few characters.
+func displayName(def *stream.Definition) string {
+	switch def.Identity.Distribution {
+	case stream.SCOS:
+		return "CentOS Stream CoreOS"
+	case stream.FCOS:
+		return "Fedora CoreOS"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < 0x80 && (r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune("-:(). ", r)) {
+			return r
+		}
+		return ' '
+	}, def.Identity.Title)
+}
+
 // encapsulate makes the base image.
 func (b *build) encapsulate(ctx context.Context) error {
 	repo, err := b.nodeRepository()
@@ -174,7 +191,7 @@ func (b *build) labels() map[string]string {
 	if b.in.Pinned.Node == "" && b.in.Pinned.NodeBuilder == "" {
 		// The base image is the node image.
 		labels["io.openshift.build.versions"] = "machine-os=" + osVersion(b.in.Build)
-		labels["io.openshift.build.version-display-names"] = "machine-os=" + b.def.Identity.Title
+		labels["io.openshift.build.version-display-names"] = "machine-os=" + displayName(b.def)
 	}
 	return labels
 }
