@@ -43,6 +43,11 @@ type entry struct {
 func tarOf(t testing.TB, entries ...entry) []byte {
 	t.Helper()
 	var buf bytes.Buffer
+	size := 1024
+	for _, e := range entries {
+		size += len(e.data) + 1024
+	}
+	buf.Grow(size)
 	tw := tar.NewWriter(&buf)
 	for _, e := range entries {
 		hdr := &tar.Header{Name: e.name, Typeflag: cmp.Or(e.kind, tar.TypeReg), Linkname: e.link, Mode: 0o644, Size: int64(len(e.data)), ModTime: e.modTime}

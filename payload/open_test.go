@@ -197,6 +197,7 @@ func TestForged(t *testing.T) {
 
 	cases := map[string]func(img v1.Image) v1.Image{
 		"manifest":              func(img v1.Image) v1.Image { return liar{Image: img, manifest: otherManifest} },
+		"whole image":           func(v1.Image) v1.Image { return other },
 		"configuration":         func(img v1.Image) v1.Image { return liar{Image: img, config: otherConfig} },
 		"layer":                 func(img v1.Image) v1.Image { return liar{Image: img, layer: forgedLayer(t, img, releaseEntries()...)} },
 		"layer of another kind": func(img v1.Image) v1.Image { return liar{Image: img, layer: raw([]byte("not a layer"))} },
