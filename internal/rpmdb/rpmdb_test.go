@@ -350,6 +350,29 @@ echo conf > %%{buildroot}/etc/pkg%d.conf
 	}
 }
 
+// TestRPMTree finds the owners that rpm finds, of every path of a system of 200
+// packages.
+func TestRPMTree(t *testing.T) {
+	interop.Peer(t, "rpm", "rpmbuild")
+	tree := interop.RPMTree(t)
+	want, err := interop.RPMOwners(t.Context(), tree)
+	require.NoError(t, err)
+	list, err := collect(os.DirFS(tree))
+	require.NoError(t, err)
+	got := map[string][]string{}
+	for _, p := range list {
+		for _, file := range p.Files {
+			got["/"+file] = append(got["/"+file], fmt.Sprintf("%s-%s-%s.%s", p.Name, p.Version, p.Release, p.Arch))
+		}
+		require.NotEmpty(t, p.Changes, p.Name)
+	}
+	t.Logf("%d packages, %d paths", len(list), len(got))
+	require.Len(t, got, len(want))
+	for path, owners := range want {
+		require.ElementsMatch(t, owners, got[path], path)
+	}
+}
+
 func ExamplePackages() {
 	// The root of a system, for example os.DirFS("/mnt/root").
 	var system fs.FS = fstest.MapFS{}
