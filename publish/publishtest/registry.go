@@ -3,6 +3,7 @@ package publishtest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,10 +39,10 @@ func TestRegistry(t *testing.T, open func(t *testing.T) (publish.Registry, name.
 	before := goleak.IgnoreCurrent()
 	t.Run("cases", func(t *testing.T) {
 		for _, c := range registryCases {
-			t.Run(c.name, func(t *testing.T) {
+			t.Run(c.Name, func(t *testing.T) {
 				t.Parallel()
 				r, repo := open(t)
-				c.run(t, r, repo)
+				c.Run(t, r, repo)
 			})
 		}
 	})
@@ -62,8 +63,8 @@ func checkGoroutines(t testing.TB, before goleak.Option) {
 
 // registryCase is one promise of the interface.
 type registryCase struct {
-	name string
-	run  func(t testing.TB, r publish.Registry, repo name.Repository)
+	Name string
+	Run  func(t testing.TB, r publish.Registry, repo name.Repository)
 }
 
 var registryCases = []registryCase{
@@ -700,9 +701,12 @@ type pattern struct{ at *atomic.Int64 }
 
 func (p pattern) Read(b []byte) (int, error) {
 	at := p.at.Add(int64(len(b))) - int64(len(b))
-	for i := range b {
+	for i := 0; i < len(b); {
+		// Eight bytes that depend on their position, from any offset.
 		n := at + int64(i)
-		b[i] = byte(n ^ n>>8*7 ^ n>>16*13)
+		var word [8]byte
+		binary.LittleEndian.PutUint64(word[:], uint64(n/8)*0x9e3779b97f4a7c15)
+		i += copy(b[i:], word[n%8:])
 	}
 	return len(b), nil
 }
