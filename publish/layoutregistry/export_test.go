@@ -1,0 +1,52 @@
+package layoutregistry
+
+import (
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/stretchr/testify/require"
+)
+
+// CheckIndex decodes an index.json, changes it and encodes it: nothing may be
+// lost and a tag names one thing.
+func CheckIndex(t *testing.T, data []byte, tag string) {
+	t.Helper()
+	x, err := decodeIndex(data)
+	if err != nil {
+		return
+	}
+	require.LessOrEqual(t, len(x.entries), 1+len(data)/20, "entries are bounded by the input")
+	digests := map[v1.Hash]bool{}
+	for _, e := range x.entries {
+		digests[e.desc.Digest] = true
+	}
+	out, err := x.encode()
+	require.NoError(t, err)
+	again, err := decodeIndex(out)
+	require.NoError(t, err, "%s", out)
+	require.Len(t, again.entries, len(x.entries))
+	require.Len(t, again.rest, len(x.rest))
+	if checkTag(tag) != nil {
+		return
+	}
+	h, _, err := v1.SHA256(strings.NewReader(""))
+	require.NoError(t, err)
+	digests[h] = true
+	x.setTag(tag, v1.Descriptor{Digest: h, Size: 0})
+	require.False(t, x.setTag(tag, v1.Descriptor{Digest: h, Size: 0}), "the second time nothing changes")
+	named := 0
+	for _, e := range x.entries {
+		if e.tag == tag {
+			named++
+			require.Equal(t, h, e.desc.Digest)
+		}
+		delete(digests, e.desc.Digest)
+	}
+	require.Equal(t, 1, named)
+	require.Empty(t, digests, "no manifest is lost")
+	if out, err = x.encode(); err == nil {
+		_, err = decodeIndex(out)
+		require.NoError(t, err)
+	}
+}
