@@ -179,9 +179,18 @@ func (s *site) checkOSTree(t *testing.T, summary *daily.Summary) {
 	s.command(t, "ostree", repo, "fsck", "-q")
 	require.Equal(t, summary.Commit.Commit.String(), strings.TrimSpace(s.command(t, "ostree", repo, "rev-parse", summary.Commit.Ref)))
 	list := s.command(t, "ostree", repo, "ls", "-R", summary.Commit.Ref)
-	require.Contains(t, list, "/usr/lib/modules/"+summary.Commit.Kernel+"/vmlinuz")
-	require.Contains(t, list, "/usr/etc/passwd")
-	require.NotContains(t, list, " /etc/")
+	paths := map[string]bool{}
+	for line := range strings.Lines(list) {
+		// Mode, owner, group, size, path, and the target of a link.
+		fields := strings.Fields(line)
+		require.GreaterOrEqual(t, len(fields), 5, line)
+		paths[fields[4]] = true
+	}
+	for path, want := range map[string]bool{
+		"/usr/lib/modules/" + summary.Commit.Kernel + "/vmlinuz": true, "/usr/lib/os-release": true, "/usr/etc": true, "/etc": false, "/var": true,
+	} {
+		require.Equal(t, want, paths[path], path)
+	}
 	checkout := filepath.Join(s.dir, "checkout-"+summary.Build)
 	s.command(t, "ostree", repo, "checkout", "-U", "-H", summary.Commit.Ref, checkout)
 	var files int64
