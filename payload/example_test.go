@@ -54,8 +54,8 @@ func (s shelf) put(labels map[string]string, files ...string) name.Reference {
 	return ref
 }
 
-// sampleRelease assembles a release of two components.
-func sampleRelease() (shelf, *payload.Built, error) {
+// sampleSpec describes a release of two components.
+func sampleSpec() (shelf, *payload.Spec) {
 	images := shelf{}
 	spec := &payload.Spec{
 		Version: "4.20.0-okd-scos.1",
@@ -68,12 +68,12 @@ func sampleRelease() (shelf, *payload.Built, error) {
 		},
 		Previous: []string{"4.20.0-okd-scos.0"},
 	}
-	built, err := payload.Assemble(context.Background(), images, spec, nil)
-	return images, built, err
+	return images, spec
 }
 
 func ExampleAssemble() {
-	_, built, err := sampleRelease()
+	images, spec := sampleSpec()
+	built, err := payload.Assemble(context.Background(), images, spec, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -89,7 +89,8 @@ func ExampleAssemble() {
 }
 
 func ExampleOpen() {
-	images, built, err := sampleRelease()
+	images, spec := sampleSpec()
+	built, err := payload.Assemble(context.Background(), images, spec, nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -256,7 +256,8 @@ func (s *layerScan) apply(dir *folder) {
 }
 
 // decompress finds out how a layer is compressed by looking at it; media types
-// are often wrong.
+// are often wrong. Unlike internal/decompress it refuses windows that eight
+// readers at a time could not have.
 func decompress(r *bufio.Reader) (io.Reader, func(), error) {
 	nothing := func() {}
 	magic, err := r.Peek(4)
