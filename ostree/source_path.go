@@ -184,14 +184,3 @@ func (k *kinds) set(path string, mode uint32) {
 		k.last = ""
 	}
 }
-
-// drop forgets everything below path. It looks at every path, for the rare
-// case that a directory gives way to something else.
-func (k *kinds) drop(path string) {
-	for p := range k.of {
-		if p != path && below(p, path) {
-			delete(k.of, p)
-		}
-	}
-	k.last = ""
-}
