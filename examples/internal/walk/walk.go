@@ -286,8 +286,7 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 		// Nothing is opened or made.
 		return nil
 	}
-	opts := &open.Options{AuthFile: f.AuthFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), Jitter: rand.Float64, Logger: r.Env.Logger}
-	store, err := open.Store(ctx, r.Store, opts)
+	store, err := open.Store(ctx, r.Store, &open.StoreOptions{Jitter: rand.Float64, Logger: r.Env.Logger})
 	if err != nil {
 		return err
 	}
@@ -295,11 +294,15 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	if closer, ok := store.(io.Closer); ok {
 		r.closers = append(r.closers, closer.Close)
 	}
-	if r.Env.Registry, err = open.Registry(ctx, r.Registry, opts); err != nil {
+	authFiles := remoteregistry.AuthFiles(os.Getenv)
+	r.Env.Registry, err = open.Registry(ctx, r.Registry, &open.RegistryOptions{
+		AuthFile: f.AuthFile, AuthFiles: authFiles, Jitter: rand.Float64, Logger: r.Env.Logger,
+	})
+	if err != nil {
 		return err
 	}
 	remote, err := remoteregistry.Open(ctx, &remoteregistry.Options{
-		AuthFile: f.AuthFile, AuthFiles: opts.AuthFiles, Jitter: opts.Jitter, Logger: r.Env.Logger,
+		AuthFile: f.AuthFile, AuthFiles: authFiles, Jitter: rand.Float64, Logger: r.Env.Logger,
 	})
 	if err != nil {
 		return err
