@@ -1,3 +1,12 @@
-// Package open turns a URL into a backend. It is the only room that imports all
-// of them; a program that needs one imports that one.
+// Package open turns what users write on a command line into backends. It is
+// the only package that imports all of them: programs use it, libraries take
+// a [publish.Store] or [publish.Registry].
+//
+//	Stores:      dir:PATH                    a folder
+//	             mem:                        a new, empty store in memory
+//	             s3://BUCKET[/PREFIX][?…]    a bucket, see s3store.ParseURL
+//	Registries:  dir:PATH, oci:PATH          a folder of OCI layouts
+//	             docker://HOST[:PORT][/PATH] a registry over HTTP
+//
+// Paths are relative to the working directory unless they begin with a slash.
 package open
