@@ -1,9 +1,23 @@
 package remoteregistry_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/publish"
@@ -31,4 +45,110 @@ func TestConformanceDockerRegistryChunked(t *testing.T) {
 		n <- i + 1
 		return open(t, &remoteregistry.Options{PageSize: 7, ChunkSize: 8<<20 + 1, Concurrency: 1}), repository(t, host, "okd/release"+string(rune('a'+i/26))+string(rune('a'+i%26)))
 	})
+}
+
+// skopeo reads what we wrote and we read what it wrote.
+func TestSkopeo(t *testing.T) {
+	interop.Peer(t, "skopeo")
+	host := interop.Registry(t)
+	skopeo := func(args ...string) []byte {
+		t.Helper()
+		var stderr bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), "skopeo", append([]string{"--insecure-policy"}, args...)...)
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		require.NoError(t, err, "%v: %s", args, stderr.String())
+		return out
+	}
+	r := open(t, nil)
+	repo := repository(t, host, "okd/a")
+	img := mutate.ConfigMediaType(image(t, 50, 3000, large+3), types.OCIConfigJSON)
+	desc, err := r.WriteImage(t.Context(), repo, img, nil)
+	require.NoError(t, err)
+	require.NoError(t, r.Tag(t.Context(), repo.Tag("v1"), desc.Digest))
+	var inspected struct{ Digest string }
+	require.NoError(t, json.Unmarshal(skopeo("inspect", "--tls-verify=false", "docker://"+repo.Tag("v1").String()), &inspected))
+	require.Equal(t, desc.Digest.String(), inspected.Digest)
+	skopeo("copy", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+repo.Tag("v1").String(), "docker://"+host+"/okd/b:v2")
+	got, err := r.Image(t.Context(), repository(t, host, "okd/b").Tag("v2"))
+	require.NoError(t, err)
+	checkPushed(t, "http://"+host, "okd/b", img)
+	require.Equal(t, desc.Digest, digest(t, got))
+	// From one registry to another, through us.
+	back, err := r.WriteImage(t.Context(), repository(t, host, "okd/c"), got, nil)
+	require.NoError(t, err)
+	require.Equal(t, desc.Digest, back.Digest)
+}
+
+// BenchmarkPush moves an image of four layers of 64 MiB; VmHWM is the whole
+// process, server included where it is ours.
+func BenchmarkPush(b *testing.B) {
+	for name, start := range map[string]func(b *testing.B) string{
+		"layoutserver":   func(b *testing.B) string { return host(server(b)) },
+		"dockerregistry": func(b *testing.B) string { return interop.Registry(b) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			target := start(b)
+			const size = 64 << 20
+			path := filepath.Join(b.TempDir(), "layer")
+			img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+			var total int64
+			for i := range 4 {
+				file := fmt.Sprintf("%s%d", path, i)
+				l := writeLayer(b, file, uint64(i), size)
+				var err error
+				img, err = mutate.AppendLayers(img, l)
+				require.NoError(b, err)
+				total += size
+			}
+			r := open(b, nil)
+			b.SetBytes(total)
+			n := 0
+			for b.Loop() {
+				n++
+				_, err := r.WriteImage(b.Context(), repository(b, target, fmt.Sprintf("okd/p%d", n)), img, nil)
+				require.NoError(b, err)
+			}
+			b.ReportMetric(highWater(b), "VmHWM-MiB")
+		})
+	}
+}
+
+// fileLayer is a layer in a file whose digest is known, as a layer cache has it.
+type fileLayer struct {
+	v1.Layer
+	path string
+	hash v1.Hash
+	size int64
+}
+
+func (f fileLayer) Digest() (v1.Hash, error)             { return f.hash, nil }
+func (f fileLayer) DiffID() (v1.Hash, error)             { return f.hash, nil }
+func (f fileLayer) Size() (int64, error)                 { return f.size, nil }
+func (f fileLayer) MediaType() (types.MediaType, error)  { return types.OCIUncompressedLayer, nil }
+func (f fileLayer) Compressed() (io.ReadCloser, error)   { return os.Open(f.path) }
+func (f fileLayer) Uncompressed() (io.ReadCloser, error) { return os.Open(f.path) }
+
+func writeLayer(t testing.TB, path string, seed uint64, size int64) v1.Layer {
+	t.Helper()
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	r := rand.NewChaCha8([32]byte{byte(seed)})
+	h, _, err := v1.SHA256(io.TeeReader(io.LimitReader(r, size), f))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	return fileLayer{path: path, hash: h, size: size}
+}
+
+// highWater is the process's peak resident size in MiB.
+func highWater(t testing.TB) float64 {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(status), "VmHWM:")
+	require.True(t, ok)
+	var kib float64
+	_, err = fmt.Sscan(rest, &kib)
+	require.NoError(t, err)
+	return kib / 1024
 }

@@ -112,26 +112,33 @@ func nextLink(headers []string) string {
 				break
 			}
 			// Parameters reach to the comma outside of quotes.
-			end, quoted := len(rest), false
-			for i := range len(rest) {
-				if rest[i] == '"' {
-					quoted = !quoted
-				}
-				if rest[i] == ',' && !quoted {
-					end = i
-					break
-				}
-			}
-			for param := range strings.SplitSeq(rest[:end], ";") {
+			var param string
+			for next := byte(';'); next == ';'; {
+				param, rest, next = cutUnquoted(rest)
 				key, value, _ := strings.Cut(param, "=")
 				if strings.EqualFold(strings.TrimSpace(key), "rel") && slices.Contains(strings.Fields(strings.Trim(strings.TrimSpace(value), `"`)), "next") {
 					return target
 				}
 			}
-			h = rest[end:]
+			h = rest
 		}
 	}
 	return ""
+}
+
+// cutUnquoted cuts s at the first ';' or ',' outside of quotes and says which it
+// was; 0 at the end.
+func cutUnquoted(s string) (before, after string, at byte) {
+	quoted := false
+	for i := range len(s) {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case !quoted && (s[i] == ';' || s[i] == ','):
+			return s[:i], s[i+1:], s[i]
+		}
+	}
+	return s, "", 0
 }
 
 // Tag points tag at a manifest of its repository: the manifest's bytes are

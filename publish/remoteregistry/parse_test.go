@@ -1,0 +1,82 @@
+package remoteregistry_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
+)
+
+func TestNextLink(t *testing.T) {
+	t.Parallel()
+	for want, headers := range map[string][]string{
+		"/a":      {`</a>; rel="next"`},
+		"/b":      {`</x>; rel=prev, </b>; rel=next`},
+		"/c?n=1,": {`</x>;title="a,b <q>; rel=next";rel="prev", </c?n=1,>;REL="last next"`},
+		"/d":      {`</x>; rel="prev"`, `</d> ; rel = "next"`},
+		"":        {`</x>`, `</x; rel="next"`, `x>; rel="next"`, `</x>; rel="nextx"`, ``, `,,;;"`},
+	} {
+		require.Equal(t, want, remoteregistry.NextLink(headers), "%q", headers)
+	}
+}
+
+func TestUploaded(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{
+		"": 0, "0--1": 0, "0-9": 10, "bytes=0-9": 10,
+		"0-0": -1, "1-9": -1, "0-": -1, "0-x": -1, "0--2": -1, "0-9223372036854775807": -1, "0-99999999999999999999": -1, "9": -1,
+	} {
+		n, ok := remoteregistry.Uploaded(text)
+		require.Equal(t, want >= 0, ok, text)
+		if ok {
+			require.Equal(t, want, n, text)
+		}
+	}
+}
+
+func FuzzNextLink(f *testing.F) {
+	f.Add(`</v2/okd/a/tags/list?n=1&last=x>; rel="next"`, `<x>; rel="a,b"`)
+	f.Add(`<<>>;;,,rel="next"`, `"`)
+	f.Fuzz(func(t *testing.T, a, b string) {
+		got := remoteregistry.NextLink([]string{a, b})
+		require.True(t, strings.Contains(a, "<"+got+">") || strings.Contains(b, "<"+got+">") || got == "")
+		if !strings.ContainsAny(a+"<>,;\"", "\x00") && !strings.ContainsAny(a, `<>,;"`) {
+			require.Equal(t, a, remoteregistry.NextLink([]string{"<" + a + `>; rel="next"`}))
+		}
+	})
+}
+
+func FuzzUploaded(f *testing.F) {
+	f.Add("0-10")
+	f.Add("bytes=0--1")
+	f.Fuzz(func(t *testing.T, text string) {
+		n, ok := remoteregistry.Uploaded(text)
+		require.GreaterOrEqual(t, n, int64(0))
+		if ok && n > 0 {
+			require.Contains(t, text, strconv.FormatInt(n-1, 10))
+		}
+	})
+}
+
+func FuzzPrintable(f *testing.F) {
+	f.Add("not topsecret\n\x1b[31m Bearer abcdefghijkl", "topsecret")
+	f.Fuzz(func(t *testing.T, text, secret string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://registry.example/", nil)
+		require.NoError(t, err)
+		req.SetBasicAuth("core", secret)
+		got := remoteregistry.Printable(text, req)
+		require.LessOrEqual(t, len(got), 310)
+		if utf8.ValidString(text) {
+			require.True(t, utf8.ValidString(got))
+		}
+		require.False(t, strings.ContainsAny(got, "\n\r\x1b\x00"))
+		if len(secret) > 10 && !strings.Contains("REDACTED…", secret) {
+			require.NotContains(t, got, secret)
+		}
+	})
+}
