@@ -174,15 +174,21 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	if err != nil {
 		return Checksum{}, err
 	}
-	c, fresh, err := b.shelf.metadata(TypeCommit, data)
-	if err != nil {
+	c := sum(data)
+	var last []ObjectType
+	if last, err = b.stageDetached(ctx, c, last); err != nil {
 		return c, err
 	}
-	b.stats.metadata(fresh)
-	if err := b.stageDetached(ctx, c); err != nil {
+	if there, err := r.hasPath(r.objectPath(TypeCommit, c)); err != nil {
 		return c, err
+	} else if !there {
+		if err := b.shelf.last(TypeCommit, data); err != nil {
+			return c, err
+		}
+		b.stats.metadata(true)
+		last = append(last, TypeCommit)
 	}
-	if err := t.publish(ctx, b.wanted, []ObjectType{TypeFile, TypeDirMeta, TypeDirTree, TypeCommitMeta, TypeCommit}); err != nil {
+	if err := t.publish(ctx, b.wanted, &c, last); err != nil {
 		return c, err
 	}
 	// The closure is whole now, whatever an interrupted pull or a check said.
@@ -211,25 +217,21 @@ func (r *Repo) hasContent() (bool, error) {
 	return len(entries) > 0, err
 }
 
-// stageDetached stages detached metadata that differs from what is there.
-func (b *builder) stageDetached(ctx context.Context, c Checksum) error {
+// stageDetached stages detached metadata that differs from what is there, and
+// adds it to last.
+func (b *builder) stageDetached(ctx context.Context, c Checksum, last []ObjectType) ([]ObjectType, error) {
 	if b.opts.Detached == nil {
-		return nil
+		return last, nil
 	}
 	data, err := MarshalMetadata(b.opts.Detached)
 	if err != nil {
-		return err
+		return last, err
 	}
 	if old, err := b.repo.object(ctx, TypeCommitMeta, c); err == nil && string(old) == string(data) {
-		return nil
+		return last, nil
 	}
-	number, err := b.shelf.write(data)
-	if err != nil {
-		return err
-	}
-	b.txn.placed(TypeCommitMeta, &c, b.shelf, number)
 	b.stats.metadata(true)
-	return nil
+	return append(last, TypeCommitMeta), b.shelf.last(TypeCommitMeta, data)
 }
 
 // counters are CommitStats while workers add to them.

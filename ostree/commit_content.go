@@ -247,7 +247,6 @@ func (w *contentWriter) store(o object, c Checksum, data []byte) error {
 	if err != nil || !write {
 		return err
 	}
-	var number int
 	if w.repo.settings.mode == ModeArchive {
 		w.zbuf.Reset()
 		w.zbuf.Write(appendFilezHeader(w.meta[:0], int64(len(data)), o.UID, o.GID, o.Mode, o.Target, o.xattrs))
@@ -256,7 +255,11 @@ func (w *contentWriter) store(o object, c Checksum, data []byte) error {
 				return err
 			}
 		}
-		if number, err = w.shelf.write(w.zbuf.Bytes()); err != nil {
+		f, err := w.shelf.create(w.path, c[0])
+		if err != nil {
+			return err
+		}
+		if err := w.shelf.write(f, w.zbuf.Bytes()); err != nil {
 			return err
 		}
 		w.wrote(int64(w.zbuf.Len()))
@@ -268,21 +271,17 @@ func (w *contentWriter) store(o object, c Checksum, data []byte) error {
 		if err := w.txn.take(int64(len(data))); err != nil {
 			return err
 		}
-		f, n, err := w.shelf.create()
+		f, err := w.shelf.create(w.path, c[0])
 		if err != nil {
 			return err
 		}
-		if _, err = f.Write(data); err != nil {
-			f.Close()
+		_, err = f.Write(data)
+		if err := w.finishBare(o, f, err); err != nil {
 			return err
 		}
-		if err := w.finishBare(o, f, n); err != nil {
-			return err
-		}
-		number = n
 		w.wrote(int64(len(data)))
 	}
-	w.txn.placed(TypeFile, &c, w.shelf, number)
+	w.txn.staged(TypeFile, &c)
 	return nil
 }
 
@@ -291,20 +290,20 @@ func (w *contentWriter) wrote(n int64) {
 	w.stats.written.Add(n)
 }
 
-// finishBare sets what a bare-user object has besides its content, and closes it.
-func (w *contentWriter) finishBare(o object, f *rawFile, number int) error {
-	w.meta = appendMeta(w.meta[:0], o.UID, o.GID, o.Mode, o.xattrs)
-	err := retry(func() error { return unix.Fsetxattr(f.fd, metaAttribute, w.meta, 0) })
-	if err != nil {
-		err = pathError("setxattr "+metaAttribute, f.name, err)
+// finishBare sets what a bare-user object has besides its content, unless err
+// says that writing failed, and closes it.
+func (w *contentWriter) finishBare(o object, f *rawFile, err error) error {
+	if err == nil {
+		w.meta = appendMeta(w.meta[:0], o.UID, o.GID, o.Mode, o.xattrs)
+		err = pathError("setxattr "+metaAttribute, f.name, retry(func() error { return unix.Fsetxattr(f.fd, metaAttribute, w.meta, 0) }))
+	}
+	if err == nil {
+		err = setMtimeZero(w.txn.staging, f.name)
 	}
 	mode := uint32(0o644)
 	if o.Mode&ModeType == ModeRegular {
 		// The owner of the repository must always be able to read.
 		mode = o.Mode&0o775 | 0o400
-	}
-	if err == nil {
-		err = setMtimeZero(w.shelf.dir, f.name)
 	}
 	return w.shelf.finish(f, err, mode)
 }
@@ -320,7 +319,7 @@ func (w *contentWriter) stream(ctx context.Context, j *job) (*rawFile, Checksum,
 	if err := w.txn.take(o.Size); err != nil {
 		return nil, Checksum{}, err
 	}
-	f, number, err := w.shelf.create()
+	f, err := w.shelf.temporary()
 	if err != nil {
 		return nil, Checksum{}, err
 	}
@@ -333,7 +332,7 @@ func (w *contentWriter) stream(ctx context.Context, j *job) (*rawFile, Checksum,
 	j.node.sum = c
 	write, err := w.claim(&c)
 	if err != nil || !write || w.repo.settings.mode == ModeArchive {
-		if e := w.shelf.drop(number); err == nil {
+		if e := w.shelf.drop(f); err == nil {
 			err = e
 		}
 		w.txn.give(o.Size)
@@ -345,11 +344,14 @@ func (w *contentWriter) stream(ctx context.Context, j *job) (*rawFile, Checksum,
 		f.Close()
 		return nil, c, err
 	}
-	if err := w.finishBare(o, f, number); err != nil {
+	if err := w.finishBare(o, f, nil); err != nil {
+		return nil, c, err
+	}
+	if err := w.shelf.settle(f, w.path, c[0]); err != nil {
 		return nil, c, err
 	}
 	w.wrote(o.Size)
-	w.txn.placed(TypeFile, &c, w.shelf, number)
+	w.txn.staged(TypeFile, &c)
 	return nil, c, nil
 }
 
@@ -359,19 +361,15 @@ func (w *contentWriter) copyStream(ctx context.Context, o object, c Checksum, bo
 	if err := w.txn.take(o.Size); err != nil {
 		return err
 	}
-	f, number, err := w.shelf.create()
+	f, err := w.shelf.create(w.path, c[0])
 	if err != nil {
 		return err
 	}
-	if err := w.rehash(ctx, f, o, c, body); err != nil {
-		f.Close()
-		return err
-	}
-	if err := w.finishBare(o, f, number); err != nil {
+	if err := w.finishBare(o, f, w.rehash(ctx, f, o, c, body)); err != nil {
 		return err
 	}
 	w.wrote(o.Size)
-	w.txn.placed(TypeFile, &c, w.shelf, number)
+	w.txn.staged(TypeFile, &c)
 	return nil
 }
 
@@ -391,7 +389,8 @@ func (w *contentWriter) rehash(ctx context.Context, dst io.Writer, o object, c C
 // deflateStream writes a claimed archive object from body, which must have
 // checksum c.
 func (w *contentWriter) deflateStream(ctx context.Context, o object, c Checksum, body io.Reader) error {
-	f, number, err := w.shelf.create()
+	w.path = appendObjectPath(w.path[:0], &c, w.repo.ext(TypeFile))
+	f, err := w.shelf.create(w.path, c[0])
 	if err != nil {
 		return err
 	}
@@ -411,7 +410,7 @@ func (w *contentWriter) deflateStream(ctx context.Context, o object, c Checksum,
 		return err
 	}
 	w.wrote(out.done)
-	w.txn.placed(TypeFile, &c, w.shelf, number)
+	w.txn.staged(TypeFile, &c)
 	return nil
 }
 

@@ -18,36 +18,35 @@ import (
 
 // A transaction writes objects to tmp/staging-<boot id>-XXXXXX, whose lock
 // tmp/staging-<boot id>-XXXXXX-lock says that it is in use, as libostree does.
-// In it, each worker has a folder okd-<number> of its own, so that workers don't
-// wait for each other's directory, and names files by number. Nothing there has
-// the two-digit folders of libostree's staging, so that an `ostree` that takes
-// over an abandoned one finds nothing to resume and removes it. publish moves
-// the files to objects/.
+// In it, the folder okd has the layout of objects/: where a repository has no
+// folder for the first two digits yet, publish moves the whole one; elsewhere,
+// file by file. Directly in the staging folder there is nothing of two
+// characters, so that an `ostree` that takes over an abandoned one finds nothing
+// to resume and removes it.
 type txn struct {
 	repo    *Repo
 	fsync   bool
 	locked  int    // the repository's lock
 	name    string // of the staging folder, below tmp/
-	staging int
-	lock    int   // the staging folder's lock
-	started int64 // the kernel's time at the start, nanoseconds
+	staging int    // its folder okd
+	lock    int    // the staging folder's lock
+	started int64  // the kernel's time at the start, nanoseconds
 	shelves []*shelf
 
 	mu     sync.Mutex
-	claims map[claimKey]claim
+	claims map[claimKey]bool // true: staged; false: in the repository, or being written
 
 	limited bool
 	free    atomic.Int64 // bytes that may still be written, if limited
 }
 
-// shelf is one worker's folder. Only that worker uses it before publish.
+// shelf is what one goroutine needs to stage files.
 type shelf struct {
 	txn    *txn
 	number int
-	dir    int
 	count  int
 	path   []byte
-	made   [256]bool // which objects/xx this shelf made or saw
+	made   [256]bool // which two-digit folders of staging are there for sure
 }
 
 type claimKey struct {
@@ -55,17 +54,11 @@ type claimKey struct {
 	sum  Checksum
 }
 
-// claim says where an object is: on disk already, or in a shelf.
-type claim struct {
-	shelf  int32 // -1: in the repository
-	number int32
-}
-
 // stagingPrefix begins the names of staging folders.
 const stagingPrefix = "staging-"
 
-// shelfPrefix begins the folders in our staging folders. Never two characters.
-const shelfPrefix = "okd-"
+// stagingRoot is the folder in our staging folders. Never two characters.
+const stagingRoot = "okd"
 
 // bootID is the kernel's name for this run of the machine.
 func bootID() (string, error) {
@@ -82,7 +75,7 @@ func bootID() (string, error) {
 }
 
 func (r *Repo) begin(ctx context.Context, workers int, noFsync bool) (_ *txn, err error) {
-	t := &txn{repo: r, fsync: r.settings.fsync && !noFsync, locked: -1, staging: -1, lock: -1, claims: make(map[claimKey]claim)}
+	t := &txn{repo: r, fsync: r.settings.fsync && !noFsync, locked: -1, staging: -1, lock: -1, claims: make(map[claimKey]bool)}
 	defer func() {
 		if err != nil {
 			t.end()
@@ -101,15 +94,7 @@ func (r *Repo) begin(ctx context.Context, workers int, noFsync bool) (_ *txn, er
 		return nil, err
 	}
 	for i := range workers {
-		name := shelfPrefix + strconv.Itoa(i)
-		if err := mkdirat(t.staging, name, 0o700); err != nil {
-			return nil, err
-		}
-		dir, err := openDir(t.staging, name)
-		if err != nil {
-			return nil, err
-		}
-		t.shelves = append(t.shelves, &shelf{txn: t, number: i, dir: dir})
+		t.shelves = append(t.shelves, &shelf{txn: t, number: i})
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(t.staging, &st); err != nil {
@@ -143,7 +128,11 @@ func (t *txn) allocate() error {
 			continue // another took it for abandoned before it was locked
 		}
 		t.lock, t.name = lock, name
-		t.staging, err = openDir(t.repo.dir, "tmp/"+name)
+		root := "tmp/" + name + "/" + stagingRoot
+		err = pathError("mkdir", root, unix.Mkdirat(t.repo.dir, root, 0o775))
+		if err == nil {
+			t.staging, err = openDir(t.repo.dir, root)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			// Another took it and removed it again. Its lock is ours to remove.
 			t.staging = -1
@@ -199,7 +188,7 @@ func (r *Repo) removeStale(ctx context.Context) error {
 		if !strings.HasPrefix(name, stagingPrefix) || !e.IsDir() {
 			continue
 		}
-		if inside, err := readNames(r.dir, "tmp/"+name); err != nil || len(inside) > 0 && !strings.HasPrefix(inside[0].Name(), shelfPrefix) {
+		if inside, err := readNames(r.dir, "tmp/"+name); err != nil || len(inside) > 0 && inside[0].Name() != stagingRoot {
 			continue // gone by now, or not ours
 		}
 		lock, ok, err := r.lockStaging(name, true)
@@ -316,7 +305,7 @@ func (t *txn) claim(kind ObjectType, c *Checksum, path string) (bool, error) {
 	t.mu.Lock()
 	_, ok := t.claims[key]
 	if !ok {
-		t.claims[key] = claim{shelf: -1}
+		t.claims[key] = false
 	}
 	t.mu.Unlock()
 	if ok {
@@ -326,27 +315,55 @@ func (t *txn) claim(kind ObjectType, c *Checksum, path string) (bool, error) {
 	return !there, err
 }
 
-// placed says where a claimed object was written.
-func (t *txn) placed(kind ObjectType, c *Checksum, s *shelf, number int) {
+// staged says that a claimed object was written.
+func (t *txn) staged(kind ObjectType, c *Checksum) {
 	t.mu.Lock()
-	t.claims[claimKey{kind, *c}] = claim{int32(s.number), int32(number)}
+	t.claims[claimKey{kind, *c}] = true
 	t.mu.Unlock()
 }
 
-// create makes the shelf's next file.
-func (s *shelf) create() (*rawFile, int, error) {
-	s.count++
-	name := strconv.Itoa(s.count)
-	fd, err := openat(s.dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
-	if err != nil {
-		return nil, 0, err
+// create makes the file of a claimed object, path below objects/. Nobody else
+// sees it before publish.
+func (s *shelf) create(path []byte, first byte) (*rawFile, error) {
+	name := string(path)
+	if !s.made[first] {
+		if err := mkdirat(s.txn.staging, name[:2], 0o777); err != nil {
+			return nil, err
+		}
+		s.made[first] = true
 	}
-	return &rawFile{fd, name}, s.count, nil
+	return s.open(name)
 }
 
-// drop removes a file that turned out not to be needed.
-func (s *shelf) drop(number int) error {
-	return pathError("unlink", strconv.Itoa(number), unix.Unlinkat(s.dir, strconv.Itoa(number), 0))
+func (s *shelf) open(name string) (*rawFile, error) {
+	fd, err := openat(s.txn.staging, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &rawFile{fd, name}, nil
+}
+
+// temporary makes a file for an object whose checksum is not known yet.
+func (s *shelf) temporary() (*rawFile, error) {
+	s.count++
+	return s.open("new-" + strconv.Itoa(s.number) + "-" + strconv.Itoa(s.count))
+}
+
+// settle gives a temporary file the name of its object.
+func (s *shelf) settle(f *rawFile, path []byte, first byte) error {
+	name := string(path)
+	if !s.made[first] {
+		if err := mkdirat(s.txn.staging, name[:2], 0o777); err != nil {
+			return err
+		}
+		s.made[first] = true
+	}
+	return pathError("rename", name, retry(func() error { return unix.Renameat(s.txn.staging, f.name, s.txn.staging, name) }))
+}
+
+// drop removes a temporary file.
+func (s *shelf) drop(f *rawFile) error {
+	return pathError("unlink", f.name, unix.Unlinkat(s.txn.staging, f.name, 0))
 }
 
 // flush makes one object durable if the repository asks for it.
@@ -369,25 +386,34 @@ func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 	if err != nil || !write {
 		return c, false, err
 	}
-	number, err := s.write(data)
+	f, err := s.create(s.path, c[0])
 	if err != nil {
 		return c, false, err
 	}
-	s.txn.placed(kind, &c, s, number)
+	if err := s.write(f, data); err != nil {
+		return c, false, err
+	}
+	s.txn.staged(kind, &c)
 	return c, true, nil
 }
 
-// write writes a file with the mode of metadata and archive objects.
-func (s *shelf) write(data []byte) (int, error) {
-	if err := s.txn.take(int64(len(data))); err != nil {
-		return 0, err
-	}
-	f, number, err := s.create()
+// last stages a file that publish moves behind all others: a commit or its
+// detached metadata.
+func (s *shelf) last(kind ObjectType, data []byte) error {
+	f, err := s.open(kind.String())
 	if err != nil {
-		return 0, err
+		return err
 	}
-	_, err = f.Write(data)
-	return number, s.finish(f, err, 0o644)
+	return s.write(f, data)
+}
+
+// write writes and closes a file with the mode of metadata and archive objects.
+func (s *shelf) write(f *rawFile, data []byte) error {
+	err := s.txn.take(int64(len(data)))
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	return s.finish(f, err, 0o644)
 }
 
 // finish sets the mode, flushes and closes.
@@ -404,90 +430,107 @@ func (s *shelf) finish(f *rawFile, err error, mode uint32) error {
 	return err
 }
 
-// move is one rename from a shelf to objects/.
-type move struct {
-	number int32
-	sum    Checksum
-}
-
-// publish flushes what was staged and moves what wanted says to objects/, in
-// the order of kinds: what is named comes before what names it, so that a
-// killed process leaves no object that lacks another.
-func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bool, kinds []ObjectType) error {
+// publish flushes what was staged and moves it to objects/: content, dirtrees
+// and dirmetas first, less what wanted says is not needed, then the rest, which
+// names them, so that a killed process leaves no commit that lacks an object.
+func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bool, c *Checksum, last []ObjectType) error {
 	if t.fsync {
 		if err := retry(func() error { return unix.Syncfs(t.staging) }); err != nil {
 			return pathError("syncfs", t.name, err)
 		}
 	}
-	lists := make(map[ObjectType][][]move, len(kinds))
-	for _, kind := range kinds {
-		lists[kind] = make([][]move, len(t.shelves))
-	}
-	for key, c := range t.claims {
-		if list, ok := lists[key.kind]; ok && c.shelf >= 0 && wanted(key.kind, &key.sum) {
-			list[c.shelf] = append(list[c.shelf], move{c.number, key.sum})
+	var paths [256][]string
+	for key, staged := range t.claims {
+		if !staged {
+			continue
+		}
+		path := t.repo.objectPath(key.kind, key.sum)
+		if wanted(key.kind, &key.sum) {
+			paths[key.sum[0]] = append(paths[key.sum[0]], path)
+		} else if err := unix.Unlinkat(t.staging, path, 0); err != nil {
+			return pathError("unlink", path, err)
 		}
 	}
-	for _, kind := range kinds {
-		group, gctx := errgroup.WithContext(ctx)
-		for i, s := range t.shelves {
-			list := lists[kind][i]
-			if len(list) == 0 {
-				continue
-			}
-			group.Go(func() error {
-				for j := range list {
-					if j%256 == 0 && gctx.Err() != nil {
-						return gctx.Err()
-					}
-					if err := s.moveTo(kind, &list[j]); err != nil {
-						return err
-					}
+	group, gctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range t.shelves {
+		group.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(paths) {
+					return nil
 				}
-				return nil
-			})
-		}
-		if err := group.Wait(); err != nil {
+				if err := t.moveAll(gctx, paths[i]); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := t.fsyncDirs(func(i int) bool { return len(paths[i]) > 0 }); err != nil {
+		return err
+	}
+	for _, kind := range last {
+		path := t.repo.objectPath(kind, *c)
+		if err := mkdirat(t.repo.objects, path[:2], 0o777); err != nil {
 			return err
 		}
+		err := retry(func() error { return unix.Renameat(t.staging, kind.String(), t.repo.objects, path) })
+		if err != nil {
+			return pathError("rename to", "objects/"+path, err)
+		}
 	}
+	return t.fsyncDirs(func(i int) bool { return i == int(c[0]) && len(last) > 0 })
+}
+
+// fsyncDirs makes the names in folders of objects/ durable.
+func (t *txn) fsyncDirs(changed func(i int) bool) error {
 	if !t.fsync {
 		return nil
 	}
 	for i := range 256 {
-		for _, s := range t.shelves {
-			if s.made[i] {
-				if err := fsyncDir(t.repo.objects, fmt.Sprintf("%02x", i)); err != nil {
-					return err
-				}
-				break
+		if changed(i) {
+			if err := fsyncDir(t.repo.objects, fmt.Sprintf("%02x", i)); err != nil {
+				return err
 			}
 		}
 	}
 	return pathError("fsync", "objects", retry(func() error { return unix.Fsync(t.repo.objects) }))
 }
 
-// moveTo renames one file to its place.
-func (s *shelf) moveTo(kind ObjectType, m *move) error {
-	s.path = appendObjectPath(s.path[:0], &m.sum, s.txn.repo.ext(kind))
-	if first := m.sum[0]; !s.made[first] {
-		if err := mkdirat(s.txn.repo.objects, string(s.path[:2]), 0o777); err != nil {
-			return err
-		}
-		s.made[first] = true
+// moveAll moves the files of one two-digit folder.
+func (t *txn) moveAll(ctx context.Context, paths []string) error {
+	if len(paths) == 0 {
+		return nil
 	}
-	path := string(s.path)
-	return pathError("rename to", "objects/"+path, retry(func() error {
-		return unix.Renameat(s.dir, strconv.Itoa(int(m.number)), s.txn.repo.objects, path)
-	}))
+	dir := paths[0][:2]
+	err := retry(func() error { return unix.Renameat2(t.staging, dir, t.repo.objects, dir, unix.RENAME_NOREPLACE) })
+	switch err {
+	case nil:
+		return nil
+	case unix.EEXIST, unix.EINVAL, unix.ENOSYS: // is there, or can't be asked for
+	default:
+		return pathError("rename to", "objects/"+dir, err)
+	}
+	if err := mkdirat(t.repo.objects, dir, 0o777); err != nil {
+		return err
+	}
+	for i, path := range paths {
+		if i%64 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		err := retry(func() error { return unix.Renameat(t.staging, path, t.repo.objects, path) })
+		if err != nil {
+			return pathError("rename to", "objects/"+path, err)
+		}
+	}
+	return nil
 }
 
 // end removes what is left and releases the locks. It may be called again.
 func (t *txn) end() error {
-	for _, s := range t.shelves {
-		unix.Close(s.dir)
-	}
-	t.shelves = nil
 	var err error
 	if t.staging >= 0 {
 		unix.Close(t.staging)
