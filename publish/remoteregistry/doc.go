@@ -16,7 +16,8 @@
 // # Reading
 //
 // Everything is fetched by digest and verified before the end of it is
-// reported. Tags are resolved once, when a method is called.
+// reported. A blob that breaks off is asked for from there on. Tags are resolved
+// once, when a method is called.
 //
 // # Credentials
 //

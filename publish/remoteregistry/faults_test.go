@@ -202,7 +202,7 @@ func TestEachRequestInTurn(t *testing.T) {
 				f.After, f.Times = n, 1
 				before := proxy.Hits()
 				proxy.Set(f)
-				r := open(t, &remoteregistry.Options{HeaderTimeout: 2 * time.Second})
+				r := open(t, &remoteregistry.Options{HeaderTimeout: time.Second})
 				desc, err := r.WriteImage(t.Context(), repository(t, proxy.Host, path), img, nil)
 				require.NoError(t, err, "request %d", n)
 				require.NoError(t, r.Tag(t.Context(), repository(t, proxy.Host, path).Tag("t"), desc.Digest), "request %d", n)
@@ -215,7 +215,7 @@ func TestEachRequestInTurn(t *testing.T) {
 					require.Greater(t, n, 10)
 					return
 				}
-				if what == "429" && n > 4 || what == "stalled" && n > 3 {
+				if what == "429" && n > 2 || what == "stalled" && n > 2 {
 					return // each takes seconds; the rest is the same code
 				}
 			}
@@ -633,6 +633,46 @@ func TestLies(t *testing.T) {
 			require.NotContains(t, err.Error(), "abcdefghij")
 		})
 	}
+}
+
+// A blob that breaks off is continued, by a range or by skipping what came.
+func TestDownloadIsContinued(t *testing.T) {
+	t.Parallel()
+	target := server(t)
+	img := image(t, 11, 3<<20)
+	desc, err := open(t, nil).WriteImage(t.Context(), repository(t, host(target), "okd/a"), img, nil)
+	require.NoError(t, err)
+	blob := func(r *http.Request) bool {
+		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/")
+	}
+	proxy := interop.Proxy(t, target, interop.Fault{Match: blob, CutResponse: 1 << 20, Times: 2})
+	got, err := open(t, nil).Image(t.Context(), repository(t, proxy.Host, "okd/a").Digest(desc.Digest.String()))
+	require.NoError(t, err)
+	layers, err := got.Layers()
+	require.NoError(t, err)
+	require.Equal(t, content(1100, 3<<20), read(t, layers[0]))
+	require.Equal(t, 2, proxy.Hits())
+
+	var sent atomic.Int64
+	front := lie(t, target, func(w http.ResponseWriter, r *http.Request, _ func() *http.Response) bool {
+		if !blob(r) {
+			return false
+		}
+		// It knows no ranges and gets one MiB further each time.
+		w.Header().Set("Content-Length", fmt.Sprint(3<<20))
+		_, _ = w.Write(content(1100, 3<<20)[:min(sent.Add(1)<<20, 3<<20)])
+		if sent.Load() < 3 {
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		return true
+	})
+	got, err = open(t, nil).Image(t.Context(), repository(t, front, "okd/a").Digest(desc.Digest.String()))
+	require.NoError(t, err)
+	layers, err = got.Layers()
+	require.NoError(t, err)
+	require.Equal(t, content(1100, 3<<20), read(t, layers[0]))
+	require.EqualValues(t, 3, sent.Load())
 }
 
 func TestRedirects(t *testing.T) {

@@ -278,20 +278,95 @@ func (r *repository) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, 
 func (r *repository) Blob(ctx context.Context, desc v1.Descriptor) (io.ReadCloser, error) {
 	c := (*client)(r)
 	target := c.repo.Digest(desc.Digest.String())
-	resp, err := c.do(ctx, http.MethodGet, c.url("blobs", desc.Digest.String()), nil, nil, http.StatusOK)
-	if err != nil {
+	body := &download{ctx: ctx, client: c, desc: desc}
+	if err := body.open(); err != nil {
 		return nil, fail("blob", target, err)
 	}
-	if resp.ContentLength >= 0 && resp.ContentLength != desc.Size {
-		resp.Body.Close()
-		return nil, fail("blob", target, fmt.Errorf("server sends %d bytes, want %d: %w", resp.ContentLength, desc.Size, verify.ErrDigest))
-	}
-	verified, err := verify.ReadCloser(resp.Body, desc.Digest, desc.Size)
+	verified, err := verify.ReadCloser(body, desc.Digest, desc.Size)
 	if err != nil {
 		return nil, fail("blob", target, err)
 	}
 	return &blobReader{verified, target}, nil
 }
+
+// download is a blob's bytes, not verified. When they break off it asks for the
+// rest, as long as each answer brings something.
+type download struct {
+	ctx    context.Context // governs the reader until Close
+	client *client
+	desc   v1.Descriptor
+
+	body    io.ReadCloser
+	at      int64
+	attempt int
+}
+
+// open asks for what is missing.
+func (d *download) open() error {
+	var header http.Header
+	if d.at > 0 {
+		header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.at)}}
+	}
+	resp, err := d.client.do(d.ctx, http.MethodGet, d.client.url("blobs", d.desc.Digest.String()), header, nil, http.StatusOK, http.StatusPartialContent)
+	if err != nil {
+		return err
+	}
+	want, skip := d.desc.Size-d.at, int64(0)
+	if resp.StatusCode == http.StatusOK {
+		want, skip = d.desc.Size, d.at
+	} else if got := resp.Header.Get("Content-Range"); d.at == 0 || !strings.HasPrefix(got, fmt.Sprintf("bytes %d-", d.at)) {
+		resp.Body.Close()
+		return fmt.Errorf("server answers with the range %.60q, want what follows byte %d: %w", got, d.at, verify.ErrDigest)
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != want {
+		resp.Body.Close()
+		return fmt.Errorf("server sends %d bytes, want %d: %w", resp.ContentLength, want, verify.ErrDigest)
+	}
+	d.body = resp.Body
+	if _, err := io.CopyN(io.Discard, resp.Body, skip); err != nil {
+		// It broke off before the place: the next attempt tells.
+		resp.Body.Close()
+		d.body = io.NopCloser(failing{err})
+	}
+	return nil
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func (d *download) Read(p []byte) (int, error) {
+	for {
+		n, err := d.body.Read(p)
+		d.at += int64(n)
+		if n > 0 {
+			d.attempt = 0
+			if err != nil && err != io.EOF {
+				err = nil // the body gives it again at the next call
+			}
+		}
+		if n > 0 || err == nil || err == io.EOF {
+			return n, err
+		}
+		if d.ctx.Err() != nil {
+			return 0, d.ctx.Err()
+		}
+		d.attempt++
+		if !httpx.Temporary(err) || d.attempt >= d.client.registry.opts.Attempts {
+			return 0, err
+		}
+		d.body.Close()
+		d.body = io.NopCloser(failing{err})
+		if err := d.client.registry.wait(d.ctx, d.attempt, err); err != nil {
+			return 0, err
+		}
+		if err := d.open(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (d *download) Close() error { return d.body.Close() }
 
 // blobReader names the blob in the errors of its reader.
 type blobReader struct {
