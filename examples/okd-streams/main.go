@@ -35,8 +35,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Short:         "Build and release the operating system of OKD",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		// Flags of a command are usage errors, exit code 2.
-		Args: cobra.NoArgs,
+		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamCommand(), versionCommand())
@@ -48,6 +47,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return &ui.UsageError{Err: err}
 	}
 	return err
+}
+
+// group is what a command does that only has commands below it.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return ui.Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+	}
+	return cmd.Help()
 }
 
 // purposes say what each step does, for its command.
@@ -114,7 +121,7 @@ func stepRun(ctx context.Context, r *walk.Run, flags *walk.Flags, step string, s
 }
 
 func streamCommand() *cobra.Command {
-	command := &cobra.Command{Use: "stream", Short: "Look at streams", Args: cobra.NoArgs}
+	command := &cobra.Command{Use: "stream", Short: "Look at streams", RunE: group}
 	command.AddCommand(
 		&cobra.Command{
 			Use: "list", Short: "List the built-in streams", Args: cobra.NoArgs,

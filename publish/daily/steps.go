@@ -60,7 +60,7 @@ func (b *build) content(ctx context.Context) (tree, meta ostree.Checksum, err er
 	}
 	checksum, err := b.repo.Commit(ctx, ostree.Postprocess(b.opts.Source, nil), opts)
 	if err != nil {
-		return tree, meta, err
+		return tree, meta, fmt.Errorf("source %s: %w", b.opts.SourceName, err)
 	}
 	if opts.Cache != nil {
 		if err := opts.Cache.Save(); err != nil {

@@ -160,7 +160,7 @@ func Node(_ context.Context, base v1.Image) (node, extensions v1.Image, err erro
 	}); err != nil {
 		return nil, nil, err
 	}
-	extensions, err = appendFiles(mutate.MediaType(empty.Image, types.OCIManifestSchema1), map[string]string{
+	extensions, err = appendFiles(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), map[string]string{
 		"usr/share/rpm-ostree/extensions.json": "{}\n",
 	})
 	if err != nil {
