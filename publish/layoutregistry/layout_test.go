@@ -357,7 +357,7 @@ func TestMain(m *testing.M) {
 func killImage(seed uint64) (v1.Image, error) {
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	for i := range 3 {
-		data := make([]byte, 300_000)
+		data := make([]byte, 100_000)
 		r := rand.NewChaCha8([32]byte{byte(seed), byte(i)})
 		_, _ = r.Read(data) // never fails
 		var err error
@@ -376,7 +376,7 @@ func writeForEver(dir string) error {
 	}
 	repo := testRepo(&testing.T{}, "okd/a")
 	for seed := uint64(0); ; seed++ {
-		img, err := killImage(seed % 40)
+		img, err := killImage(seed % 10)
 		if err != nil {
 			return err
 		}
@@ -384,7 +384,7 @@ func writeForEver(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := r.Tag(ctx, repo.Tag(fmt.Sprintf("t%d", seed%40)), desc.Digest); err != nil {
+		if err := r.Tag(ctx, repo.Tag(fmt.Sprintf("t%d", seed%10)), desc.Digest); err != nil {
 			return err
 		}
 		if err := r.Tag(ctx, repo.Tag("newest"), desc.Digest); err != nil {
@@ -401,7 +401,7 @@ func TestKilledWriter(t *testing.T) {
 	dir := t.TempDir()
 	r := open(t, dir)
 	repo := testRepo(t, "okd/a")
-	for i := range 8 {
+	for i := range 6 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), helperVariable+"="+dir)
 		out, err := cmd.StdoutPipe()
