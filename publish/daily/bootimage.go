@@ -115,21 +115,31 @@ func (b *build) artifacts(ctx context.Context) ([]artifact, error) {
 	if b.files != nil {
 		return b.files, nil
 	}
-	_, vmlinuz, initramfs, err := ostree.Kernel(ctx, b.repo.Tree(b.committed.Commit))
+	commit, err := b.repo.ReadCommit(ctx, b.committed.Commit)
 	if err != nil {
 		return nil, err
 	}
 	name := func(what, ext string) string {
 		return bootimage.ArtifactPath(b.def.Identity.OSName, b.id, what, string(b.in.Arch), ext)
 	}
-	files := []artifact{{name: liveKernel, file: name(liveKernel, ""), source: objectSource{b.repo, vmlinuz.Object, vmlinuz.Size}}}
-	if initramfs.Path != "" {
-		files = append(files, artifact{name: liveInitramfs, file: name(liveInitramfs, "img"), source: objectSource{b.repo, initramfs.Object, initramfs.Size}})
-	}
-	for i := range files {
-		if files[i].measured, err = measure(ctx, files[i].source); err != nil {
-			return nil, fmt.Errorf("%s: %w", files[i].name, err)
+	var files []artifact
+	for _, part := range []struct{ artifact, file, ext string }{{liveKernel, "vmlinuz", ""}, {liveInitramfs, "initramfs.img", "img"}} {
+		checksum, err := b.lookup(ctx, commit.RootTree, "usr/lib/modules/"+b.committed.Kernel+"/"+part.file)
+		if errors.Is(err, fs.ErrNotExist) && part.artifact == liveInitramfs {
+			continue // some kernels need none
 		}
+		if err != nil {
+			return nil, err
+		}
+		object, err := b.repo.ReadFile(ctx, checksum)
+		if err != nil {
+			return nil, err
+		}
+		a := artifact{name: part.artifact, file: name(part.artifact, part.ext), source: objectSource{b.repo, checksum, object.Size}}
+		if a.measured, err = measure(ctx, a.source); err != nil {
+			return nil, fmt.Errorf("%s: %w", a.name, err)
+		}
+		files = append(files, a)
 	}
 	for _, disk := range b.in.Pinned.Disks {
 		source, err := publish.FileSource(disk.Path)
