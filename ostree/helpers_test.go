@@ -113,3 +113,5 @@ func same(t testing.TB, want, got string) {
 		}
 	}
 }
+
+type seq = iter.Seq2[ostree.Entry, error]
