@@ -250,11 +250,15 @@ type planCheck struct {
 }
 
 func (v *planCheck) add(path, format string, args ...any) {
+	v.fault(fmt.Errorf("%s: "+format+": %w", append(append([]any{path}, args...), fs.ErrInvalid)...))
+}
+
+func (v *planCheck) fault(err error) {
 	if len(v.faults) >= maxFaults {
 		v.more++
 		return
 	}
-	v.faults = append(v.faults, fmt.Errorf("%s: "+format+": %w", append(append([]any{path}, args...), fs.ErrInvalid)...))
+	v.faults = append(v.faults, err)
 }
 
 // once notes that a target was seen at path.
@@ -355,7 +359,7 @@ func (v *planCheck) step(path string, s *Step) {
 
 func (v *planCheck) key(path, key string) {
 	if err := CheckKey(key); err != nil {
-		v.add(path, "%w", err)
+		v.fault(fmt.Errorf("%s: %w", path, err))
 	}
 }
 

@@ -404,9 +404,18 @@ func Example() {
 	fmt.Println(info.Key, info.Size, err)
 	data, err := os.ReadFile(filepath.Join(dir, "streams", "next.json"))
 	fmt.Println(string(data), err)
+	for info, err := range s.List(ctx, "streams/") {
+		fmt.Println(info.Key, err)
+	}
+	fmt.Println(s.Delete(ctx, "streams/next.json"))
+	_, err = s.Stat(ctx, "streams/next.json")
+	fmt.Println(err)
 	// Output:
 	// streams/next.json 2 <nil>
 	// {} <nil>
+	// streams/next.json <nil>
+	// <nil>
+	// publish: stat streams/next.json: file does not exist
 }
 
 func BenchmarkPut(b *testing.B) {

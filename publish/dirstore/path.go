@@ -3,7 +3,6 @@ package dirstore
 import (
 	"encoding/hex"
 	"errors"
-	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -141,14 +140,4 @@ func (s *Store) syncDir(fd int) error {
 		return err
 	}
 	return nil
-}
-
-// exists reports whether any entry has this name.
-func exists(dir int, name string) (bool, error) {
-	var stat unix.Stat_t
-	err := unix.Fstatat(dir, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }

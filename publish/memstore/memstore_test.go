@@ -3,6 +3,7 @@ package memstore_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/okd-project/okd-streams/publish"
@@ -17,11 +18,26 @@ func TestConformance(t *testing.T) {
 func Example() {
 	ctx := context.Background()
 	s := memstore.New()
-	if _, err := s.Put(ctx, "streams/next.json", publish.BytesSource([]byte("{}")), nil); err != nil {
+	put, err := s.Put(ctx, "streams/next.json", publish.BytesSource([]byte("{}")), nil)
+	fmt.Println(put.Size, err)
+	body, info, err := s.Open(ctx, "streams/next.json")
+	if err != nil {
 		fmt.Println(err)
+		return
 	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	fmt.Println(string(data), info.Revision == put.Revision, err)
 	for info, err := range s.List(ctx, "streams/") {
-		fmt.Println(info.Key, info.Size, err)
+		fmt.Println(info.Key, err)
 	}
-	// Output: streams/next.json 2 <nil>
+	fmt.Println(s.Delete(ctx, "streams/next.json"))
+	_, err = s.Stat(ctx, "streams/next.json")
+	fmt.Println(err)
+	// Output:
+	// 2 <nil>
+	// {} true <nil>
+	// streams/next.json <nil>
+	// <nil>
+	// publish: stat streams/next.json: file does not exist
 }

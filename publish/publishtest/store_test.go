@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/publish"
@@ -390,7 +391,13 @@ var brokenStores = []struct {
 	{"loses concurrent updates", "concurrent update", func(s publish.Store) *broken {
 		var mu sync.Mutex
 		good := map[string]bool{} // revisions that were current once
-		return &broken{put: func(ctx context.Context, key string, src publish.Source, o publish.PutOptions) (publish.Info, error) {
+		return &broken{open: func(ctx context.Context, key string) (io.ReadCloser, publish.Info, error) {
+			body, info, err := s.Open(ctx, key)
+			if key == "counter" {
+				time.Sleep(5 * time.Millisecond) // so that writers do meet
+			}
+			return body, info, err
+		}, put: func(ctx context.Context, key string, src publish.Source, o publish.PutOptions) (publish.Info, error) {
 			mu.Lock()
 			stale := good[key+o.IfRevision]
 			mu.Unlock()
@@ -493,4 +500,37 @@ func ExampleTestStore() {
 	_ = func(t *testing.T) {
 		publishtest.TestStore(t, func(*testing.T) publish.Store { return memstore.New() })
 	}
+}
+
+func ExampleFaulty() {
+	ctx := context.Background()
+	// The answer to the first write is lost.
+	s := publishtest.Faulty(memstore.New(), func(c publishtest.Call) error {
+		if c.N == 1 && c.After {
+			return errors.New("cut")
+		}
+		return nil
+	})
+	_, err := s.Put(ctx, "key", publish.BytesSource([]byte("x")), nil)
+	fmt.Println(err)
+	info, err := s.Stat(ctx, "key")
+	fmt.Println(info.Size, err)
+	// Output:
+	// cut
+	// 1 <nil>
+}
+
+func ExampleFaultyRegistry() {
+	ctx := context.Background()
+	down := errors.New("registry is down")
+	// No backend is asked while it is down.
+	r := publishtest.FaultyRegistry(nil, func(publishtest.Call) error { return down })
+	ref, err := name.ParseReference("registry.example/okd/release:latest")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = r.Head(ctx, ref)
+	fmt.Println(err)
+	// Output: registry is down
 }

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -268,6 +270,13 @@ func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.requests = append(b.requests, r.Method+" "+r.URL.Path)
 	key := strings.TrimPrefix(r.URL.Path, "/bucket/")
 	switch {
+	case r.Method == http.MethodHead && key == "/bucket":
+	case r.Method == http.MethodGet && q.Has("list-type"):
+		fmt.Fprint(w, "<ListBucketResult><IsTruncated>false</IsTruncated>")
+		for _, key := range slices.Sorted(maps.Keys(b.objects)) {
+			fmt.Fprintf(w, "<Contents><Key>%s</Key><Size>%d</Size><ETag>e</ETag></Contents>", key, len(b.objects[key]))
+		}
+		fmt.Fprint(w, "</ListBucketResult>")
 	case r.Method == http.MethodPost && q.Has("uploads"):
 		b.meta[key] = r.Header.Clone()
 		fmt.Fprint(w, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")

@@ -5,9 +5,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"sync/atomic"
@@ -129,7 +133,30 @@ func BenchmarkPut(b *testing.B) {
 
 func ExampleOpen() {
 	ctx := context.Background()
-	_, err := s3store.Open(ctx, s3store.Config{Bucket: "not/a bucket"}, nil)
-	fmt.Println(err)
-	// Output: publish: open store s3://not%2Fa%20bucket: bucket "not/a bucket": invalid argument
+	server := httptest.NewServer(newBucket()) // stands for a real one
+	defer server.Close()
+	config, err := s3store.ParseURL("s3://bucket/prod?path-style=true&region=us-east-1&endpoint=" + url.QueryEscape(server.URL))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	s, err := s3store.Open(ctx, config, &s3store.Options{AccessKey: "sample", SecretKey: "sample"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	info, err := s.Put(ctx, "next.json", publish.BytesSource([]byte("{}")), &publish.PutOptions{CacheControl: "max-age=60"})
+	fmt.Println(info.Key, info.Size, err)
+	for info, err := range s.List(ctx, "") {
+		fmt.Println(info.Key, err)
+	}
+	fmt.Println(s.Delete(ctx, "next.json"))
+	_, err = s.Stat(ctx, "next.json")
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	// Output:
+	// next.json 2 <nil>
+	// next.json <nil>
+	// <nil>
+	// true
 }

@@ -1,0 +1,91 @@
+package publish_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/memstore"
+)
+
+func ExampleCheckKey() {
+	fmt.Println(publish.CheckKey("prod/streams/next/builds/builds.json"))
+	fmt.Println(publish.CheckKey("prod/../../etc/passwd"))
+	// Output:
+	// <nil>
+	// key "prod/../../etc/passwd": segment "..": invalid argument
+}
+
+// A backend's Put begins by checking its arguments and reads the source through
+// a reader that keeps the promises.
+func ExampleOpenSource() {
+	ctx := context.Background()
+	src := publish.BytesSource([]byte("content"))
+	opts, err := publish.CheckPut("key", src, &publish.PutOptions{SHA256: strings.Repeat("0", 64)})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r, err := publish.OpenSource(ctx, src, &opts)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	fmt.Println(strings.HasSuffix(err.Error(), ": digest mismatch"))
+	// Output: true
+}
+
+func ExampleFileSource() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "disk.raw")
+	if err := os.WriteFile(path, []byte("a disk"), 0o644); err != nil {
+		fmt.Println(err)
+		return
+	}
+	src, err := publish.FileSource(path)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	info, err := memstore.New().Put(context.Background(), "disk.raw", src, nil)
+	fmt.Println(info.Key, info.Size, err)
+	// Output: disk.raw 6 <nil>
+}
+
+func ExampleDecodePlan() {
+	_, err := publish.DecodePlan(strings.NewReader(`{"version": 1, "name": "sample", "steps": [
+		{"stage": "content", "gate": {"name": "boots"}},
+		{"stage": "catalogue", "document": {"key": "/builds.json", "transform": "add-build"}}
+	]}`))
+	fmt.Println(err)
+	fmt.Println(publish.Stages())
+	// Output:
+	// publish: check plan "sample": steps[0].gate: not allowed in stage content: invalid argument
+	// steps[1].document.key: key "/builds.json": empty segment: invalid argument
+	// [content catalogue gates announcement pointers]
+}
+
+func ExampleStoreJournal() {
+	ctx := context.Background()
+	for _, j := range []publish.Journal{
+		publish.StoreJournal(memstore.New(), "journal/"), // for several machines
+		publish.FileJournal(filepath.Join(os.TempDir(), "no-such-folder", "journal.jsonl")),
+	} {
+		entries, err := j.Load(ctx, "digest of a plan")
+		fmt.Println(len(entries), err)
+	}
+	// Output:
+	// 0 <nil>
+	// 0 <nil>
+}
