@@ -220,9 +220,11 @@ func (f *fsck) content(ctx context.Context, c Checksum, buf []byte) error {
 	}
 }
 
-// named checks that an object is there.
+// named checks that an object is there. One that isn't is one fault, however
+// many name it.
 func (f *fsck) named(kind ObjectType, c Checksum, by string) error {
 	if _, ok := f.objects[claimKey{kind, c}]; !ok {
+		f.objects[claimKey{kind, c}] = struct{}{}
 		return f.fault(objectName(kind, c), corruptf("is missing; %s names it", by))
 	}
 	return nil

@@ -115,3 +115,5 @@ func same(t testing.TB, want, got string) {
 }
 
 type seq = iter.Seq2[ostree.Entry, error]
+
+func nlink(st os.FileInfo) uint64 { return uint64(st.Sys().(*syscall.Stat_t).Nlink) }

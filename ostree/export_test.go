@@ -1,0 +1,28 @@
+package ostree
+
+// What tests outside of the package fuzz.
+var (
+	ParseKeyFile = func(data []byte) ([]byte, error) {
+		k, err := parseKeyFile(data)
+		if err != nil {
+			return nil, err
+		}
+		return k.bytes(), nil
+	}
+	DecodeFilez    = readFilez
+	DecodeFileMeta = func(data []byte) ([]byte, error) {
+		uid, gid, mode, xattrs, err := decodeMeta(data)
+		if err != nil {
+			return nil, err
+		}
+		return appendMeta(nil, uid, gid, mode, marshalXattrs(xattrs)), nil
+	}
+	EncodeFilez = func(f *File) []byte {
+		return appendFilezHeader(nil, f.Size, f.UID, f.GID, f.Mode, f.Target, marshalXattrs(f.Xattrs))
+	}
+	DecodeDevIno = func(data []byte) int {
+		c := &DevInoCache{entries: make(map[cacheKey]cacheValue)}
+		c.decode(data)
+		return len(c.entries)
+	}
+)
