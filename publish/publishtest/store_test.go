@@ -391,10 +391,33 @@ var brokenStores = []struct {
 	{"loses concurrent updates", "concurrent update", func(s publish.Store) *broken {
 		var mu sync.Mutex
 		good := map[string]bool{} // revisions that were current once
+		waiting := map[string]chan struct{}{}
+		// Two writers meet at each revision: the first waits for a second, who
+		// may never come once the others are done.
+		meet := func(revision string) {
+			mu.Lock()
+			first, ok := waiting[revision]
+			if !ok {
+				first = make(chan struct{})
+				waiting[revision] = first
+				mu.Unlock()
+				select {
+				case <-first:
+				case <-time.After(time.Second):
+				}
+				return
+			}
+			select {
+			case <-first:
+			default:
+				close(first)
+			}
+			mu.Unlock()
+		}
 		return &broken{open: func(ctx context.Context, key string) (io.ReadCloser, publish.Info, error) {
 			body, info, err := s.Open(ctx, key)
-			if key == "counter" {
-				time.Sleep(5 * time.Millisecond) // so that writers do meet
+			if key == "counter" && err == nil {
+				meet(info.Revision)
 			}
 			return body, info, err
 		}, put: func(ctx context.Context, key string, src publish.Source, o publish.PutOptions) (publish.Info, error) {
