@@ -403,7 +403,7 @@ var brokenStores = []struct {
 				mu.Unlock()
 				select {
 				case <-first:
-				case <-time.After(time.Second):
+				case <-time.After(200 * time.Millisecond):
 				}
 				return
 			}
