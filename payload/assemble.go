@@ -214,7 +214,7 @@ func (a *assembly) run(ctx context.Context) (*Built, error) {
 	}
 	base, err := a.chooseBase(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, a.settle()) // a finding may be the reason
 	}
 	if err := a.checkOS(); err != nil {
 		return nil, err
@@ -225,7 +225,7 @@ func (a *assembly) run(ctx context.Context) (*Built, error) {
 	a.prune()
 	files, newest, err := a.files(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, a.settle())
 	}
 	return a.build(base, files, newest)
 }

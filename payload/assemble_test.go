@@ -617,6 +617,18 @@ func TestMissingImages(t *testing.T) {
 	require.ErrorContains(t, err, "component gone-b: ")
 }
 
+// An image that was skipped is named beside the fault that it leads to.
+func TestSkippedBase(t *testing.T) {
+	w := newWorld(t)
+	spec := w.spec()
+	w.operator(t, "op", "a.yaml", namespace("a"))
+	spec.Components, spec.Stream = nil, w.stream(t)
+	spec.Stream.Tag(payload.BaseTag).Pullspec = repo + ":latest"
+	_, _, err := w.assemble(t, spec, nil)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Equal(t, []payload.Check{payload.CheckSkippedTag}, checksOf(t, err))
+}
+
 func TestSpecErrors(t *testing.T) {
 	w := newWorld(t)
 	ref := w.components[payload.BaseTag]

@@ -48,7 +48,7 @@ func parseVersions(versions, displayNames string) (map[string]ComponentVersion, 
 				return nil, fmt.Errorf("display name: %w", err)
 			}
 			if name == "" || strings.ContainsFunc(name, notInDisplayName) {
-				return nil, fmt.Errorf("display name %.100q of %s is not letters, digits, spaces and -:().", name, key)
+				return nil, fmt.Errorf("display name %.100q of %s is not made of letters, digits, spaces and -:(). alone", name, key)
 			}
 			names[key] = name
 		}
