@@ -124,7 +124,7 @@ func (b *build) artifacts(ctx context.Context) ([]artifact, error) {
 	}
 	var files []artifact
 	for _, part := range []struct{ artifact, file, ext string }{{liveKernel, "vmlinuz", ""}, {liveInitramfs, "initramfs.img", "img"}} {
-		checksum, err := b.lookup(ctx, commit.RootTree, "usr/lib/modules/"+b.committed.Kernel+"/"+part.file)
+		checksum, err := b.lookup(ctx, commit.RootTree, modulesDir+"/"+b.committed.Kernel+"/"+part.file)
 		if errors.Is(err, fs.ErrNotExist) && part.artifact == liveInitramfs {
 			continue // some kernels need none
 		}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -490,26 +491,53 @@ func (b *build) osRelease(ctx context.Context, root ostree.Checksum) (map[string
 }
 
 // lookup finds a file's checksum below a dirtree.
-func (b *build) lookup(ctx context.Context, tree ostree.Checksum, path string) (ostree.Checksum, error) {
-	parts := strings.Split(path, "/")
-	for i, part := range parts {
+func (b *build) lookup(ctx context.Context, tree ostree.Checksum, file string) (ostree.Checksum, error) {
+	dir, err := b.folder(ctx, tree, path.Dir(file))
+	if err != nil {
+		return ostree.Checksum{}, err
+	}
+	for _, f := range dir.Files {
+		if f.Name == path.Base(file) {
+			return f.Object, nil
+		}
+	}
+	return ostree.Checksum{}, fmt.Errorf("%s: %w", file, fs.ErrNotExist)
+}
+
+// folder finds a directory below a dirtree.
+func (b *build) folder(ctx context.Context, tree ostree.Checksum, name string) (*ostree.DirTree, error) {
+	for part := range strings.SplitSeq(name, "/") {
 		dir, err := b.repo.ReadDirTree(ctx, tree)
 		if err != nil {
-			return ostree.Checksum{}, err
-		}
-		if i == len(parts)-1 {
-			for _, file := range dir.Files {
-				if file.Name == part {
-					return file.Object, nil
-				}
-			}
-			break
+			return nil, err
 		}
 		at := slices.IndexFunc(dir.Dirs, func(d ostree.DirTreeDir) bool { return d.Name == part })
 		if at < 0 {
-			break
+			return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 		}
 		tree = dir.Dirs[at].Tree
 	}
-	return ostree.Checksum{}, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+	return b.repo.ReadDirTree(ctx, tree)
+}
+
+// modulesDir holds a folder for each kernel; a tree that passed the lint has
+// one with a vmlinuz.
+const modulesDir = "usr/lib/modules"
+
+// kernel is the version of the tree's kernel.
+func (b *build) kernel(ctx context.Context, tree ostree.Checksum) (string, error) {
+	modules, err := b.folder(ctx, tree, modulesDir)
+	if err != nil {
+		return "", err
+	}
+	for _, version := range modules.Dirs {
+		dir, err := b.repo.ReadDirTree(ctx, version.Tree)
+		if err != nil {
+			return "", err
+		}
+		if slices.ContainsFunc(dir.Files, func(f ostree.DirTreeFile) bool { return f.Name == "vmlinuz" }) {
+			return version.Name, nil
+		}
+	}
+	return "", fmt.Errorf("%s/*/vmlinuz: %w", modulesDir, fs.ErrNotExist)
 }

@@ -93,7 +93,7 @@ func (b *build) commit(ctx context.Context) error {
 			if err := ostree.Lint(ctx, content); err != nil {
 				return fmt.Errorf("the tree is no operating system: %w", err)
 			}
-			kernel, _, _, err := ostree.Kernel(ctx, content)
+			kernel, err := b.kernel(ctx, b.in.Pinned.RootTree)
 			if err != nil {
 				return err
 			}
