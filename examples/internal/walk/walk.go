@@ -428,7 +428,7 @@ func (r *Run) inputs(ctx context.Context, f *Flags) error {
 	}
 	spec := f.Source
 	if spec == "" {
-		spec = definedSource(r.Definition)
+		spec = daily.SourceOf(r.Definition)
 	}
 	if r.Definition.LocalOnly() {
 		if err := r.sample(ctx, f); err != nil {
@@ -441,12 +441,15 @@ func (r *Run) inputs(ctx context.Context, f *Flags) error {
 		}
 		return nil
 	}
-	src, err := openSource(ctx, spec)
+	src, err := daily.OpenSource(ctx, spec)
+	if errors.Is(err, fs.ErrInvalid) {
+		return &ui.UsageError{Err: err}
+	}
 	if err != nil {
 		return err
 	}
-	r.closers = append(r.closers, src.close)
-	r.Options.Source, r.Options.SourceName, r.Options.Metadata = src.tree, spec, src.metadata
+	r.closers = append(r.closers, src.Close)
+	r.Options.Source, r.Options.SourceName, r.Options.Metadata = src.Tree, spec, src.Metadata
 	return nil
 }
 
