@@ -23,6 +23,7 @@ type contentWriter struct {
 	path   []byte
 	zbuf   bytes.Buffer
 	zw     *flate.Writer
+	out    stored
 }
 
 func newWriter(b *builder, s *shelf) *contentWriter {
@@ -168,9 +169,11 @@ func (w *contentWriter) content(ctx context.Context, o object, j *job) error {
 		j.node.sum = w.sum()
 		return w.store(o, j.node.sum, data)
 	}
-	// A large file is hashed first if its object may be there already, or if
-	// storing it costs much more than reading it again.
-	if !w.filled && w.repo.settings.mode == ModeBareUser {
+	// A large file is hashed first only if its object may be there already.
+	if !w.filled {
+		if w.repo.settings.mode == ModeArchive {
+			return w.deflateUnknown(ctx, o, j)
+		}
 		_, c, err := w.stream(ctx, j)
 		j.node.sum = c
 		return err
@@ -394,8 +397,7 @@ func (w *contentWriter) deflateStream(ctx context.Context, o object, c Checksum,
 	if err != nil {
 		return err
 	}
-	out := &stored{w: w, f: f}
-	out.buf = append(out.buf, appendFilezHeader(w.meta[:0], o.Size, o.UID, o.GID, o.Mode, o.Target, o.xattrs)...)
+	out := w.output(f, o)
 	zw, err := w.deflater(out)
 	if err == nil {
 		err = w.rehash(ctx, zw, o, c, body)
@@ -412,6 +414,49 @@ func (w *contentWriter) deflateStream(ctx context.Context, o object, c Checksum,
 	w.wrote(out.done)
 	w.txn.staged(TypeFile, &c)
 	return nil
+}
+
+// deflateUnknown writes an archive object while it hashes it.
+func (w *contentWriter) deflateUnknown(ctx context.Context, o object, j *job) error {
+	f, err := w.shelf.temporary()
+	if err != nil {
+		return err
+	}
+	out := w.output(f, o)
+	zw, err := w.deflater(out)
+	if err == nil {
+		err = w.open(ctx, o, func(body io.Reader) error { return w.copy(ctx, zw, body, o.Size) })
+	}
+	if err == nil {
+		err = zw.Close()
+	}
+	if err == nil {
+		err = out.flush()
+	}
+	if err := w.shelf.finish(f, err, 0o644); err != nil {
+		return err
+	}
+	j.node.sum = w.sum()
+	write, err := w.claim(&j.node.sum)
+	if err != nil {
+		return err
+	}
+	if !write {
+		w.txn.give(out.done)
+		return w.shelf.drop(f)
+	}
+	if err := w.shelf.settle(f, w.path, j.node.sum[0]); err != nil {
+		return err
+	}
+	w.wrote(out.done)
+	w.txn.staged(TypeFile, &j.node.sum)
+	return nil
+}
+
+// output is f as the worker's buffered output, begun with the object's header.
+func (w *contentWriter) output(f *rawFile, o object) *stored {
+	w.out = stored{w: w, f: f, buf: append(w.out.buf[:0], appendFilezHeader(w.meta[:0], o.Size, o.UID, o.GID, o.Mode, o.Target, o.xattrs)...)}
+	return &w.out
 }
 
 // stored is a file being written: buffered, accounted for.

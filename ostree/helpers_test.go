@@ -48,7 +48,9 @@ func newRepo(t testing.TB, mode ostree.Mode) *ostree.Repo {
 	r, err := ostree.Init(t.Context(), filepath.Join(t.TempDir(), "repo"), mode, nil)
 	require.NoError(t, err)
 	// Tests don't outlive a crash of the machine.
-	require.NoError(t, r.SetConfig(t.Context(), "core", "fsync", "false"))
+	stored, _ := r.Config("core", "mode")
+	config := "[core]\nrepo_version=1\nmode=" + stored + "\nfsync=false\n"
+	require.NoError(t, os.WriteFile(filepath.Join(r.Path(), "config"), []byte(config), 0o644))
 	require.NoError(t, r.Close())
 	r, err = ostree.Open(t.Context(), r.Path(), nil)
 	require.NoError(t, err)

@@ -94,9 +94,6 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 	if err := mkdirat(fd, "objects", 0o775); err != nil {
 		return nil, err
 	}
-	if err := unix.Fsync(fd); err != nil {
-		return nil, err
-	}
 	return open(ctx, dir, opts)
 }
 
