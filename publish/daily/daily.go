@@ -162,6 +162,7 @@ type build struct {
 	cache         *container.Cache
 	contentCommit ostree.Checksum
 	stats         ostree.CommitStats
+	bytes         int64      // of the source's files
 	files         []artifact // measured in this run
 
 	records   []Record

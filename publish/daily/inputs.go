@@ -38,6 +38,8 @@ type Inputs struct {
 	// the last finished build.
 	Content ostree.Checksum `json:"content"`
 	Parent  ostree.Checksum `json:"parent"`
+	Files   int64           `json:"files"` // of the tree, links too
+	Bytes   int64           `json:"bytes"` // of the regular files
 	Pinned  Pinned          `json:"pinned"`
 	Digest  string          `json:"digest"` // of Pinned
 }
@@ -71,6 +73,7 @@ type PinnedDisk struct {
 // that was interrupted, or a new one.
 func (b *build) inputs(ctx context.Context) error {
 	b.env.event(Event{Step: StepInputs})
+	started := b.env.now()
 	if b.opts.Build != "" {
 		return b.resume(ctx)
 	}
@@ -101,6 +104,14 @@ func (b *build) inputs(ctx context.Context) error {
 	if err := writeJSON(filepath.Join(b.dir, inputsFile), b.in); err != nil {
 		return err
 	}
+	outputs, err := json.Marshal(b.in.Pinned)
+	if err != nil {
+		return err
+	}
+	b.records = append(b.records, Record{
+		Step: StepInputs, Build: b.id, Input: digest, Outputs: outputs, Started: started.UTC(), Seconds: b.env.now().Sub(started).Seconds(),
+		Reuse: map[string]Reuse{"files": {Items: b.stats.Files - b.stats.ContentWritten, OfItems: b.stats.Files}},
+	})
 	b.env.event(Event{Step: StepInputs, Phase: "done"})
 	return nil
 }
@@ -327,6 +338,8 @@ func (b *build) assign(ctx context.Context, pinned *Pinned, digest string) error
 		Pinned:  *pinned,
 		Digest:  digest,
 		Content: b.contentCommit,
+		Files:   b.stats.Files,
+		Bytes:   b.bytes,
 	}
 	if end.Build != "" {
 		var record Record

@@ -16,7 +16,8 @@ import (
 // Record is what a step leaves behind, at <state>/<build>/<step>.json. It is
 // the one contract behind resume, --json and results of a pipeline engine: a
 // step whose record has the same Input, and whose outputs are still there, is
-// not done again.
+// not done again. The first step, inputs, is always done; what it leaves is
+// <state>/<build>/inputs.json ([Inputs]), and its record is in summaries only.
 type Record struct {
 	Step  string `json:"step"`
 	Build string `json:"build"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"path/filepath"
 	"strings"
@@ -58,7 +59,8 @@ func (b *build) content(ctx context.Context) (tree, meta ostree.Checksum, err er
 			return tree, meta, err
 		}
 	}
-	checksum, err := b.repo.Commit(ctx, ostree.Postprocess(b.opts.Source, nil), opts)
+	src := b.counted(ostree.Postprocess(b.opts.Source, nil))
+	checksum, err := b.repo.Commit(ctx, src, opts)
 	if err != nil {
 		return tree, meta, fmt.Errorf("source %s: %w", b.opts.SourceName, err)
 	}
@@ -75,6 +77,21 @@ func (b *build) content(ctx context.Context) (tree, meta ostree.Checksum, err er
 	return commit.RootTree, commit.RootMeta, nil
 }
 
+// counted is src, whose bytes are summed up as they pass.
+func (b *build) counted(src ostree.Tree) ostree.Tree {
+	return ostree.TreeFunc(func(ctx context.Context) iter.Seq2[ostree.Entry, error] {
+		return func(yield func(ostree.Entry, error) bool) {
+			b.bytes = 0
+			for e, err := range src.Entries(ctx) {
+				b.bytes += e.Size
+				if !yield(e, err) {
+					return
+				}
+			}
+		}
+	})
+}
+
 func (b *build) openRepo(ctx context.Context) (err error) {
 	b.repo, err = ostree.Init(ctx, filepath.Join(b.env.State, "repo"), ostree.ModeBareUser, nil)
 	return err
@@ -88,7 +105,7 @@ func (b *build) commit(ctx context.Context) error {
 		func(ctx context.Context) (bool, error) {
 			return b.repo.Has(ctx, ostree.TypeCommit, b.committed.Commit)
 		},
-		func(ctx context.Context, record *Record) error {
+		func(ctx context.Context, _ *Record) error {
 			content := b.repo.Tree(b.contentCommit)
 			if err := ostree.Lint(ctx, content); err != nil {
 				return fmt.Errorf("the tree is no operating system: %w", err)
@@ -117,9 +134,8 @@ func (b *build) commit(ctx context.Context) error {
 			}
 			b.committed = CommitOutputs{
 				Commit: checksum, Content: commit.ContentChecksum(), Ref: ref, Kernel: kernel,
-				Files: b.stats.Files, Bytes: b.stats.BytesRead,
+				Files: b.in.Files, Bytes: b.in.Bytes,
 			}
-			record.Reuse = map[string]Reuse{"files": {Items: b.stats.Files - b.stats.ContentWritten, OfItems: b.stats.Files}}
 			return nil
 		})
 }
