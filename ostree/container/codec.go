@@ -75,6 +75,23 @@ func (e encoding) String() string {
 	}
 }
 
+// workers bounds how many blocks are compressed at a time, so that the encoders'
+// tables, up to 80 MiB each, don't take the process over 300 MiB.
+func (e encoding) workers(n int) int {
+	most := maxWorkers
+	if e.codec == Zstd {
+		switch {
+		case e.level >= 10:
+			most = 2
+		case e.level >= 6:
+			most = 4
+		default:
+			most = 8
+		}
+	}
+	return min(workers(n), most)
+}
+
 func (e encoding) mediaType() types.MediaType {
 	switch e.codec {
 	case Gzip:
@@ -117,6 +134,7 @@ func (e encoding) newBlockEncoder() (blockEncoder, error) {
 	case Zstd:
 		w, err := zstd.NewWriter(nil,
 			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(e.level)),
+			zstd.WithWindowSize(blockSize), // a frame has no more
 			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true))
 		return zstdBlocks{w}, err
 	default:

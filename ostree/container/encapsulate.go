@@ -36,7 +36,7 @@ const DefaultMaxLayers = 64
 // mostLayers is what container tools can stack.
 const mostLayers = 499
 
-// maxWorkers bounds the default number of workers, and so memory.
+// maxWorkers bounds the number of workers, and so memory.
 const maxWorkers = 16
 
 // EncapsulateOptions are for [Encapsulate].
@@ -79,7 +79,8 @@ type EncapsulateOptions struct {
 	Architecture string
 
 	// Workers compress in parallel; how many never changes a byte. 0: one a
-	// CPU, at most 16. Each needs some 8 MiB.
+	// CPU. At most 16; with Zstd 8, from level 6 on 4, from level 10 on 2,
+	// because of the memory they need.
 	Workers int
 	// Progress gets bytes of content that are in finished layers, as "layers".
 	Progress func(ostree.Event)
@@ -346,10 +347,10 @@ func weigh(ctx context.Context, cache *Cache, s *snapshot, plans []*layerPlan, o
 }
 
 func workers(n int) int {
-	if n > 0 {
-		return n
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
 	}
-	return min(runtime.GOMAXPROCS(0), maxWorkers)
+	return min(n, maxWorkers)
 }
 
 // buildLayers finds or makes every layer.
@@ -389,7 +390,7 @@ func buildLayers(ctx context.Context, cache *Cache, enc encoding, plans []*layer
 	if len(todo) > 0 {
 		// The largest first, so that the last to end is a small one.
 		slices.SortStableFunc(todo, func(a, b int) int { return cmp.Compare(plans[b].weight, plans[a].weight) })
-		n := workers(opts.Workers)
+		n := enc.workers(opts.Workers)
 		c, err := newCompressor(enc, n, n)
 		if err != nil {
 			return nil, err
