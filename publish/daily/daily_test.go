@@ -255,6 +255,40 @@ func TestPendingGateHoldsPointersAndGoesOn(t *testing.T) {
 	require.Equal(t, s.Release.Digest, w.head(t, tag.Name()))
 }
 
+func TestSourceIsTheDefinitionsImage(t *testing.T) {
+	w := newWorld(t)
+	// A tree as a tar stream, and as a container image.
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	for file, f := range w.files {
+		require.NoError(t, tw.WriteHeader(&tar.Header{Name: file, Mode: int64(f.Mode), Size: int64(len(f.Data))}))
+		_, err := tw.Write(f.Data)
+		require.NoError(t, err)
+	}
+	require.NoError(t, tw.Close())
+	opts := w.opts
+	opts.Source = ostree.Tar(bytes.NewReader(buf.Bytes()))
+	want, err := daily.Run(t.Context(), w.def, w.env, &opts)
+	require.NoError(t, err)
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	require.NoError(t, err)
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	require.NoError(t, err)
+	repo, err := name.NewRepository("example.org/okd/rootfs")
+	require.NoError(t, err)
+	desc, err := w.registry.WriteImage(t.Context(), repo, img, nil)
+	require.NoError(t, err)
+
+	w.def.OS.Source.Image = repo.Digest(desc.Digest.String()).Name()
+	w.env.State = t.TempDir()
+	opts = w.opts
+	opts.Version = "4.21.0-okd-scos.7"
+	got, err := daily.Run(t.Context(), w.def, w.env, &opts)
+	require.NoError(t, err)
+	require.Equal(t, want.Commit.Content, got.Commit.Content)
+	require.Equal(t, "4.21.0-okd-scos.7", got.Version)
+}
+
 func TestMissingIsNamedBeforeAnyWork(t *testing.T) {
 	w := newWorld(t)
 	w.opts.Extensions, w.opts.Components = nil, nil

@@ -186,7 +186,7 @@ func (b *build) missing() error {
 			open = append(open, need)
 		}
 	}
-	if !b.sourced() && b.def.LocalOnly() {
+	if !b.sourced() && b.def.OS.Source.Image == "" && !slices.ContainsFunc(open, func(n stream.Need) bool { return n.Path == "os.source" }) {
 		open = append(open, stream.Need{Path: "os.source", What: "root filesystem"})
 	}
 	for _, artifact := range b.def.Artifacts {

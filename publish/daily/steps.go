@@ -59,7 +59,11 @@ func (b *build) content(ctx context.Context) (tree, meta ostree.Checksum, err er
 			return tree, meta, err
 		}
 	}
-	src := b.counted(ostree.Postprocess(b.opts.Source, nil))
+	source, err := b.source(ctx)
+	if err != nil {
+		return tree, meta, err
+	}
+	src := b.counted(ostree.Postprocess(source, nil))
 	checksum, err := b.repo.Commit(ctx, src, opts)
 	if err != nil {
 		return tree, meta, fmt.Errorf("source %s: %w", b.opts.SourceName, err)
@@ -75,6 +79,22 @@ func (b *build) content(ctx context.Context) (tree, meta ostree.Checksum, err er
 	}
 	b.contentCommit = checksum
 	return commit.RootTree, commit.RootMeta, nil
+}
+
+// source is the root filesystem: as handed in, else the definition's image.
+func (b *build) source(ctx context.Context) (ostree.Tree, error) {
+	if b.opts.Source != nil {
+		return b.opts.Source, nil
+	}
+	ref, err := name.NewDigest(b.def.OS.Source.Image)
+	if err != nil {
+		return nil, fmt.Errorf("os.source.image: %w", err)
+	}
+	img, err := b.env.images().Image(ctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("os.source.image: %w", err)
+	}
+	return container.Flatten(img), nil
 }
 
 // counted is src, whose bytes are summed up as they pass.
