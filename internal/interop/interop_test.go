@@ -203,9 +203,14 @@ func TestRealTrees(t *testing.T) {
 
 func TestRPMOwners(t *testing.T) {
 	tree := interop.RPMTree(t)
+	database := filepath.Join(tree, "usr", "share", "rpm")
+	before, err := os.ReadDir(database)
+	require.NoError(t, err)
 	owners, err := interop.RPMOwners(t.Context(), tree)
 	require.NoError(t, err)
 	require.Equal(t, []string{"sample04-1.4-1.el10.x86_64"}, owners["/usr/bin/sample04-net"])
 	require.Contains(t, owners["/usr/lib/os-release"], "sample-release-10-1.el10.x86_64")
-	require.NoFileExists(t, filepath.Join(tree, "usr", "share", "rpm", "rpmdb.sqlite-shm"), "asking leaves the tree as it was")
+	after, err := os.ReadDir(database)
+	require.NoError(t, err)
+	require.Len(t, after, len(before), "asking leaves the tree as it was")
 }
