@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 )
 
@@ -36,7 +37,7 @@ func TestSameDigestsEverywhere(t *testing.T) {
 		{"collecting all the time", "027", []string{"GOGC=10", "GODEBUG=randautoseed=0"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			require.Equal(t, string(want), string(digests(t, program, tc.umask, tc.env...)))
+			require.Empty(t, cmp.Diff(string(want), string(digests(t, program, tc.umask, tc.env...))))
 		})
 	}
 }
