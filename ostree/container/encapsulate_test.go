@@ -246,7 +246,7 @@ func TestBlocksAreOneStream(t *testing.T) {
 // the numbers in encoding.String do.
 func TestEncodingIsPinned(t *testing.T) {
 	repo := newRepo(t)
-	files := big(1<<20 + 1<<19)
+	files := big(1<<20 + 1<<17)
 	for path, text := range sample {
 		files[path] = text
 	}
@@ -651,7 +651,7 @@ func TestLayout(t *testing.T) {
 
 func TestEncapsulateStops(t *testing.T) {
 	repo := newRepo(t)
-	c := commit(t, repo, big(8<<20))
+	c := commit(t, repo, big(3<<20))
 	dir := t.TempDir()
 	cache := openCache(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())

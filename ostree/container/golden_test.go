@@ -12,7 +12,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -209,6 +208,7 @@ const (
 func TestReferenceImages(t *testing.T) {
 	bash := []string{"/usr/bin/bash"}
 	top := t
+	quick := map[string]bool{"image-v1b-edge": true, "image-v1b-1-pack8-fv2": true}
 	repos := map[string]*ostree.Repo{}
 	for _, tc := range []struct {
 		image, commit string
@@ -231,6 +231,9 @@ func TestReferenceImages(t *testing.T) {
 				Cmd: bash, LegacyVersion: true, Labels: map[string]string{"extra": "1"}}},
 	} {
 		t.Run(tc.image+"/"+tc.repo[len(tc.repo)-1], func(t *testing.T) {
+			if !quick[tc.image] && !interop.Enabled() {
+				t.Skipf("takes seconds; set %s=1", interop.Variable)
+			}
 			want := golden(t, "v1b", tc.image+".tar.zst")
 			repo := repos[tc.repo[len(tc.repo)-1]]
 			if repo == nil {
@@ -258,7 +261,6 @@ func TestReferenceImages(t *testing.T) {
 			}
 			got, err := container.Encapsulate(t.Context(), openCache(t, t.TempDir()), repo, checksum(t, tc.commit), &opts)
 			require.NoError(t, err)
-			require.NoError(t, validate.Image(got))
 
 			wantConfig, err := want.RawConfigFile()
 			require.NoError(t, err)

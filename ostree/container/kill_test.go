@@ -35,7 +35,7 @@ func TestChild(t *testing.T) {
 // serve wrongly, or that stays.
 func TestKilled(t *testing.T) {
 	repo := newRepo(t)
-	files := big(6 << 20)
+	files := big(3 << 20)
 	for path, text := range sample {
 		files[path] = text
 	}
@@ -47,7 +47,7 @@ func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	program, err := os.Executable()
 	require.NoError(t, err)
-	for round := range 8 {
+	for round := range 6 {
 		cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestChild$")
 		cmd.Env = append(os.Environ(), childRepo+"="+repo.Path(), childCache+"="+dir)
 		require.NoError(t, cmd.Start())

@@ -128,13 +128,15 @@ func TestStablePlanIsCheap(t *testing.T) {
 }
 
 // A package that comes, goes, grows a little or is rebuilt moves next to
-// nothing else, averaged over all packages.
+// nothing else, averaged over every fifth package.
 func TestStablePlanStaysPut(t *testing.T) {
 	components := packages(453)
 	chunks := plan(t, components, 63)
 	sum := float64(total(components))
 	gone, grown, frequent := 0.0, 0.0, 0.0
-	for i := range components {
+	n := 0.0
+	for i := 0; i < len(components); i += 5 {
+		n++
 		less := slices.Delete(slices.Clone(components), i, i+1)
 		gone += float64(changed(chunks, plan(t, less, 63), less, nil)) / sum
 
@@ -146,7 +148,6 @@ func TestStablePlanStaysPut(t *testing.T) {
 		more[i].Frequency++
 		frequent += float64(changed(chunks, plan(t, more, 63), more, nil)) / sum
 	}
-	n := float64(len(components))
 	t.Logf("moved on average: %.2f %% when one goes, %.2f %% when it grows by 2 %%, %.2f %% when it changes more often", 100*gone/n, 100*grown/n, 100*frequent/n)
 	require.Less(t, gone/n, 0.02)
 	require.Less(t, grown/n, 0.01)
