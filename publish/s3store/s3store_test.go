@@ -95,9 +95,9 @@ type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// TestMemory moves 512 MiB up and down in a process of its own, which must stay
+// TestRealInputMemory moves 512 MiB up and down in a process of its own, which must stay
 // below 100 MiB.
-func TestMemory(t *testing.T) {
+func TestRealInputMemory(t *testing.T) {
 	if endpoint := os.Getenv("S3STORE_MEMORY"); endpoint != "" {
 		s := open(t, interop.S3Server{Endpoint: endpoint, Bucket: "sample", Region: "us-east-1", AccessKey: os.Getenv("S3STORE_ACCESS"), SecretKey: os.Getenv("S3STORE_SECRET")}, "memory")
 		info, err := s.Put(t.Context(), "zeros", zeros(512<<20), nil)
@@ -113,7 +113,7 @@ func TestMemory(t *testing.T) {
 		return
 	}
 	server := interop.S3(t)
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMemory$", "-test.v")
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRealInputMemory$", "-test.v")
 	child.Env = append(os.Environ(), "S3STORE_MEMORY="+server.Endpoint, "S3STORE_ACCESS="+server.AccessKey, "S3STORE_SECRET="+server.SecretKey)
 	out, err := child.CombinedOutput()
 	t.Logf("%s", out)

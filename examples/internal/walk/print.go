@@ -102,7 +102,7 @@ func PrintOutline(w io.Writer, r *Run, o *daily.Outline) error {
 // Classify turns what a run was not given into a usage error.
 func Classify(err error) error {
 	if errors.Is(err, daily.ErrMissing) {
-		return &ui.UsageError{Err: fmt.Errorf("%w\nSee -source, -from-release, -extensions, -component, -disk.", err)}
+		return &ui.UsageError{Err: fmt.Errorf("%w\n(see -source, -from-release, -extensions, -component and -disk)", err)}
 	}
 	return err
 }
