@@ -221,6 +221,11 @@ func (b *blobReader) Read(p []byte) (int, error) {
 
 func (b *blobReader) Close() error { return b.file.Close() }
 
+// File is the blob's file, which nobody may change: it stands where the reader
+// does. Who stores the blob on the same file system may link it (and verify it
+// as what it is).
+func (b *blobReader) File() *os.File { return b.file }
+
 func (c *Cache) blobName(digest v1.Hash) string {
 	return filepath.Join("blobs", digest.Algorithm, digest.Hex)
 }

@@ -215,6 +215,30 @@ func TestRun(t *testing.T) {
 	require.Equal(t, s.Commit.Content, back.Commit.Content)
 }
 
+// TestLayersAreLinked: publishing to a folder on the same file system copies
+// no layer.
+func TestLayersAreLinked(t *testing.T) {
+	w := newWorld(t)
+	s, err := w.run(t.Context())
+	require.NoError(t, err)
+	ref, err := name.ParseReference(s.Base.Reference)
+	require.NoError(t, err)
+	img, err := w.registry.Image(t.Context(), ref)
+	require.NoError(t, err)
+	layers, err := img.Layers()
+	require.NoError(t, err)
+	for _, layer := range layers {
+		digest, err := layer.Digest()
+		require.NoError(t, err)
+		blob := filepath.Join("blobs", digest.Algorithm, digest.Hex)
+		cached, err := os.Stat(filepath.Join(w.env.State, "cache", blob))
+		require.NoError(t, err)
+		published, err := os.Stat(filepath.Join(w.registry.Dir(), "okd", "testos", blob))
+		require.NoError(t, err)
+		require.True(t, os.SameFile(cached, published), blob)
+	}
+}
+
 func TestRunPublishesAgainWhatWasLost(t *testing.T) {
 	w := newWorld(t)
 	s, err := w.run(t.Context())
