@@ -71,7 +71,7 @@ type CommitOptions struct {
 
 // CommitStats says what a commit did.
 type CommitStats struct {
-	Files, Dirs     int64 // entries in the tree
+	Files, Dirs     int64 // entries that were looked at: none of a commit of this repository, taken as it is
 	ContentWritten  int64 // content objects that were new
 	MetadataWritten int64 // metadata objects that were new
 	BytesRead       int64 // of content
@@ -159,16 +159,22 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	if b.filled, err = r.hasContent(); err != nil {
 		return Checksum{}, err
 	}
-	if err := b.collect(ctx, src, workers); err != nil {
-		return Checksum{}, err
-	}
-	root := b.dirs["."]
-	if root == nil {
-		return Checksum{}, errors.New("the tree has no root directory")
-	}
 	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
-	if commit.RootTree, commit.RootMeta, err = b.writeDir(ctx, root, "."); err != nil {
+	if known, err := r.wholeTree(ctx, src, opts); err != nil {
 		return Checksum{}, err
+	} else if known != nil {
+		commit.RootTree, commit.RootMeta = known.RootTree, known.RootMeta
+	} else {
+		if err := b.collect(ctx, src, workers); err != nil {
+			return Checksum{}, err
+		}
+		root := b.dirs["."]
+		if root == nil {
+			return Checksum{}, errors.New("the tree has no root directory")
+		}
+		if commit.RootTree, commit.RootMeta, err = b.writeDir(ctx, root, "."); err != nil {
+			return Checksum{}, err
+		}
 	}
 	data, err := commit.Marshal()
 	if err != nil {
@@ -209,6 +215,21 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	r.log.LogAttrs(ctx, slog.LevelInfo, "committed", slog.String("ref", opts.Ref), slog.String("commit", c.String()), slog.Int64("files", stats.Files),
 		slog.Int64("content_written", stats.ContentWritten), slog.Int64("metadata_written", stats.MetadataWritten))
 	return c, nil
+}
+
+// wholeTree gives the commit whose tree src is, if nothing in it is changed and
+// all of it is in this repository: its objects are then those of the new commit.
+// Nil: src has to be walked.
+func (r *Repo) wholeTree(ctx context.Context, src Tree, opts *CommitOptions) (*Commit, error) {
+	t, ok := src.(*commitTree)
+	if !ok || t.repo != r || opts.Owner != nil || opts.CanonicalPermissions || opts.SkipXattrs || opts.Edit != nil {
+		return nil, nil
+	}
+	err := unix.Faccessat(r.dir, "state/"+t.commit.String()+".commitpartial", unix.F_OK, unix.AT_SYMLINK_NOFOLLOW)
+	if err != unix.ENOENT {
+		return nil, pathError("access", "state", err)
+	}
+	return r.ReadCommit(ctx, t.commit)
 }
 
 // hasContent reports whether objects/ is not empty.

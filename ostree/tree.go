@@ -12,17 +12,23 @@ const maxDepth = 2048
 // Tree is what the commit holds, directories and files in the bytewise order of
 // their names, depth first. Entries carry their Object and are detached; Open
 // verifies as [File].Open does. Faults are *[Error] and name the object.
-func (r *Repo) Tree(commit Checksum) Tree {
-	return TreeFunc(func(ctx context.Context) iter.Seq2[Entry, error] {
-		return func(yield func(Entry, error) bool) {
-			c, err := r.ReadCommit(ctx, commit)
-			if err != nil {
-				yield(Entry{}, err)
-				return
-			}
-			r.walk(ctx, ".", c.RootTree, c.RootMeta, 0, yield)
+func (r *Repo) Tree(commit Checksum) Tree { return &commitTree{r, commit} }
+
+// commitTree is a type of its own so that [Repo.Commit] knows it.
+type commitTree struct {
+	repo   *Repo
+	commit Checksum
+}
+
+func (t *commitTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		c, err := t.repo.ReadCommit(ctx, t.commit)
+		if err != nil {
+			yield(Entry{}, err)
+			return
 		}
-	})
+		t.repo.walk(ctx, ".", c.RootTree, c.RootMeta, 0, yield)
+	}
 }
 
 // walk yields a directory and what is below it, and reports whether to go on.
