@@ -435,7 +435,7 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 			return job{}, 0, err
 		}
 		if e.Path != before.Path {
-			return job{}, 0, fmt.Errorf("Edit changed the path to %.80q", e.Path)
+			return job{}, 0, fmt.Errorf("edit changed the path to %.80q", e.Path)
 		}
 		if e.Link != "" {
 			e = before
@@ -450,7 +450,7 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 	case ModeDir:
 		if !keep {
 			if e.Path == "." {
-				return job{}, 0, errors.New("Edit left the root directory out")
+				return job{}, 0, errors.New("edit left the root directory out")
 			}
 			b.left[e.Path] = struct{}{}
 			b.remove(dir, name, e.Path)

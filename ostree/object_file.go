@@ -34,8 +34,6 @@ type File struct {
 	Open func(context.Context) (io.ReadCloser, error)
 }
 
-var typeFileHeader = gvariant.TupleOf(gvariant.Uint32, gvariant.Uint32, gvariant.Uint32, gvariant.Uint32, gvariant.String, typeXattrs)
-
 // maxHeaderSize bounds the header of a content object, which holds a link
 // target and extended attributes.
 const maxHeaderSize = 8 << 20

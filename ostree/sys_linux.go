@@ -1,7 +1,6 @@
 package ostree
 
 import (
-	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -131,9 +130,6 @@ func setMtimeZero(dir int, name string) error {
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {}}
 	return pathError("utimensat", name, retry(func() error { return unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW) }))
 }
-
-// isFull reports whether err says that there is no room on the device.
-func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // readNames lists a directory, in no order.
 func readNames(dir int, path string) ([]os.DirEntry, error) {

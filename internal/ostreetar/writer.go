@@ -93,8 +93,12 @@ type Writer struct {
 	empty   bool   // the last object is a regular file without content
 	have    bool
 	pax     []byte
+	buf     []byte // for copying content
 	zero    [2 * Block]byte
 }
+
+// copySize is how much content is read at a time.
+const copySize = 64 << 10
 
 // NewWriter writes to w; w is not closed, and gets many small writes.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
@@ -170,7 +174,10 @@ func (t *Writer) Object(o *Object, content io.Reader) error {
 	if t.err != nil || content == nil && o.Size == 0 {
 		return t.err
 	}
-	n, err := io.Copy(t.w, io.LimitReader(content, o.Size+1))
+	if t.buf == nil {
+		t.buf = make([]byte, copySize)
+	}
+	n, err := io.CopyBuffer(t.w, io.LimitReader(content, o.Size+1), t.buf)
 	switch {
 	case err != nil:
 		t.fail(fmt.Errorf("ostreetar: object %s: %w", o.Checksum, err))

@@ -42,6 +42,7 @@ type Cache struct {
 	mu   sync.Mutex
 	used map[string]bool // files under layers and blobs that this value gave out
 	busy sync.RWMutex    // held for reading while a file in tmp is being written
+	last *snapshot       // that Components read and Encapsulate will ask for
 }
 
 // CacheOptions are for [OpenCache]. There are none yet.
@@ -86,10 +87,32 @@ func OpenCache(ctx context.Context, dir string, opts *CacheOptions) (*Cache, err
 // Close lets another process prune the cache. Images made with it can no
 // longer be relied on. Closing again does nothing.
 func (c *Cache) Close() error {
+	c.keepSnapshot(nil)
 	if err := c.lock.Close(); !errors.Is(err, os.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// keepSnapshot keeps a commit's tree in memory for takeSnapshot: reading it is
+// most of the work of a day on which little changed.
+func (c *Cache) keepSnapshot(s *snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = s
+}
+
+// takeSnapshot gives the kept tree if it is that of this commit, and keeps it
+// no longer.
+func (c *Cache) takeSnapshot(repo *ostree.Repo, commit ostree.Checksum) *snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.last
+	if s == nil || s.repo != repo || s.commit != commit {
+		return nil
+	}
+	c.last = nil
+	return s
 }
 
 func flock(f *os.File, how int) error {

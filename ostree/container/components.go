@@ -49,14 +49,23 @@ type ComponentsOptions struct {
 //
 // A package's Frequency is how many entries its change log has for the year
 // before the newest entry or build of all. cache keeps what is costly to find
-// out, change logs and sizes; without one (nil) that is done each time.
+// out, change logs and sizes, and in memory the tree of this commit, some 100
+// bytes a file, until the next Encapsulate; without one (nil) all is read each
+// time.
 func Components(ctx context.Context, cache *Cache, repo *ostree.Repo, commit ostree.Checksum, opts *ComponentsOptions) ([]Component, error) {
 	if opts == nil {
 		opts = &ComponentsOptions{}
 	}
-	list, err := components(ctx, cache, repo, commit, opts)
+	s, err := openSnapshot(ctx, repo, commit)
+	var list []Component
+	if err == nil {
+		list, err = components(ctx, cache, s, opts)
+	}
 	if err != nil {
 		return nil, &Error{"components", commit.String(), err}
+	}
+	if cache != nil {
+		cache.keepSnapshot(s)
 	}
 	return list, nil
 }
@@ -69,11 +78,7 @@ type owned struct {
 	changes        []time.Time
 }
 
-func components(ctx context.Context, cache *Cache, repo *ostree.Repo, commit ostree.Checksum, opts *ComponentsOptions) ([]Component, error) {
-	s, err := openSnapshot(ctx, repo, commit)
-	if err != nil {
-		return nil, err
-	}
+func components(ctx context.Context, cache *Cache, s *snapshot, opts *ComponentsOptions) ([]Component, error) {
 	f := newSnapshotFS(ctx, s)
 	packages, err := readPackages(f, cache)
 	if err != nil {

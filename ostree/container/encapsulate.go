@@ -119,7 +119,12 @@ func encapsulate(ctx context.Context, cache *Cache, repo *ostree.Repo, commit os
 	if err != nil {
 		return nil, err
 	}
-	s, err := openSnapshot(ctx, repo, commit)
+	s := cache.takeSnapshot(repo, commit)
+	if s == nil {
+		s, err = openSnapshot(ctx, repo, commit)
+	} else {
+		err = s.readDetached(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -79,8 +79,7 @@ func openSnapshot(ctx context.Context, repo *ostree.Repo, commit ostree.Checksum
 	if s.head, err = ostree.DecodeCommit(s.raw); err != nil {
 		return nil, err
 	}
-	s.detached, err = repo.Object(ctx, ostree.TypeCommitMeta, commit)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.readDetached(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.dir(ctx, "", -1, s.head.RootTree, s.head.RootMeta, 0); err != nil {
@@ -88,6 +87,16 @@ func openSnapshot(ctx context.Context, repo *ostree.Repo, commit ostree.Checksum
 	}
 	s.group()
 	return s, nil
+}
+
+// readDetached reads the detached metadata, which is all of a commit that can
+// change.
+func (s *snapshot) readDetached(ctx context.Context) (err error) {
+	s.detached, err = s.repo.Object(ctx, ostree.TypeCommitMeta, s.commit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // dir reads a directory and all below it.
