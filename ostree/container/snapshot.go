@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/ostree"
 )
@@ -20,6 +24,8 @@ const (
 	// keepTrees bounds the serialized dirtrees kept for the commit layer, in
 	// bytes; what is over is read again.
 	keepTrees = 32 << 20
+	// readAhead is how many dirtrees are read at a time.
+	readAhead = 256
 )
 
 // snapshot is a commit's tree without content, compact enough for millions of
@@ -82,6 +88,9 @@ func openSnapshot(ctx context.Context, repo *ostree.Repo, commit ostree.Checksum
 	if err := s.readDetached(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.readTrees(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.dir(ctx, "", -1, s.head.RootTree, s.head.RootMeta, 0); err != nil {
 		return nil, err
 	}
@@ -97,6 +106,53 @@ func (s *snapshot) readDetached(ctx context.Context) (err error) {
 		return nil
 	}
 	return err
+}
+
+// readTrees reads dirtrees into memory in parallel, as far as there is room for
+// them: the disk and the checksums are most of the time that a snapshot takes.
+func (s *snapshot) readTrees(ctx context.Context) error {
+	seen := map[ostree.Checksum]bool{}
+	queue := []ostree.Checksum{s.head.RootTree} // breadth first
+	for len(queue) > 0 && len(seen) < maxEntries && s.treeBytes < keepTrees {
+		batch := queue[:min(len(queue), readAhead)]
+		queue = queue[len(batch):]
+		raws := make([][]byte, len(batch))
+		below := make([][]ostree.DirTreeDir, len(batch))
+		var next atomic.Int64
+		group, ctx := errgroup.WithContext(ctx)
+		for range min(runtime.GOMAXPROCS(0), maxWorkers, len(batch)) {
+			group.Go(func() error {
+				for i := next.Add(1) - 1; i < int64(len(batch)); i = next.Add(1) - 1 {
+					raw, err := s.repo.Object(ctx, ostree.TypeDirTree, batch[i])
+					if err != nil {
+						return err
+					}
+					list, err := ostree.DecodeDirTree(raw)
+					if err != nil {
+						return &ostree.Error{Op: "read", Target: batch[i].String() + ".dirtree", Err: err}
+					}
+					raws[i], below[i] = raw, list.Dirs
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		for i, raw := range raws {
+			if s.treeBytes+len(raw) <= keepTrees {
+				s.treeBytes += len(raw)
+				s.trees[batch[i]] = raw
+			}
+			for _, d := range below[i] {
+				if !seen[d.Tree] {
+					seen[d.Tree] = true
+					queue = append(queue, d.Tree)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // dir reads a directory and all below it.
