@@ -49,6 +49,14 @@ func ExampleVariant() {
 	_, err = ostree.Uint32Variant(7).AsUint64()
 	fmt.Println(err != nil)
 	// Output:
+	// b "\x01"
+	// ay "\x01\x02\x03"
+	// s "1.0\x00"
+	// as "a\x00b\x00\x02\x04"
+	// u "\a\x00\x00\x00"
+	// t "\x00\x00\x00\x00\x00\x01\x00\x00"
+	// [a b] <nil>
+	// true
 }
 
 // Detached metadata can be added to a commit without a change of its checksum:
@@ -71,6 +79,9 @@ func ExampleMarshalMetadata() {
 	_, err = ostree.DecodeMetadata(data[:len(data)-1])
 	fmt.Println(errors.Is(err, ostree.ErrCorrupt))
 	// Output:
+	// example.tested b
+	// example.size t
+	// true
 }
 
 // A commit gets metadata that is not part of it.
@@ -123,6 +134,10 @@ func ExampleRepo_ReadDirTree() {
 		fmt.Println(dir.Name, known, err)
 	}
 	// Output:
+	// 040555 0:0
+	// bin true <nil>
+	// lib true <nil>
+	// share true <nil>
 }
 
 // The exact bytes of objects, as a server or a signature needs them, and what
@@ -159,6 +174,9 @@ func ExampleRepo_Object() {
 	}
 	fmt.Printf("%d %06o\n", len(data), meta.Mode)
 	// Output:
+	// 86 first
+	// 72 0 usr
+	// 12 040555
 }
 
 // A changed value counts for whoever opens the repository next.
