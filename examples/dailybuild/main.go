@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -47,27 +46,5 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = build(ctx, r, &flags, stdout)
-	return errors.Join(walk.Classify(err), r.Close())
-}
-
-func build(ctx context.Context, r *walk.Run, flags *walk.Flags, stdout io.Writer) error {
-	if flags.Plan {
-		outline, err := daily.Plan(ctx, r.Definition, r.Env, r.Options)
-		if err != nil {
-			return err
-		}
-		if flags.JSON {
-			return walk.PrintJSON(stdout, outline)
-		}
-		return walk.PrintOutline(stdout, r, outline)
-	}
-	summary, err := daily.Run(ctx, r.Definition, r.Env, r.Options)
-	if err != nil {
-		return fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err)
-	}
-	if flags.JSON {
-		return walk.PrintJSON(stdout, summary)
-	}
-	return walk.PrintSummary(stdout, summary)
+	return errors.Join(r.Do(ctx, &flags, daily.StepPublish, stdout), r.Close())
 }

@@ -83,13 +83,11 @@ func stepCommand(use, short, step string) *cobra.Command {
 	command := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stdout := cmd.Context(), cmd.OutOrStdout()
-			r, err := walk.Setup(ctx, flags, cmd.ErrOrStderr())
+			r, err := walk.Setup(cmd.Context(), flags, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			err = stepRun(ctx, r, flags, step, stdout)
-			return errors.Join(walk.Classify(err), r.Close())
+			return errors.Join(r.Do(cmd.Context(), flags, step, cmd.OutOrStdout()), r.Close())
 		},
 	}
 	set := flag.NewFlagSet(use, flag.ContinueOnError)
@@ -97,27 +95,6 @@ func stepCommand(use, short, step string) *cobra.Command {
 	command.Flags().AddGoFlagSet(set)
 	command.Flags().StringVar(&flags.Build, "build", "", "go on with this build of the state folder, with the inputs that it has")
 	return command
-}
-
-func stepRun(ctx context.Context, r *walk.Run, flags *walk.Flags, step string, stdout io.Writer) error {
-	if flags.Plan {
-		outline, err := daily.Plan(ctx, r.Definition, r.Env, r.Options)
-		if err != nil {
-			return err
-		}
-		if flags.JSON {
-			return walk.PrintJSON(stdout, outline)
-		}
-		return walk.PrintOutline(stdout, r, outline)
-	}
-	summary, err := daily.RunTo(ctx, r.Definition, r.Env, r.Options, step)
-	if err != nil {
-		return err
-	}
-	if flags.JSON {
-		return walk.PrintJSON(stdout, summary)
-	}
-	return walk.PrintSummary(stdout, summary)
 }
 
 func streamCommand() *cobra.Command {

@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,29 @@ import (
 	"github.com/okd-project/okd-streams/publish/daily"
 )
 
+// Do runs the walk up to a step, or outlines it, and prints what came of it.
+func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) error {
+	if f.Plan {
+		outline, err := daily.Plan(ctx, r.Definition, r.Env, r.Options)
+		if err != nil {
+			return classify(err)
+		}
+		if f.JSON {
+			return PrintJSON(stdout, outline)
+		}
+		return printOutline(stdout, r, outline)
+	}
+	summary, err := daily.RunTo(ctx, r.Definition, r.Env, r.Options, step)
+	if err != nil {
+		return classify(fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err))
+	}
+	r.progress.Done()
+	if f.JSON {
+		return PrintJSON(stdout, summary)
+	}
+	return printSummary(stdout, summary)
+}
+
 // PrintJSON prints v for programs.
 func PrintJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
@@ -19,18 +43,18 @@ func PrintJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// PrintSummary prints what a run made, for people.
-func PrintSummary(w io.Writer, s *daily.Summary) error {
+// printSummary prints what a run made, for people.
+func printSummary(w io.Writer, s *daily.Summary) error {
 	if s.Unchanged {
 		fmt.Fprintf(w, "Nothing changed since build %s, release %s: nothing was done.\n\n", s.Build, s.Version)
 	}
-	rows := [][]string{{"stream", s.Stream}, {"release", s.Version}, {"build", s.Build + " " + string(s.Arch)}}
+	rows := [][]string{{"stream", "", s.Stream}, {"release", "", s.Version}, {"build", string(s.Arch), s.Build}}
 	if c := s.Commit; c != nil {
-		rows = append(rows, []string{"commit", c.Commit.String(), fmt.Sprintf("%d files, %s", c.Files, ui.Size(c.Bytes))})
+		rows = append(rows, []string{"commit", fmt.Sprintf("%d files, %s", c.Files, ui.Size(c.Bytes)), c.Commit.String()})
 	}
 	image := func(what string, i *daily.ImageOutputs) {
 		if i != nil {
-			rows = append(rows, []string{what, i.Reference, fmt.Sprintf("%d layers, %s", i.Layers, ui.Size(i.Size))})
+			rows = append(rows, []string{what, fmt.Sprintf("%d layers, %s", i.Layers, ui.Size(i.Size)), i.Reference})
 		}
 	}
 	image("base image", s.Base)
@@ -39,11 +63,11 @@ func PrintSummary(w io.Writer, s *daily.Summary) error {
 	}
 	image("extensions", s.Extensions)
 	if s.Release != nil {
-		rows = append(rows, []string{"release image", s.Release.Reference, fmt.Sprintf("%d components", s.Release.Components)})
+		rows = append(rows, []string{"release image", fmt.Sprintf("%d components", s.Release.Components), s.Release.Reference})
 	}
 	if s.Boot != nil {
 		for _, a := range s.Boot.Artifacts {
-			rows = append(rows, []string{a.Name, a.Key, ui.Size(a.Size)})
+			rows = append(rows, []string{a.Name, ui.Size(a.Size), a.Key})
 		}
 	}
 	if s.Published != nil {
@@ -52,11 +76,11 @@ func PrintSummary(w io.Writer, s *daily.Summary) error {
 			if i == 0 {
 				what = "tags"
 			}
-			rows = append(rows, []string{what, tag})
+			rows = append(rows, []string{what, "", tag})
 		}
 	}
 	if s.Report != "" {
-		rows = append(rows, []string{"report", s.Report})
+		rows = append(rows, []string{"report", "", s.Report})
 	}
 	if err := ui.Table(w, rows); err != nil {
 		return err
@@ -82,8 +106,8 @@ func reused(r daily.Record) string {
 	return strings.Join(parts, ", ")
 }
 
-// PrintOutline prints what a run would do.
-func PrintOutline(w io.Writer, r *Run, o *daily.Outline) error {
+// printOutline prints what a run would do.
+func printOutline(w io.Writer, r *Run, o *daily.Outline) error {
 	fmt.Fprintf(w, "stream %s, build %s, release %s, %s\n", o.Stream, o.Build, o.Version, o.Arch)
 	fmt.Fprintf(w, "store %s\nregistry %s\n\n", r.Store, r.Registry)
 	rows := make([][]string, 0, len(o.Steps))
@@ -99,8 +123,8 @@ func PrintOutline(w io.Writer, r *Run, o *daily.Outline) error {
 	return ui.Table(w, rows)
 }
 
-// Classify turns what a run was not given into a usage error.
-func Classify(err error) error {
+// classify turns what a run was not given into a usage error.
+func classify(err error) error {
 	if errors.Is(err, daily.ErrMissing) {
 		return &ui.UsageError{Err: fmt.Errorf("%w\n(see -source, -from-release, -extensions, -component and -disk)", err)}
 	}
