@@ -113,34 +113,28 @@ func (t *txn) allocate() error {
 	// The six characters need only be free: a process starts at its own number.
 	for i := range 10000 {
 		name := stagingPrefix + boot + "-" + suffix(unix.Getpid()*31+i)
-		err := unix.Mkdirat(t.repo.dir, "tmp/"+name, 0o775)
-		if err == unix.EEXIST {
-			continue
-		}
-		if err != nil {
-			return pathError("mkdir", "tmp/"+name, err)
-		}
+		// Locked before it is made: nobody finds it unlocked.
 		lock, ok, err := t.repo.lockStaging(name, true)
 		if err != nil {
 			return err
 		}
 		if !ok {
-			continue // another took it for abandoned before it was locked
-		}
-		t.lock, t.name = lock, name
-		root := "tmp/" + name + "/" + stagingRoot
-		err = pathError("mkdir", root, unix.Mkdirat(t.repo.dir, root, 0o775))
-		if err == nil {
-			t.staging, err = openDir(t.repo.dir, root)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			// Another took it and removed it again. Its lock is ours to remove.
-			t.staging = -1
-			unix.Unlinkat(t.repo.dir, "tmp/"+name+"-lock", 0)
-			unix.Close(lock)
-			t.lock, t.name = -1, ""
 			continue
 		}
+		err = unix.Mkdirat(t.repo.dir, "tmp/"+name, 0o775)
+		if err == unix.EEXIST {
+			unix.Close(lock) // somebody's who has not locked it yet, or was killed
+			continue
+		}
+		t.lock, t.name = lock, name
+		if err != nil {
+			return pathError("mkdir", "tmp/"+name, err)
+		}
+		root := "tmp/" + name + "/" + stagingRoot
+		if err := unix.Mkdirat(t.repo.dir, root, 0o775); err != nil {
+			return pathError("mkdir", root, err)
+		}
+		t.staging, err = openDir(t.repo.dir, root)
 		return err
 	}
 	return fmt.Errorf("tmp: no free name for a staging folder: %w", fs.ErrExist)
@@ -157,7 +151,8 @@ func suffix(n int) string {
 	return string(s[:])
 }
 
-// lockStaging locks a staging folder; false: another process has it.
+// lockStaging locks a staging folder; false: somebody has it, or removed it just
+// now.
 func (r *Repo) lockStaging(name string, create bool) (int, bool, error) {
 	flags := unix.O_RDWR | unix.O_NOFOLLOW
 	if create {
@@ -168,6 +163,12 @@ func (r *Repo) lockStaging(name string, create bool) (int, bool, error) {
 		return -1, false, err
 	}
 	ok, err := tryLock(fd, unix.F_WRLCK)
+	if err == nil && ok {
+		// Who had it before may have removed the file that was opened here.
+		var st unix.Stat_t
+		err = retry(func() error { return unix.Fstat(fd, &st) })
+		ok = st.Nlink > 0
+	}
 	if err != nil || !ok {
 		unix.Close(fd)
 		return -1, false, err
@@ -185,13 +186,24 @@ func (r *Repo) removeStale(ctx context.Context) error {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if !strings.HasPrefix(name, stagingPrefix) || !e.IsDir() {
+		if !strings.HasPrefix(name, stagingPrefix) {
 			continue
 		}
-		if inside, err := readNames(r.dir, "tmp/"+name); err != nil || len(inside) > 0 && inside[0].Name() != stagingRoot {
-			continue // gone by now, or not ours
+		if e.IsDir() {
+			if inside, err := readNames(r.dir, "tmp/"+name); err != nil || len(inside) > 0 && inside[0].Name() != stagingRoot {
+				continue // gone by now, or not ours
+			}
+		} else {
+			// A lock whose folder was not made yet, or is removed already.
+			folder, isLock := strings.CutSuffix(name, "-lock")
+			var st unix.Stat_t
+			if !isLock || unix.Fstatat(r.dir, "tmp/"+folder, &st, unix.AT_SYMLINK_NOFOLLOW) != unix.ENOENT {
+				continue
+			}
+			name = folder
 		}
-		lock, ok, err := r.lockStaging(name, true)
+		// Without a lock file it is one of libostree's, which makes that second.
+		lock, ok, err := r.lockStaging(name, false)
 		if err != nil || !ok {
 			continue // in use, or not ours to touch
 		}

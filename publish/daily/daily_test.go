@@ -252,6 +252,22 @@ func TestRunPublishesAgainWhatWasLost(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestKilledBeforeTheLastRecord: what remains of a run that was killed when all
+// was published is that build, not the start of another.
+func TestKilledBeforeTheLastRecord(t *testing.T) {
+	w := newWorld(t)
+	s, err := w.run(t.Context())
+	require.NoError(t, err)
+	for _, lost := range []string{"publish.json", "report.html"} {
+		require.NoError(t, os.Remove(filepath.Join(w.env.State, s.Build, lost)))
+		again, err := w.run(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, s.Build, again.Build, lost)
+		require.Equal(t, s.Release.Digest, again.Release.Digest)
+		require.FileExists(t, again.Report)
+	}
+}
+
 func TestPendingGateHoldsPointersAndGoesOn(t *testing.T) {
 	w := newWorld(t)
 	w.opts.Gates = nil

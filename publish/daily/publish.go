@@ -81,7 +81,8 @@ func (b *build) publish(ctx context.Context) error {
 			}
 		}
 		record.Reuse = map[string]Reuse{"steps": {Items: counts.reused, OfItems: int64(len(plan.Steps))}}
-		return nil
+		// Before the record, so that a build that has one was the last once.
+		return writeJSON(filepath.Join(b.env.State, lastFile), last{Build: b.in.Build, Digest: b.in.Digest})
 	})
 }
 

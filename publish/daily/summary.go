@@ -3,7 +3,10 @@ package daily
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -118,10 +121,7 @@ func (b *build) summary(finished bool) (*Summary, error) {
 		return s, nil
 	}
 	s.Report = filepath.Join(b.dir, reportFile)
-	if err := writeReport(s.Report, s); err != nil {
-		return nil, err
-	}
-	return s, writeJSON(filepath.Join(b.env.State, lastFile), last{Build: b.in.Build, Digest: b.in.Digest})
+	return s, writeReport(s.Report, s)
 }
 
 func (s *Summary) take(record Record) error {
@@ -184,5 +184,9 @@ func (b *build) lastSummary() (*Summary, error) {
 		}
 	}
 	s.Report = filepath.Join(b.dir, reportFile)
+	if _, err := os.Lstat(s.Report); errors.Is(err, fs.ErrNotExist) {
+		// The run was killed after its last record.
+		return s, writeReport(s.Report, s)
+	}
 	return s, nil
 }
