@@ -82,9 +82,18 @@ type EncapsulateOptions struct {
 	// CPU. At most 16; with Zstd 8, from level 6 on 4, from level 10 on 2,
 	// because of the memory they need.
 	Workers int
+	// Stats is filled in, unless Encapsulate fails.
+	Stats *EncapsulateStats
 	// Progress gets bytes of content that are in finished layers, as "layers".
 	Progress func(ostree.Event)
 	Logger   *slog.Logger // nil: silent
+}
+
+// EncapsulateStats says what [Encapsulate] found done. A layer that it took from
+// the cache or from the prior image is reused.
+type EncapsulateStats struct {
+	Layers, Reused     int
+	Bytes, ReusedBytes int64 // of the layers' blobs
 }
 
 // Encapsulate makes an OSTree-native container image of a commit: byte for
@@ -417,6 +426,15 @@ func buildLayers(ctx context.Context, cache *Cache, enc encoding, plans []*layer
 		c.stop()
 		if err != nil {
 			return nil, err
+		}
+	}
+	if opts.Stats != nil {
+		*opts.Stats = EncapsulateStats{Layers: len(plans), Reused: len(plans) - len(todo)}
+		for i := range built {
+			opts.Stats.Bytes += built[i].descriptor.Size
+			if !slices.Contains(todo, i) {
+				opts.Stats.ReusedBytes += built[i].descriptor.Size
+			}
 		}
 	}
 	for i, p := range plans {

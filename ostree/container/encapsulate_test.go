@@ -281,9 +281,13 @@ func requireGolden(t *testing.T, name string, v any) {
 func TestCachedLayersAreNotRead(t *testing.T) {
 	repo := newRepo(t)
 	c := commit(t, repo, sample)
-	opts := &container.EncapsulateOptions{Components: split(t, repo, c)}
+	var stats container.EncapsulateStats
+	opts := &container.EncapsulateOptions{Components: split(t, repo, c), Stats: &stats}
 	cache := openCache(t, t.TempDir())
 	want := digest(t, encapsulate(t, cache, repo, c, opts))
+	require.Zero(t, stats.Reused)
+	require.Zero(t, stats.ReusedBytes)
+	require.NotZero(t, stats.Layers)
 	objects, err := filepath.Glob(filepath.Join(repo.Path(), "objects", "*", "*.file"))
 	require.NoError(t, err)
 	require.NotEmpty(t, objects)
@@ -291,6 +295,8 @@ func TestCachedLayersAreNotRead(t *testing.T) {
 		require.NoError(t, os.Remove(o))
 	}
 	require.Equal(t, want, digest(t, encapsulate(t, cache, repo, c, opts)))
+	require.Equal(t, stats.Layers, stats.Reused)
+	require.Equal(t, stats.Bytes, stats.ReusedBytes)
 	_, err = container.Encapsulate(t.Context(), openCache(t, t.TempDir()), repo, c, opts)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }

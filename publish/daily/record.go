@@ -28,7 +28,7 @@ type Record struct {
 	Started time.Time       `json:"started"`
 	Seconds float64         `json:"seconds"`
 	// Reused says that the last run found the step done. Reuse counts what the
-	// step itself did not have to do again ("objects", "layers", "blobs").
+	// step itself did not have to do again ("files", "layers", "steps" of the plan).
 	Reused bool             `json:"reused"`
 	Reuse  map[string]Reuse `json:"reuse,omitempty"`
 }

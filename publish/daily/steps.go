@@ -193,7 +193,7 @@ func (b *build) encapsulate(ctx context.Context) error {
 		return err
 	}
 	input := []any{b.committed.Commit, b.in.Pinned.MaxLayers, repo.Name(), b.labels()}
-	return b.step(ctx, StepEncapsulate, input, &b.base, nil, func(ctx context.Context, _ *Record) error {
+	return b.step(ctx, StepEncapsulate, input, &b.base, nil, func(ctx context.Context, record *Record) error {
 		img, err := b.encapsulated(ctx)
 		if err != nil {
 			return err
@@ -207,6 +207,9 @@ func (b *build) encapsulate(ctx context.Context) error {
 			return err
 		}
 		b.base = *out
+		record.Reuse = map[string]Reuse{"layers": {
+			Items: int64(b.layers.Reused), OfItems: int64(b.layers.Layers), Bytes: b.layers.ReusedBytes, OfBytes: b.layers.Bytes,
+		}}
 		return nil
 	})
 }
@@ -255,6 +258,7 @@ func (b *build) encapsulated(ctx context.Context) (v1.Image, error) {
 		CopyKeysOptional: []string{"com.coreos.stream", "coreos-assembler.basearch", "rpmostree.inputhash"},
 		Created:          b.in.Time,
 		Architecture:     b.in.Arch.GOARCH(),
+		Stats:            &b.layers,
 		Progress:         b.progress(StepEncapsulate, true),
 	})
 	if err != nil {

@@ -98,9 +98,13 @@ func reused(r daily.Record) string {
 		return "all of it"
 	}
 	var parts []string
-	for _, what := range []string{"files", "layers", "blobs"} {
+	for _, what := range []string{"files", "layers", "steps"} {
 		if n, ok := r.Reuse[what]; ok {
-			parts = append(parts, fmt.Sprintf("%d of %d %s", n.Items, n.OfItems, what))
+			part := fmt.Sprintf("%d of %d %s", n.Items, n.OfItems, what)
+			if n.OfBytes > 0 {
+				part += fmt.Sprintf(" (%d %% of %s)", 100*n.Bytes/n.OfBytes, ui.Size(n.OfBytes))
+			}
+			parts = append(parts, part)
 		}
 	}
 	return strings.Join(parts, ", ")
