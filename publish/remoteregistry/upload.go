@@ -474,7 +474,8 @@ func (u *upload) whole(ctx context.Context) error {
 	verified, err := verify.NewReader(rc, u.blob.Desc.Digest, u.blob.Desc.Size)
 	var data []byte
 	if err == nil {
-		data = make([]byte, 0, u.blob.Desc.Size+1)
+		// With less room than that ReadFrom would move everything.
+		data = make([]byte, 0, u.blob.Desc.Size+bytes.MinRead)
 		buf := bytes.NewBuffer(data)
 		_, err = buf.ReadFrom(verified)
 		data = buf.Bytes()
