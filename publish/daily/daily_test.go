@@ -133,13 +133,10 @@ func newWorld(t *testing.T) *world {
 func (w *world) run(ctx context.Context) (*daily.Summary, error) {
 	opts := w.opts
 	if opts.Build == "" {
-		opts.Source = ostree.Overlay(ostree.FS(w.files), usrMerge)
+		opts.Source = ostree.FS(w.files)
 	}
 	return daily.Run(ctx, w.def, w.env, &opts)
 }
-
-// usrMerge is nothing: the test's tree has no /bin.
-var usrMerge = ostree.FS(fstest.MapFS{})
 
 func (w *world) head(t *testing.T, ref string) string {
 	parsed, err := name.ParseReference(ref)

@@ -20,7 +20,7 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 			return classify(err)
 		}
 		if f.JSON {
-			return PrintJSON(stdout, outline)
+			return printJSON(stdout, outline)
 		}
 		return printOutline(stdout, r, outline)
 	}
@@ -30,13 +30,13 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 	}
 	r.progress.Done()
 	if f.JSON {
-		return PrintJSON(stdout, summary)
+		return printJSON(stdout, summary)
 	}
 	return printSummary(stdout, summary)
 }
 
-// PrintJSON prints v for programs.
-func PrintJSON(w io.Writer, v any) error {
+// printJSON prints v for programs.
+func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)

@@ -161,22 +161,22 @@ func Setup(ctx context.Context, f *Flags, stderr io.Writer) (_ *Run, err error) 
 }
 
 // Definition finds a stream: a built-in one by name, else a file.
-func Definition(stream_ string) (*stream.Definition, error) {
-	def, err := stream.Builtin(stream_)
+func Definition(which string) (*stream.Definition, error) {
+	def, err := stream.Builtin(which)
 	if err == nil {
 		return def, nil
 	}
-	if !strings.ContainsAny(stream_, "./") {
+	if !strings.ContainsAny(which, "./") {
 		return nil, &ui.UsageError{Err: fmt.Errorf("%w; for a file, give its path", err)}
 	}
-	file, err := os.Open(stream_)
+	file, err := os.Open(which)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	def, err = stream.Decode(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s:\n%w", stream_, err)
+		return nil, fmt.Errorf("%s:\n%w", which, err)
 	}
 	return def, nil
 }
@@ -301,6 +301,11 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	if err != nil {
 		return err
 	}
+	r.Env.PublicURL = publicURL(def, f.Store, r.Store)
+	if strings.HasPrefix(r.Registry, "docker:") {
+		return nil // one client reads from every registry
+	}
+	// What is not in the folder is read from where its name says.
 	remote, err := remoteregistry.Open(ctx, &remoteregistry.Options{
 		AuthFile: f.AuthFile, AuthFiles: authFiles, Jitter: rand.Float64, Logger: r.Env.Logger,
 	})
@@ -308,7 +313,6 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 		return err
 	}
 	r.Env.Images = firstOf{r.Env.Registry, remote}
-	r.Env.PublicURL = publicURL(def, f.Store, r.Store)
 	return nil
 }
 
