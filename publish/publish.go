@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/okd-project/okd-streams/internal/verify"
 )
@@ -110,6 +111,34 @@ type Registry interface {
 	WriteIndex(ctx context.Context, repo name.Repository, idx v1.ImageIndex, opts *WriteOptions) (v1.Descriptor, error)
 	Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error
 	Tags(ctx context.Context, repo name.Repository) iter.Seq2[string, error]
+}
+
+// Blobs is what a [Registry] may offer beside whole images: its manifests and
+// blobs one by one, so that many images move without a blob moving twice.
+// repo and digest name a blob; what is missing is [io/fs.ErrNotExist].
+type Blobs interface {
+	// Manifest gives a manifest as it is stored, verified against the digest
+	// that ref, or for a tag the registry, names.
+	Manifest(ctx context.Context, ref name.Reference) (v1.Descriptor, []byte, error)
+	// WriteManifest stores a manifest by digest. What it names must be there.
+	WriteManifest(ctx context.Context, repo name.Repository, mediaType types.MediaType, raw []byte) (v1.Descriptor, error)
+	StatBlob(ctx context.Context, repo name.Repository, digest v1.Hash) (size int64, err error)
+	// OpenBlob gives a blob whose reader fails with [ErrDigest] instead of
+	// ending when the bytes are others than blob says.
+	OpenBlob(ctx context.Context, repo name.Repository, blob v1.Descriptor) (io.ReadCloser, error)
+	// WriteBlob stores a blob, whether or not it is there.
+	WriteBlob(ctx context.Context, repo name.Repository, blob v1.Descriptor, src Source) error
+	// MountBlob makes a blob of the repository from, in the same registry, one
+	// of repo. A registry that can't, or will not, answers
+	// [errors.ErrUnsupported] and has changed nothing.
+	MountBlob(ctx context.Context, repo name.Repository, digest v1.Hash, from name.Repository) error
+}
+
+// Referrers is what a [Registry] may offer: the manifests whose subject is
+// another one, of all artifact types or of the one named. They are asked for by
+// the referrers API, or where a server has none by the tag that stands in.
+type Referrers interface {
+	Referrers(ctx context.Context, subject name.Digest, artifactType string) iter.Seq2[v1.Descriptor, error]
 }
 
 // WriteOptions say how a [Registry] writes.
