@@ -1,0 +1,64 @@
+package registriesconf_test
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/internal/registriesconf"
+)
+
+// check asks c and holds what is always true: no candidate is the source if it
+// is blocked, none comes twice, and there is one or an error.
+func check(t *testing.T, c *registriesconf.Config, ref string) {
+	repo, err := name.NewRepository(ref)
+	if err != nil {
+		return
+	}
+	for _, byDigest := range []bool{false, true} {
+		list, err := c.Candidates(repo, byDigest)
+		require.Equal(t, err == nil, len(list) > 0)
+		seen := map[registriesconf.Candidate]bool{}
+		for _, candidate := range list {
+			require.False(t, seen[candidate])
+			seen[candidate] = true
+			_, err := c.Destination(candidate.Repository)
+			require.NotErrorIs(t, err, fs.ErrPermission, "a blocked place must not be tried")
+		}
+	}
+}
+
+func FuzzConf(f *testing.F) {
+	for text := range tomlTexts {
+		f.Add([]byte(text), "a.example/xx")
+	}
+	f.Add([]byte("[[registry]]\nprefix='*.example'\nlocation='b.c'\nmirror=[{location='m.n/x',insecure=true,pull-from-mirror='digest-only'}]"), "a.example:5000/xx")
+	f.Add([]byte("[[registry]]\nlocation='a.example'\nblocked=true\n[[registry.mirror]]\nlocation='a.example/yy'"), "a.example/xx")
+	f.Fuzz(func(t *testing.T, data []byte, ref string) {
+		c, err := registriesconf.New([]registriesconf.File{{Name: "x", Data: data}}, nil)
+		require.Equal(t, err == nil, c != nil)
+		if err == nil {
+			check(t, c, ref)
+		}
+	})
+}
+
+func FuzzMirrorSets(f *testing.F) {
+	f.Add([]byte(idms), "quay.io/okd/scos-release")
+	f.Add([]byte("---\n--- {}\n---\napiVersion: v1\nkind: List\nitems: [null, {}]"), "a.example/xx")
+	f.Add([]byte(strings.ReplaceAll(idms, "Digest", "Tag")), "registry.redhat.io/ubi9/ubi")
+	conf := registriesconf.File{Name: "x.conf", Data: []byte("[[registry]]\nlocation='quay.io/okd/scos-content/xx'\ninsecure=true")}
+	f.Fuzz(func(t *testing.T, data []byte, ref string) {
+		c, err := registriesconf.New([]registriesconf.File{conf}, []registriesconf.File{{Name: "x", Data: data}})
+		require.Equal(t, err == nil, c != nil)
+		if err != nil {
+			require.NotErrorIs(t, err, errors.New(""))
+			return
+		}
+		check(t, c, ref)
+	})
+}
