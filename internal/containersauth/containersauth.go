@@ -2,16 +2,16 @@ package containersauth
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -19,6 +19,10 @@ import (
 
 // MaxFileSize bounds a credentials file, bytes.
 const MaxFileSize = 1 << 20
+
+// FilesHelper is the name under which the credentials files stand in
+// [Options.Helpers], as in registries.conf.
+const FilesHelper = "containers-auth.json"
 
 // Helper gets credentials for a registry from the named helper program, which
 // is docker-credential-NAME; its answer is user name and secret, and the user
@@ -28,19 +32,26 @@ type Helper func(ctx context.Context, name, registry string) (username, secret s
 
 // Options of [New]. The zero value is the default of each field.
 type Options struct {
+	// Given are credentials that the user gave for a registry, namespace or
+	// repository, as a key of a file names it. They go before everything else.
+	Given map[string]authn.AuthConfig
 	// File is a credentials file named by the user: it must exist, and no
 	// other is read. "": Files are.
 	File string
 	// Files are read in this order, as [DefaultPaths] gives them; those that
 	// do not exist are skipped.
 	Files []string
+	// Helpers are names of helper programs to ask for every registry, in this
+	// order; [FilesHelper] stands for the files. None: the files alone.
+	Helpers []string
 	// Helper runs credential helpers; nil: [errors.ErrUnsupported] where one
 	// is needed.
 	Helper Helper
 }
 
-// Keychain finds credentials. Files are read anew at each question, for a login
-// may happen at any time. It may be used from any goroutine.
+// Keychain finds credentials. Files are read, and helpers asked, anew at each
+// question, for a login may happen at any time. It may be used from any
+// goroutine.
 type Keychain struct{ opts Options }
 
 var (
@@ -53,42 +64,46 @@ func New(opts *Options) *Keychain {
 	k := &Keychain{}
 	if opts != nil {
 		k.opts = *opts
+		k.opts.Given = maps.Clone(opts.Given)
 		k.opts.Files = slices.Clone(opts.Files)
+		k.opts.Helpers = slices.Clone(opts.Helpers)
 	}
 	return k
 }
 
-// DefaultPaths lists the files that podman and oc read without a flag:
-// $REGISTRY_AUTH_FILE alone if it is set, else containers/auth.json in
-// $XDG_RUNTIME_DIR (/run/containers/UID/auth.json without it) and in
-// $XDG_CONFIG_HOME (~/.config), then config.json in $DOCKER_CONFIG (~/.docker).
-// getenv is [os.Getenv] of a program.
-func DefaultPaths(getenv func(string) string) []string {
-	if file := getenv("REGISTRY_AUTH_FILE"); file != "" {
-		return []string{file}
-	}
-	var out []string
-	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
-		out = append(out, filepath.Join(dir, "containers", "auth.json"))
-	} else {
-		out = append(out, filepath.Join("/run/containers", strconv.Itoa(os.Getuid()), "auth.json"))
-	}
-	home := getenv("HOME")
-	if dir := getenv("XDG_CONFIG_HOME"); dir != "" {
-		out = append(out, filepath.Join(dir, "containers", "auth.json"))
-	} else if home != "" {
-		out = append(out, filepath.Join(home, ".config", "containers", "auth.json"))
-	}
-	if dir := getenv("DOCKER_CONFIG"); dir != "" {
-		out = append(out, filepath.Join(dir, "config.json"))
-	} else if home != "" {
-		out = append(out, filepath.Join(home, ".docker", "config.json"))
-	}
-	return out
+// Credentials are what a [Keychain] found for one target. Printing them shows
+// their place alone.
+type Credentials struct {
+	// Place says where they come from, for messages: `auths "quay.io/okd" of
+	// /home/core/.docker/config.json`. Where there are none, it says that, and
+	// where they were looked for.
+	Place string
+
+	config authn.AuthConfig
 }
 
-// Resolve finds credentials for a repository or registry; [authn.Anonymous]
-// where there are none. It runs no helper: use [Keychain.ResolveContext].
+var _ authn.Authenticator = (*Credentials)(nil)
+
+// Authorization gives the credentials; all fields are empty where there are none.
+func (c *Credentials) Authorization() (*authn.AuthConfig, error) {
+	config := c.config
+	return &config, nil
+}
+
+// Anonymous reports whether there are none.
+func (c *Credentials) Anonymous() bool { return c.config == authn.AuthConfig{} }
+
+// String gives the place.
+func (c *Credentials) String() string { return c.Place }
+
+// GoString gives the place.
+func (c *Credentials) GoString() string { return c.Place }
+
+// LogValue gives the place.
+func (c *Credentials) LogValue() slog.Value { return slog.StringValue(c.Place) }
+
+// Resolve finds credentials for a repository or registry, always as
+// [*Credentials]. It runs no helper: use [Keychain.ResolveContext].
 func (k *Keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	return k.resolve(target, nil)
 }
@@ -98,37 +113,130 @@ func (k *Keychain) ResolveContext(ctx context.Context, target authn.Resource) (a
 	if k.opts.Helper == nil {
 		return k.resolve(target, nil)
 	}
-	return k.resolve(target, func(name, registry string) (string, string, error) {
-		return k.opts.Helper(ctx, name, registry)
+	return k.resolve(target, func(name, registry string) (*authn.AuthConfig, error) {
+		config, err := ask(ctx, k.opts.Helper, name, registry)
+		if ctx.Err() != nil {
+			return nil, ctx.Err() // whatever became of the program
+		}
+		return config, err
 	})
 }
 
-func (k *Keychain) resolve(target authn.Resource, help func(name, registry string) (string, string, error)) (authn.Authenticator, error) {
+// asker asks a helper; nil, nil: it has no credentials.
+type asker func(name, registry string) (*authn.AuthConfig, error)
+
+// helperName keeps the name of a program from becoming a path.
+var helperName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func ask(ctx context.Context, helper Helper, name, registry string) (*authn.AuthConfig, error) {
+	if !helperName.MatchString(name) {
+		return nil, errors.New("not the name of a helper")
+	}
+	username, secret, err := helper(ctx, name, registry)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case secret == "":
+		return nil, nil
+	case username == "<token>":
+		return &authn.AuthConfig{IdentityToken: secret}, nil
+	}
+	return &authn.AuthConfig{Username: username, Password: secret}, nil
+}
+
+// target is what credentials are wanted for.
+type target struct {
+	keys     []string // longest first
+	registry string   // host:port, docker.io
+}
+
+func (k *Keychain) resolve(resource authn.Resource, help asker) (*Credentials, error) {
+	registry := plain(resource.RegistryStr())
+	t := target{keys: Keys(resource.String(), registry), registry: registry}
+	for _, key := range t.keys {
+		if config, ok := k.opts.Given[key]; ok {
+			return &Credentials{Place: fmt.Sprintf("credentials given for %s", key), config: config}, nil
+		}
+	}
+	helpers := k.opts.Helpers
+	if len(helpers) == 0 {
+		helpers = []string{FilesHelper}
+	}
+	var errs []error
+	var nothing []string
+	for _, name := range helpers {
+		if name != FilesHelper {
+			config, err := program(help, name, t.registry)
+			switch place := fmt.Sprintf("credential helper %.64q", name); {
+			case err != nil:
+				errs = append(errs, fmt.Errorf("containersauth: %s for %s: %w", place, t.registry, err))
+			case config != nil:
+				return &Credentials{Place: place, config: *config}, nil
+			default:
+				nothing = append(nothing, place)
+			}
+			continue
+		}
+		found, err := k.files(t, help, &nothing)
+		if found != nil {
+			return found, nil
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("containersauth: %w", err))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	place := "no credentials, for none are configured"
+	if len(nothing) > 0 {
+		place = fmt.Sprintf("no credentials for %s in %s", t.keys[0], strings.Join(nothing, ", "))
+	}
+	return &Credentials{Place: place}, nil
+}
+
+// program asks a helper, if there is a way to.
+func program(help asker, name, registry string) (*authn.AuthConfig, error) {
+	if help == nil {
+		return nil, errors.ErrUnsupported
+	}
+	return help(name, registry)
+}
+
+// files looks into the files in turn and adds those without success to nothing.
+func (k *Keychain) files(t target, help asker, nothing *[]string) (*Credentials, error) {
 	files := k.opts.Files
 	if k.opts.File != "" {
 		files = []string{k.opts.File}
 	}
-	for _, file := range files {
-		f, err := read(file)
+	for _, path := range files {
+		f, err := read(path)
 		if errors.Is(err, fs.ErrNotExist) && k.opts.File == "" {
+			*nothing = append(*nothing, path)
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("containersauth: %w", err)
+			return nil, err
 		}
-		creds, err := f.find(target.String(), target.RegistryStr(), help)
+		config, where, err := f.find(t, help)
 		if err != nil {
-			return nil, fmt.Errorf("containersauth: %s: %w", file, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		if creds != nil {
-			return authn.FromConfig(*creds), nil
+		if config != nil {
+			return &Credentials{Place: where + " of " + path, config: *config}, nil
 		}
+		if where != "" {
+			path += " (" + where + ")"
+		}
+		*nothing = append(*nothing, path)
 	}
-	return authn.Anonymous, nil
+	return nil, nil
 }
 
-func read(name string) (*File, error) {
-	f, err := os.Open(name)
+func read(path string) (*File, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -137,185 +245,23 @@ func read(name string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := Decode(data)
+	decode := Decode
+	if filepath.Base(path) == legacyName {
+		decode = DecodeLegacy
+	}
+	out, err := decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return out, nil
 }
 
-// File is a decoded credentials file.
-type File struct {
-	auths   map[string]entry
-	helpers map[string]string
-}
-
-type entry struct {
-	Auth          string `json:"auth"`
-	IdentityToken string `json:"identitytoken"`
-	RegistryToken string `json:"registrytoken"`
-	Username      string `json:"username"`
-	Password      string `json:"password"`
-}
-
-// Decode parses a credentials file of at most [MaxFileSize] bytes. Its errors
-// name places, never content.
-func Decode(data []byte) (*File, error) {
-	if len(data) > MaxFileSize {
-		return nil, fmt.Errorf("more than %d bytes: %w", MaxFileSize, errors.ErrUnsupported)
+// ParseGiven reads USER:PASSWORD, as skopeo's --creds has it, for
+// [Options.Given]. Its errors do not show it.
+func ParseGiven(text string) (authn.AuthConfig, error) {
+	username, password, ok := strings.Cut(text, ":")
+	if !ok || username == "" || password == "" {
+		return authn.AuthConfig{}, errors.New("containersauth: credentials are not USER:PASSWORD")
 	}
-	if len(strings.TrimSpace(string(data))) == 0 {
-		return &File{}, nil // as podman makes it before the first login
-	}
-	var doc struct {
-		Auths   map[string]json.RawMessage `json:"auths"`
-		Helpers map[string]string          `json:"credHelpers"`
-	}
-	if err := decode(data, &doc); err != nil {
-		return nil, err
-	}
-	f := &File{auths: make(map[string]entry, len(doc.Auths)), helpers: doc.Helpers}
-	for _, key := range slices.Sorted(keysOf(doc.Auths)) {
-		var e entry
-		if err := decode(doc.Auths[key], &e); err != nil {
-			return nil, fmt.Errorf("auths: %.200q: %w", key, err)
-		}
-		f.auths[key] = e
-	}
-	return f, nil
-}
-
-// decode hides what encoding/json would quote from the input.
-func decode(data []byte, v any) error {
-	err := json.Unmarshal(data, v)
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Errorf("not JSON at byte %d", syntax.Offset)
-	}
-	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("wrong type at byte %d, want %s", kind.Offset, kind.Type)
-	}
-	if err != nil {
-		return errors.New("not a credentials file")
-	}
-	return nil
-}
-
-func keysOf(m map[string]json.RawMessage) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for key := range m {
-			if !yield(key) {
-				return
-			}
-		}
-	}
-}
-
-// find looks target up; nil: no credentials.
-func (f *File) find(target, registry string, help func(name, registry string) (string, string, error)) (*authn.AuthConfig, error) {
-	registry = plain(registry)
-	// Helpers are for registries only, as containers-auth.json(5) says.
-	if helper, ok := f.helpers[registry]; ok {
-		if help == nil {
-			return nil, fmt.Errorf("credential helper %q for %s: %w", helper, registry, errors.ErrUnsupported)
-		}
-		username, secret, err := help(helper, registry)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, nil
-		case err != nil:
-			return nil, fmt.Errorf("credential helper %q for %s: %w", helper, registry, err)
-		case username == "<token>":
-			return &authn.AuthConfig{IdentityToken: secret}, nil
-		}
-		return &authn.AuthConfig{Username: username, Password: secret}, nil
-	}
-	for _, key := range Keys(target, registry) {
-		if e, ok := f.auths[key]; ok {
-			creds, err := e.config()
-			if err != nil {
-				return nil, fmt.Errorf("auths: %.200q: %w", key, err)
-			}
-			return creds, nil
-		}
-	}
-	for _, key := range slices.Sorted(func(yield func(string) bool) {
-		for key := range f.auths {
-			if !yield(key) {
-				return
-			}
-		}
-	}) {
-		if host(key) == registry {
-			creds, err := f.auths[key].config()
-			if err != nil {
-				return nil, fmt.Errorf("auths: %.200q: %w", key, err)
-			}
-			return creds, nil
-		}
-	}
-	return nil, nil
-}
-
-// Keys lists the keys that fit target, a repository or registry, longest first.
-func Keys(target, registry string) []string {
-	_, path, _ := strings.Cut(target, "/")
-	key := registry
-	if path != "" {
-		key += "/" + path
-	}
-	var out []string
-	for {
-		out = append(out, key)
-		i := strings.LastIndexByte(key, '/')
-		if i < 0 || len(out) >= 256 {
-			return out
-		}
-		key = key[:i]
-	}
-}
-
-// plain gives the one name of the registry that has three.
-func plain(registry string) string {
-	switch registry {
-	case "index.docker.io", "registry-1.docker.io":
-		return "docker.io"
-	}
-	return registry
-}
-
-// host reduces a key in URL form, or with the path of an API version, to its
-// registry.
-func host(key string) string {
-	bare := strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
-	h, path, _ := strings.Cut(bare, "/")
-	if bare == key && path != "" && path != "v1/" && path != "v2/" && path != "v1" && path != "v2" {
-		return "" // a namespace, which fits only what is below it
-	}
-	return plain(h)
-}
-
-// config decodes an entry; nil: it holds no credentials.
-func (e entry) config() (*authn.AuthConfig, error) {
-	c := authn.AuthConfig{Username: e.Username, Password: e.Password, IdentityToken: e.IdentityToken, RegistryToken: e.RegistryToken}
-	if e.Auth != "" {
-		enc := base64.StdEncoding
-		text := strings.TrimSpace(e.Auth)
-		if !strings.HasSuffix(text, "=") && len(text)%4 != 0 {
-			enc = base64.RawStdEncoding
-		}
-		decoded, err := enc.DecodeString(text)
-		if err != nil {
-			return nil, errors.New("auth is not base64")
-		}
-		username, password, ok := strings.Cut(string(decoded), ":")
-		if !ok {
-			return nil, errors.New("auth is not user:password in base64")
-		}
-		// Old versions of docker padded with NUL.
-		c.Username, c.Password = username, strings.Trim(password, "\x00")
-	}
-	if c.IdentityToken == "" && c.RegistryToken == "" && (c.Username == "" || c.Password == "") {
-		return nil, nil
-	}
-	return &c, nil
+	return authn.AuthConfig{Username: username, Password: password}, nil
 }

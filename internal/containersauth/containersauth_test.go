@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,11 +38,24 @@ func auths(pairs ...string) string {
 	return `{"auths": {` + strings.Join(parts, ",") + `}}`
 }
 
-func resolve(t testing.TB, k authn.Keychain, target string) *authn.AuthConfig {
+func repository(t testing.TB, target string) name.Repository {
 	t.Helper()
 	repo, err := name.NewRepository(target)
 	require.NoError(t, err)
-	a, err := authn.Resolve(t.Context(), k, repo)
+	return repo
+}
+
+func found(t testing.TB, k *containersauth.Keychain, target string) *containersauth.Credentials {
+	t.Helper()
+	a, err := k.ResolveContext(t.Context(), repository(t, target))
+	require.NoError(t, err)
+	require.IsType(t, &containersauth.Credentials{}, a)
+	return a.(*containersauth.Credentials)
+}
+
+func resolve(t testing.TB, k authn.Keychain, target string) *authn.AuthConfig {
+	t.Helper()
+	a, err := authn.Resolve(t.Context(), k, repository(t, target))
 	require.NoError(t, err)
 	c, err := authn.Authorization(t.Context(), a)
 	require.NoError(t, err)
@@ -109,23 +123,149 @@ func TestTokens(t *testing.T) {
 	require.Equal(t, "raw1", resolve(t, k, "raw.example/x").Username)
 }
 
-func TestHelpers(t *testing.T) {
+// answers is a helper that knows some registries, by "NAME REGISTRY".
+func answers(known map[string]string) containersauth.Helper {
+	return func(_ context.Context, name, registry string) (string, string, error) {
+		secret, ok := known[name+" "+registry]
+		switch username, secret, _ := strings.Cut(secret, ":"); {
+		case !ok:
+			return "", "", fmt.Errorf("nothing: %w", fs.ErrNotExist)
+		case secret == "":
+			return "", "", errors.New(username)
+		default:
+			return username, secret, nil
+		}
+	}
+}
+
+func TestCredHelpers(t *testing.T) {
 	t.Parallel()
-	file := write(t, `{"auths": {"a.example": {"auth": "`+basic("file")+`"}}, "credHelpers": {"a.example": "ecr", "b.example": "none"}}`)
-	repo, err := name.NewRepository("a.example/x")
-	require.NoError(t, err)
-	_, err = containersauth.New(&containersauth.Options{File: file}).ResolveContext(t.Context(), repo)
+	file := write(t, `{"auths": {"a.example": {"auth": "`+basic("file")+`"}, "c.example/ns": {"auth": "`+basic("ns")+`"}},
+		"credHelpers": {"a.example": "ecr", "b.example": "none", "c.example": "broken", "https://index.docker.io/v1/": "hub", "e.example": "../evil", "f.example": "empty"}}`)
+	_, err := containersauth.New(&containersauth.Options{File: file}).ResolveContext(t.Context(), repository(t, "a.example/x"))
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorContains(t, err, `"ecr"`)
 
-	k := containersauth.New(&containersauth.Options{File: file, Helper: func(_ context.Context, name, registry string) (string, string, error) {
-		if name == "none" {
-			return "", "", fmt.Errorf("nothing: %w", fs.ErrNotExist)
-		}
-		return "<token>", name + "@" + registry, nil
-	}})
-	require.Equal(t, "ecr@a.example", resolve(t, k, "a.example/x").IdentityToken)
+	k := containersauth.New(&containersauth.Options{File: file, Helper: answers(map[string]string{
+		"ecr a.example": "<token>:tok", "broken c.example": "is locked", "hub https://index.docker.io/v1/": "u:p", "../evil e.example": "u:p",
+	})})
+	require.Equal(t, "tok", resolve(t, k, "a.example/x").IdentityToken)
 	require.Equal(t, authn.AuthConfig{}, *resolve(t, k, "b.example/x"))
+	require.Equal(t, "u", resolve(t, k, "debian").Username)
+	for target, want := range map[string]string{"c.example/ns/x": `credential helper "broken" for c.example: is locked`, "e.example/x": "not the name of a helper"} {
+		_, err = k.ResolveContext(t.Context(), repository(t, target))
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, file)
+	}
+	_, err = k.Resolve(repository(t, "a.example/x"))
+	require.ErrorIs(t, err, errors.ErrUnsupported, "without a context no program is run")
+}
+
+// Docker asks credsStore, podman does not; see the package comment.
+func TestCredsStore(t *testing.T) {
+	t.Parallel()
+	file := write(t, `{"credsStore": "desktop", "auths": {"a.example": {}, "b.example": {"auth": "`+basic("inline")+`"}}}`)
+	next := write(t, auths("c.example", "next"))
+	known := map[string]string{
+		"desktop a.example": "store:p", "desktop b.example": "store:p", "desktop https://index.docker.io/v1/": "hub:p", "desktop d.example": "is locked",
+	}
+	k := containersauth.New(&containersauth.Options{Files: []string{file, next}, Helper: answers(known)})
+	for target, want := range map[string]string{"a.example/x": "store", "b.example/x": "inline", "c.example/x": "next", "debian": "hub", "d.example/x": "", "e.example/x": ""} {
+		require.Equal(t, want, resolve(t, k, target).Username, target)
+	}
+	require.Equal(t, fmt.Sprintf(`credsStore "desktop" of %s`, file), found(t, k, "a.example/x").Place)
+	require.Equal(t, fmt.Sprintf(`no credentials for d.example/x in %s (credsStore "desktop": is locked), %s`, file, next), found(t, k, "d.example/x").Place)
+
+	k = containersauth.New(&containersauth.Options{Files: []string{file, next}})
+	require.Empty(t, resolve(t, k, "a.example/x").Username, "without programs as podman has it")
+}
+
+// credential-helpers of registries.conf.
+func TestHelpers(t *testing.T) {
+	t.Parallel()
+	file := write(t, auths("a.example", "file", "b.example", "file"))
+	known := map[string]string{"first a.example": "first:p", "last a.example": "last:p", "last c.example": "last:p", "first d.example": "is locked", "last d.example": "last:p", "first e.example": "is locked"}
+	k := containersauth.New(&containersauth.Options{Files: []string{file}, Helpers: []string{"first", containersauth.FilesHelper, "last"}, Helper: answers(known)})
+	for target, want := range map[string]string{"a.example/x": "first", "b.example/x": "file", "c.example/x": "last", "d.example/x": "last", "f.example/x": ""} {
+		require.Equal(t, want, resolve(t, k, target).Username, target)
+	}
+	require.Equal(t, `credential helper "first"`, found(t, k, "a.example/x").Place)
+	_, err := k.ResolveContext(t.Context(), repository(t, "e.example/x"))
+	require.EqualError(t, err, `containersauth: credential helper "first" for e.example: is locked`, "one that fails counts if no other knows")
+	k = containersauth.New(&containersauth.Options{Files: []string{file}, Helpers: []string{"first"}})
+	_, err = k.ResolveContext(t.Context(), repository(t, "b.example/x"))
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+}
+
+func TestCancelledHelper(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`{"credsStore": "slow"}`, `{"credHelpers": {"a.example": "slow"}}`} {
+		ctx, cancel := context.WithCancel(t.Context())
+		k := containersauth.New(&containersauth.Options{File: write(t, text), Helper: func(context.Context, string, string) (string, string, error) {
+			cancel()
+			return "", "", errors.New("killed")
+		}})
+		_, err := k.ResolveContext(ctx, repository(t, "a.example/x"))
+		require.ErrorIs(t, err, context.Canceled, text)
+	}
+}
+
+func TestGiven(t *testing.T) {
+	t.Parallel()
+	given, err := containersauth.ParseGiven("core:open:sesame")
+	require.NoError(t, err)
+	require.Equal(t, authn.AuthConfig{Username: "core", Password: "open:sesame"}, given)
+	for _, text := range []string{"", "core", "core:", ":open-sesame"} {
+		_, err := containersauth.ParseGiven(text)
+		require.EqualError(t, err, "containersauth: credentials are not USER:PASSWORD")
+	}
+	k := containersauth.New(&containersauth.Options{
+		Given: map[string]authn.AuthConfig{"a.example/ns": given, "b.example": {RegistryToken: "tok"}, "docker.io": given},
+		File:  write(t, auths("a.example/ns/x", "file", "c.example", "file")),
+	})
+	for target, want := range map[string]string{"a.example/ns/x": "core", "a.example/nsx": "", "c.example/x": "file", "debian": "core"} {
+		require.Equal(t, want, resolve(t, k, target).Username, target)
+	}
+	require.Equal(t, "tok", resolve(t, k, "b.example/x").RegistryToken)
+	require.Equal(t, "credentials given for a.example/ns", found(t, k, "a.example/ns/x").Place)
+}
+
+// ~/.dockercfg has registries alone, at the top.
+func TestLegacyFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), ".dockercfg")
+	text := `{"a.example": {"auth": "` + basic("a") + `", "email": "x@y"}, "https://b.example/v1/": {"auth": "` + basic("b") + `"}, "c.example/path": {"auth": "` + basic("c") +
+		`"}, "https://index.docker.io/v1/": {"auth": "` + basic("hub") + `"}}`
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	k := containersauth.New(&containersauth.Options{Files: []string{file}})
+	for target, want := range map[string]string{"a.example/x": "a", "b.example/x/y": "b", "c.example/other": "c", "debian": "hub", "d.example/x": ""} {
+		require.Equal(t, want, resolve(t, k, target).Username, target)
+	}
+	require.NoError(t, os.WriteFile(file, []byte(`{"auths": {"a.example": {"auth": "topsecret!"}}, "x": "topsecret"}`), 0o600))
+	_, err := k.Resolve(repository(t, "a.example/x"))
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "topsecret")
+}
+
+// What is shown to people says where, never what.
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	file := write(t, auths("quay.example/okd", "core"))
+	k := containersauth.New(&containersauth.Options{Files: []string{file}})
+	c := found(t, k, "quay.example/okd/scos")
+	require.False(t, c.Anonymous())
+	want := `auths "quay.example/okd" of ` + file
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "from", c)
+	for _, text := range []string{c.Place, c.String(), fmt.Sprint(c), fmt.Sprintf("%+v %#v %q", c, c, c), log.String()} {
+		require.Contains(t, strings.ReplaceAll(text, `\"`, `"`), want)
+		require.NotContains(t, text, "secret")
+		require.NotContains(t, text, basic("core"))
+	}
+	c = found(t, k, "other.example/x")
+	require.True(t, c.Anonymous())
+	require.Equal(t, "no credentials for other.example/x in "+file, c.Place)
+	require.Equal(t, "no credentials, for none are configured", found(t, containersauth.New(nil), "a.example/x").Place)
 }
 
 func TestBadFiles(t *testing.T) {
@@ -147,10 +287,12 @@ func TestDefaultPaths(t *testing.T) {
 	t.Parallel()
 	env := func(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
 	require.Equal(t, []string{"/f"}, containersauth.DefaultPaths(env(map[string]string{"REGISTRY_AUTH_FILE": "/f", "HOME": "/h"})))
-	require.Equal(t, []string{"/run/u/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"},
+	require.Equal(t, []string{"/run/u/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json", "/h/.dockercfg"},
 		containersauth.DefaultPaths(env(map[string]string{"XDG_RUNTIME_DIR": "/run/u", "HOME": "/h"})))
-	require.Equal(t, []string{"/r/containers/auth.json", "/c/containers/auth.json", "/d/config.json"},
+	require.Equal(t, []string{"/r/containers/auth.json", "/c/containers/auth.json", "/d/config.json", "/h/.dockercfg"},
 		containersauth.DefaultPaths(env(map[string]string{"XDG_RUNTIME_DIR": "/r", "XDG_CONFIG_HOME": "/c", "DOCKER_CONFIG": "/d", "HOME": "/h"})))
+	require.Equal(t, []string{"/h/.docker/config.json", "/h/.dockercfg", "/run/u/containers/auth.json", "/h/.config/containers/auth.json"},
+		containersauth.DefaultPaths(env(map[string]string{"XDG_RUNTIME_DIR": "/run/u", "HOME": "/h", "REGISTRY_AUTH_PREFERENCE": "Docker"})), "as oc has it")
 	require.Equal(t, []string{fmt.Sprintf("/run/containers/%d/auth.json", os.Getuid())}, containersauth.DefaultPaths(env(nil)))
 }
 
@@ -161,6 +303,8 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, target string) {
 		file, err := containersauth.Decode(data)
 		require.Equal(t, err == nil, file != nil)
+		legacy, err := containersauth.DecodeLegacy(data)
+		require.Equal(t, err == nil, legacy != nil)
 		registry, _, _ := strings.Cut(target, "/")
 		keys := containersauth.Keys(target, registry)
 		require.LessOrEqual(t, len(keys), 256)
@@ -180,4 +324,5 @@ func ExampleDefaultPaths() {
 	// /run/user/1000/containers/auth.json
 	// /home/core/.config/containers/auth.json
 	// /home/core/.docker/config.json
+	// /home/core/.dockercfg
 }
