@@ -70,3 +70,26 @@ func TestTokenRegistry(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, push(token(interop.BuilderUser, interop.BuilderPassword, scope)))
 	require.Len(t, issuer.Requests(), 5)
 }
+
+// The distribution project's own pair of servers.
+func TestTokenServerRegistry(t *testing.T) {
+	host, realm := interop.TokenServerRegistry(t)
+	for user, password := range map[string]string{interop.CoreUser: interop.CorePassword, interop.BuilderUser: interop.BuilderPassword} {
+		for _, path := range []string{"core", "builder"} {
+			url := realm + "?service=sample-registry&scope=repository:" + path + "/a:pull,push"
+			resp := ask(t, http.MethodGet, url, func(r *http.Request) { r.SetBasicAuth(user, password) })
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+			var answer struct {
+				Token string `json:"access_token"`
+			}
+			require.NoError(t, json.NewDecoder(resp.Body).Decode(&answer))
+			want := http.StatusUnauthorized
+			if user == path {
+				want = http.StatusAccepted
+			}
+			got := ask(t, http.MethodPost, "http://"+host+"/v2/"+path+"/a/blobs/uploads/", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+answer.Token) })
+			require.Equal(t, want, got.StatusCode, "%s in %s", user, path)
+		}
+		require.Equal(t, http.StatusUnauthorized, ask(t, http.MethodGet, realm, func(r *http.Request) { r.SetBasicAuth(user, "wrong") }).StatusCode)
+	}
+}

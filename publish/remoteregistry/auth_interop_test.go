@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +20,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/interop"
@@ -400,4 +404,70 @@ func TestTokenStaysHome(t *testing.T) {
 		secretless(t, err)
 		require.Empty(t, leaked, what)
 	}
+}
+
+// The distribution project's own token server and registry; skopeo does the
+// same with the same file.
+func TestTokenServer(t *testing.T) {
+	interop.Peer(t, "skopeo")
+	host, realm := interop.TokenServerRegistry(t)
+	file := login(t, map[string]string{host: core, host + "/builder": builder})
+	opts := &remoteregistry.Options{AuthFile: file}
+	r := open(t, opts)
+	img := mutate.ConfigMediaType(image(t, 71, 100, large+1), types.OCIConfigJSON)
+	from, to, other := repository(t, host, "core/from"), repository(t, host, "core/to"), repository(t, host, "builder/to")
+	desc, err := r.WriteImage(t.Context(), from, img, nil)
+	require.NoError(t, err)
+	require.NoError(t, r.Tag(t.Context(), from.Tag("v1"), desc.Digest))
+	mounted := 0
+	_, err = r.WriteImage(t.Context(), to, img, &publish.WriteOptions{From: []name.Repository{from}, Reused: func(v1.Descriptor) { mounted++ }})
+	require.NoError(t, err)
+	require.Equal(t, 3, mounted)
+	// From one account to the other: the writer may not mount what it cannot
+	// read, and gets the bytes.
+	got, err := r.Image(t.Context(), from.Tag("v1"))
+	require.NoError(t, err)
+	_, err = r.WriteImage(t.Context(), other, got, &publish.WriteOptions{From: []name.Repository{from}})
+	require.NoError(t, err)
+	require.NoError(t, r.Tag(t.Context(), other.Tag("v1"), desc.Digest))
+	pulled(t, opts, other, img)
+
+	skopeo := func(args ...string) error {
+		out, err := exec.CommandContext(t.Context(), "skopeo", append([]string{"--insecure-policy"}, args...)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	require.NoError(t, skopeo("inspect", "--tls-verify=false", "--authfile", file, "docker://"+other.Tag("v1").String()))
+	require.NoError(t, skopeo("copy", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "--authfile", file,
+		"docker://"+from.Tag("v1").String(), "docker://"+repository(t, host, "builder/skopeo").Tag("v1").String()))
+	pulled(t, opts, repository(t, host, "builder/skopeo"), img)
+
+	swapped := login(t, map[string]string{host: builder, host + "/builder": core})
+	wrong := login(t, map[string]string{host: account("core", "open-wheat")})
+	for what, file := range map[string]string{"swapped": swapped, "wrong": wrong} {
+		err := skopeo("inspect", "--tls-verify=false", "--authfile", file, "docker://"+from.Tag("v1").String())
+		require.Error(t, err, "skopeo: %s", what)
+		_, err = open(t, &remoteregistry.Options{AuthFile: file}).Image(t.Context(), from.Tag("v1"))
+		require.ErrorIs(t, err, fs.ErrPermission, what)
+		secretless(t, err)
+	}
+
+	// An identity token, as docker login stores it.
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, realm+"?offline_token=true&service=sample-registry", nil)
+	require.NoError(t, err)
+	req.SetBasicAuth(interop.CoreUser, interop.CorePassword)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var answer struct {
+		Refresh string `json:"refresh_token"`
+	}
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&answer))
+	require.NotEmpty(t, answer.Refresh)
+	identity := &remoteregistry.Options{AuthFile: login(t, map[string]string{host: fmt.Sprintf(`{"auth": "Og==", "identitytoken": %q}`, answer.Refresh)})}
+	_, err = open(t, identity).WriteImage(t.Context(), repository(t, host, "core/identity"), img, nil)
+	require.NoError(t, err)
+	pulled(t, identity, repository(t, host, "core/identity"), img)
 }
