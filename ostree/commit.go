@@ -156,9 +156,6 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	if opts.Cache != nil {
 		opts.Cache.start(t.started)
 	}
-	if b.filled, err = r.hasContent(); err != nil {
-		return Checksum{}, err
-	}
 	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
 	if known, err := r.wholeTree(ctx, src, opts); err != nil {
 		return Checksum{}, err
@@ -273,13 +270,12 @@ func (c *counters) get() CommitStats {
 
 // builder holds the tree that a commit is made of.
 type builder struct {
-	repo   *Repo
-	txn    *txn
-	opts   *CommitOptions
-	shelf  *shelf // of the walk, and later of the metadata
-	filled bool   // the repository had objects: hash before writing
-	stats  counters
-	done   atomic.Int64
+	repo  *Repo
+	txn   *txn
+	opts  *CommitOptions
+	shelf *shelf // of the walk, and later of the metadata
+	stats counters
+	done  atomic.Int64
 
 	dirs    map[string]*dirNode  // by path
 	gone    map[string]*fileNode // files left out by Edit, which hard links may name
@@ -340,6 +336,10 @@ func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 			return nil
 		})
 	}
+	var without prune
+	if b.opts.Cache != nil {
+		without.bare = b.opts.Cache.isBare
+	}
 	group.Go(func() error {
 		defer close(queue)
 		w := newWriter(b, b.shelf)
@@ -354,7 +354,7 @@ func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 				return gctx.Err()
 			}
 		}
-		for e, err := range src.Entries(gctx) {
+		for e, err := range entriesWithout(gctx, src, without) {
 			if err != nil {
 				pending.close(0)
 				return err

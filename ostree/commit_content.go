@@ -126,7 +126,7 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 		return err
 	}
 	if cache != nil {
-		cache.add(&key, &j.node.sum)
+		cache.add(&key, e, &j.node.sum)
 	}
 	return nil
 }
@@ -134,13 +134,13 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 // known reports whether a content object is in the repository.
 func (w *contentWriter) known(c *Checksum) (bool, error) {
 	w.path = appendObjectPath(w.path[:0], c, w.repo.ext(TypeFile))
-	return w.repo.hasPath(string(w.path))
+	return w.txn.present.has(c, w.path)
 }
 
 // claim is [txn.claim] for a content object.
 func (w *contentWriter) claim(c *Checksum) (bool, error) {
 	w.path = appendObjectPath(w.path[:0], c, w.repo.ext(TypeFile))
-	return w.txn.claim(TypeFile, c, string(w.path))
+	return w.txn.claim(TypeFile, c, w.path)
 }
 
 // content reads, hashes and stores a regular file.
@@ -170,7 +170,7 @@ func (w *contentWriter) content(ctx context.Context, o object, j *job) error {
 		return w.store(o, j.node.sum, data)
 	}
 	// A large file is hashed first only if its object may be there already.
-	if !w.filled {
+	if !w.txn.filled {
 		if w.repo.settings.mode == ModeArchive {
 			return w.deflateUnknown(ctx, o, j)
 		}
@@ -284,7 +284,7 @@ func (w *contentWriter) store(o object, c Checksum, data []byte) error {
 		}
 		w.wrote(int64(len(data)))
 	}
-	w.txn.staged(TypeFile, &c)
+	w.shelf.staged(TypeFile, &c)
 	return nil
 }
 
@@ -354,7 +354,7 @@ func (w *contentWriter) stream(ctx context.Context, j *job) (*rawFile, Checksum,
 		return nil, c, err
 	}
 	w.wrote(o.Size)
-	w.txn.staged(TypeFile, &c)
+	w.shelf.staged(TypeFile, &c)
 	return nil, c, nil
 }
 
@@ -372,7 +372,7 @@ func (w *contentWriter) copyStream(ctx context.Context, o object, c Checksum, bo
 		return err
 	}
 	w.wrote(o.Size)
-	w.txn.staged(TypeFile, &c)
+	w.shelf.staged(TypeFile, &c)
 	return nil
 }
 
@@ -412,7 +412,7 @@ func (w *contentWriter) deflateStream(ctx context.Context, o object, c Checksum,
 		return err
 	}
 	w.wrote(out.done)
-	w.txn.staged(TypeFile, &c)
+	w.shelf.staged(TypeFile, &c)
 	return nil
 }
 
@@ -449,7 +449,7 @@ func (w *contentWriter) deflateUnknown(ctx context.Context, o object, j *job) er
 		return err
 	}
 	w.wrote(out.done)
-	w.txn.staged(TypeFile, &j.node.sum)
+	w.shelf.staged(TypeFile, &j.node.sum)
 	return nil
 }
 

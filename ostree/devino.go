@@ -23,33 +23,47 @@ import (
 type DevInoCache struct {
 	path string
 
+	// bare are the inodes of the cache's file that have no attributes; it does
+	// not change.
+	bare map[inodeState]struct{}
+
 	mu      sync.Mutex
 	entries map[cacheKey]cacheValue
 	since   int64 // files that changed later are not remembered
 	dirty   bool
 }
 
-// cacheKey is a file's inode and, as a hash, everything that changes its
-// checksum.
-type cacheKey struct {
+// inodeState is an inode as it was until something of it changed: content,
+// owner, mode or attributes.
+type inodeState struct {
 	dev, ino uint64
-	state    [16]byte
-	changed  int64 // the later of both times; not saved
+	ctime    int64 // nanoseconds
+}
+
+// cacheKey is a file and, as a hash, everything that changes its checksum.
+type cacheKey struct {
+	inodeState
+	state [16]byte
 }
 
 type cacheValue struct {
-	sum Checksum
-	age uint8 // how many saves ago it was last used
+	sum  Checksum
+	bare bool  // the file has no attributes
+	age  uint8 // how many saves ago it was last used
 }
 
 // maxCacheAge is after how many saves without use an entry is dropped.
 const maxCacheAge = 8
 
-// cacheMagic begins the file, which has records of dev, ino, state, checksum
-// and age, sorted, integers big-endian, and ends with the SHA-256 of all that.
-const cacheMagic = "okd-streams devino 1\n"
+// cacheMagic begins the file, which has records of dev, ino, ctime, state,
+// checksum and age, sorted, integers big-endian, and ends with the SHA-256 of all
+// that. A bit beside the age says that there are no attributes.
+const cacheMagic = "okd-streams devino 2\n"
 
-const cacheRecord = 8 + 8 + 16 + ChecksumSize + 1
+const (
+	cacheRecord = 8 + 8 + 8 + 16 + ChecksumSize + 1
+	bareBit     = 0x80
+)
 
 // maxCacheSize bounds the file: ten million files.
 const maxCacheSize = 10_000_000 * cacheRecord
@@ -57,7 +71,7 @@ const maxCacheSize = 10_000_000 * cacheRecord
 // OpenDevInoCache reads the cache in the file path. A file that is not there,
 // or that is damaged, is an empty cache.
 func OpenDevInoCache(path string) (*DevInoCache, error) {
-	c := &DevInoCache{path: path, entries: make(map[cacheKey]cacheValue)}
+	c := &DevInoCache{path: path, bare: make(map[inodeState]struct{}), entries: make(map[cacheKey]cacheValue)}
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
@@ -90,8 +104,15 @@ func (c *DevInoCache) decode(data []byte) {
 		return
 	}
 	for body = body[:len(body)-sha256.Size]; len(body) > 0; body = body[cacheRecord:] {
-		k := cacheKey{dev: binary.BigEndian.Uint64(body), ino: binary.BigEndian.Uint64(body[8:]), state: [16]byte(body[16:])}
-		c.entries[k] = cacheValue{Checksum(body[32:]), body[64]}
+		k := cacheKey{
+			inodeState{binary.BigEndian.Uint64(body), binary.BigEndian.Uint64(body[8:]), int64(binary.BigEndian.Uint64(body[16:]))},
+			[16]byte(body[24:]),
+		}
+		v := cacheValue{Checksum(body[40:]), body[72]&bareBit != 0, body[72] &^ bareBit}
+		c.entries[k] = v
+		if v.bare {
+			c.bare[k.inodeState] = struct{}{}
+		}
 	}
 }
 
@@ -110,16 +131,21 @@ func (c *DevInoCache) Save() error {
 		}
 	}
 	slices.SortFunc(keys, func(a, b cacheKey) int {
-		return cmp.Or(cmp.Compare(a.dev, b.dev), cmp.Compare(a.ino, b.ino), bytes.Compare(a.state[:], b.state[:]))
+		return cmp.Or(cmp.Compare(a.dev, b.dev), cmp.Compare(a.ino, b.ino), cmp.Compare(a.ctime, b.ctime), bytes.Compare(a.state[:], b.state[:]))
 	})
 	data := append(make([]byte, 0, len(cacheMagic)+len(keys)*cacheRecord+sha256.Size), cacheMagic...)
 	for _, k := range keys {
 		v := c.entries[k]
 		data = binary.BigEndian.AppendUint64(data, k.dev)
 		data = binary.BigEndian.AppendUint64(data, k.ino)
+		data = binary.BigEndian.AppendUint64(data, uint64(k.ctime))
 		data = append(data, k.state[:]...)
 		data = append(data, v.sum[:]...)
-		data = append(data, v.age+1)
+		flags := v.age + 1
+		if v.bare {
+			flags |= bareBit
+		}
+		data = append(data, flags)
 	}
 	check := sum(data)
 	if err := c.replace(append(data, check[:]...)); err != nil {
@@ -160,30 +186,31 @@ func (c *DevInoCache) start(now int64) {
 func newCacheKey(e *Entry, header []byte) cacheKey {
 	h := sha256.New()
 	h.Write(header)
-	var b [24]byte
+	var b [16]byte
 	binary.BigEndian.PutUint64(b[:], uint64(e.Size))
 	binary.BigEndian.PutUint64(b[8:], uint64(e.Identity.MtimeNs))
-	binary.BigEndian.PutUint64(b[16:], uint64(e.Identity.CtimeNs))
 	h.Write(b[:])
-	k := cacheKey{dev: e.Identity.Dev, ino: e.Identity.Ino, changed: max(e.Identity.MtimeNs, e.Identity.CtimeNs)}
+	k := cacheKey{inodeState: stateOf(&e.Identity)}
 	var full [sha256.Size]byte
 	copy(k.state[:], h.Sum(full[:0]))
 	return k
 }
 
-func (k cacheKey) stored() cacheKey {
-	k.changed = 0
-	return k
+func stateOf(id *FileID) inodeState { return inodeState{id.Dev, id.Ino, id.CtimeNs} }
+
+// isBare reports whether a file is known to have no attributes.
+func (c *DevInoCache) isBare(id *FileID) bool {
+	_, ok := c.bare[stateOf(id)]
+	return ok
 }
 
 func (c *DevInoCache) lookup(k *cacheKey) (Checksum, bool) {
-	key := k.stored()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, ok := c.entries[key]
+	v, ok := c.entries[*k]
 	if ok && v.age > 0 {
 		v.age = 0
-		c.entries[key] = v
+		c.entries[*k] = v
 		c.dirty = true
 	}
 	return v.sum, ok
@@ -198,16 +225,17 @@ const (
 
 // add remembers a file unless it changed so shortly before it was read that it
 // could have changed again with the same time stamp.
-func (c *DevInoCache) add(k *cacheKey, sum *Checksum) {
+func (c *DevInoCache) add(k *cacheKey, e *Entry, sum *Checksum) {
+	changed := max(e.Identity.MtimeNs, e.Identity.CtimeNs)
 	granularity := int64(fineTime)
-	if k.changed%1_000_000_000 == 0 {
+	if changed%1_000_000_000 == 0 {
 		granularity = coarseTime
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k.changed > c.since-granularity {
+	if changed > c.since-granularity {
 		return
 	}
-	c.entries[k.stored()] = cacheValue{sum: *sum}
+	c.entries[*k] = cacheValue{sum: *sum, bare: e.bare}
 	c.dirty = true
 }

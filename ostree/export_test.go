@@ -1,7 +1,10 @@
 package ostree
 
-// What tests outside of the package fuzz.
+import "os"
+
+// What tests outside of the package fuzz, and the way of old kernels.
 var (
+	DirByProc    = func(root *os.Root) Tree { return &dirTree{root: root, byProc: true} }
 	ParseKeyFile = func(data []byte) ([]byte, error) {
 		k, err := parseKeyFile(data)
 		if err != nil {
@@ -21,7 +24,7 @@ var (
 		return appendFilezHeader(nil, f.Size, f.UID, f.GID, f.Mode, f.Target, marshalXattrs(f.Xattrs))
 	}
 	DecodeDevIno = func(data []byte) int {
-		c := &DevInoCache{entries: make(map[cacheKey]cacheValue)}
+		c := &DevInoCache{bare: make(map[inodeState]struct{}), entries: make(map[cacheKey]cacheValue)}
 		c.decode(data)
 		return len(c.entries)
 	}

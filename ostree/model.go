@@ -124,6 +124,8 @@ type Entry struct {
 	// Identity tells whether a file on disk is still the one seen before; zero:
 	// not known.
 	Identity FileID
+
+	bare bool // a file on disk without attributes, whatever Xattrs has by now
 }
 
 // FileID is what the kernel tells about a file on disk that changes when its

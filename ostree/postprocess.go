@@ -82,16 +82,19 @@ type postprocessed struct {
 }
 
 func (t *postprocessed) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+	return t.entries(ctx, prune{})
+}
+
+func (t *postprocessed) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		p := &arrangement{opts: &t.opts, yield: yield, dirs: make(map[string]struct{}), tops: make(map[string]string), modules: make(map[string]struct{})}
-		skip := func(path string) bool {
-			skip := dropsAll(path)
-			if skip {
-				p.dropped(path)
+		if without.test != nil {
+			wanted := yield
+			yield = func(e Entry, err error) bool {
+				return err == nil && without.skips(e.Path) || wanted(e, err)
 			}
-			return skip
 		}
-		for e, err := range entriesWithout(ctx, t.src, skip) {
+		p := &arrangement{opts: &t.opts, yield: yield, dirs: make(map[string]struct{}), tops: make(map[string]string), modules: make(map[string]struct{})}
+		for e, err := range entriesWithout(ctx, t.src, prune{test: dropsAll, report: p.dropped, bare: without.bare}) {
 			if err != nil {
 				yield(Entry{}, err)
 				return

@@ -7,10 +7,12 @@ import (
 	"io"
 	"iter"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -27,8 +29,8 @@ import (
 // follows a link, and fails when the path no longer is the file that was
 // listed, unchanged in size and time.
 //
-// Dir needs /proc for extended attributes. It keeps a handle of its own, so
-// that closing root does not disturb it.
+// On kernels before 6.13 Dir needs /proc for extended attributes. It keeps a
+// handle of its own, so that closing root does not disturb it.
 func Dir(root *os.Root) Tree { return &dirTree{root: root} }
 
 type dirTree struct {
@@ -37,6 +39,9 @@ type dirTree struct {
 	file *os.File // the root directory; closed with the tree, by its finalizer
 	fd   int
 	err  error
+	// byProc says that attributes are read by way of /proc: an old kernel, or a
+	// sandbox that does not know the call.
+	byProc bool
 }
 
 // start opens the root directory once.
@@ -44,174 +49,324 @@ func (t *dirTree) start() error {
 	t.open.Do(func() {
 		if t.file, t.err = t.root.Open("."); t.err == nil {
 			t.fd = int(t.file.Fd())
+			_, err := listxattrat(t.fd, ".", nil)
+			t.byProc = t.byProc || err == unix.ENOSYS || err == unix.EPERM
 		}
 	})
 	return t.err
 }
 
-func (t *dirTree) Entries(ctx context.Context) iter.Seq2[Entry, error] { return t.entries(ctx, nil) }
+func (t *dirTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+	return t.entries(ctx, prune{})
+}
 
-func (t *dirTree) entries(ctx context.Context, skip func(string) bool) iter.Seq2[Entry, error] {
+func (t *dirTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if err := t.start(); err != nil {
 			yield(Entry{}, &Error{"dir", ".", err})
 			return
 		}
-		if err := unix.Access("/proc/self/fd", unix.X_OK); err != nil {
-			yield(Entry{}, &Error{"dir", "/proc/self/fd", fmt.Errorf("needed to read extended attributes: %w", err)})
-			return
+		if t.byProc {
+			if err := unix.Access("/proc/self/fd", unix.X_OK); err != nil {
+				yield(Entry{}, &Error{"dir", "/proc/self/fd", fmt.Errorf("needed to read extended attributes: %w", err)})
+				return
+			}
 		}
-		w := &dirWalk{
-			tree: t, ctx: ctx, skip: skip, yield: yield,
-			dirents: make([]byte, 64<<10), buf: make([]byte, 64<<10),
+		w := &dirWalk{tree: t, ctx: ctx, without: without, yield: yield}
+		w.changed.L = &w.mu
+		var ahead sync.WaitGroup
+		defer ahead.Wait()
+		defer w.stop()
+		for range min(runtime.GOMAXPROCS(0), maxReadAhead) {
+			ahead.Go(w.readAhead)
 		}
-		// A descriptor of its own: passes must not share the reading position.
-		fd, err := openBeneath(t.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
-		if err != nil {
-			w.fail(".", err)
-			return
-		}
-		defer unix.Close(fd)
-		if w.entry(fd, ".", ".") {
-			w.dir(fd, ".")
-		}
+		r := newDirReader(w)
+		w.deliver(r, r.top())
 	}
 }
 
-// dirWalk is one pass over a dirTree.
+// Bounds of what is read ahead of the reader of a dirTree.
+const (
+	maxReadAhead    = 4       // goroutines
+	maxAheadEntries = 8 << 10 // that nobody has taken yet
+)
+
+// dirWalk is one pass over a dirTree. Listing a directory costs system calls
+// alone, so directories are listed ahead of the reader, those first that he will
+// come to first.
 type dirWalk struct {
 	tree    *dirTree
 	ctx     context.Context // of this pass, which ends before the call that got it
-	skip    func(string) bool
+	without prune
 	yield   func(Entry, error) bool
-	dirents []byte
-	buf     []byte // link targets, names and values of attributes; the kernel's limit is 64 KiB
+
+	mu      sync.Mutex
+	changed sync.Cond  // of what follows
+	todo    []*listing // a stack: the next to come is on top
+	held    int        // entries that were listed and not taken yet
+	stopped bool
 }
 
-// fail ends the sequence with a fault at path.
-func (w *dirWalk) fail(path string, err error) bool {
-	w.yield(Entry{}, &Error{"dir", quoted(path), err})
-	return false
+// listing is one directory: what is in it, and the fault at which that ends.
+type listing struct {
+	path  string
+	id    FileID // of the directory when its parent was listed
+	taken atomic.Bool
+	done  chan struct{} // closed when what follows is there
+	items []dirItem
+	err   error // an *Error
 }
 
-// dir yields what the directory open as fd holds and reports whether to go on.
-func (w *dirWalk) dir(fd int, path string) bool {
-	var names []string
+// dirItem is an entry, and its listing if it is a directory; or, with nothing
+// but a path, one that is left out.
+type dirItem struct {
+	entry Entry
+	sub   *listing
+	out   bool
+}
+
+// stop ends the reading ahead.
+func (w *dirWalk) stop() {
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	w.changed.Broadcast()
+}
+
+func (w *dirWalk) readAhead() {
+	r := newDirReader(w)
 	for {
-		n, err := unix.ReadDirent(fd, w.dirents)
-		if errors.Is(err, unix.EINTR) {
+		w.mu.Lock()
+		for !w.stopped && (len(w.todo) == 0 || w.held > maxAheadEntries) {
+			w.changed.Wait()
+		}
+		if w.stopped {
+			w.mu.Unlock()
+			return
+		}
+		next := w.todo[len(w.todo)-1]
+		w.todo = w.todo[:len(w.todo)-1]
+		w.mu.Unlock()
+		if !next.taken.Swap(true) {
+			w.list(r, next)
+		}
+	}
+}
+
+// list lists a directory that was taken for it, and offers those in it.
+func (w *dirWalk) list(r *dirReader, l *listing) {
+	r.list(l)
+	w.mu.Lock()
+	w.held += len(l.items)
+	for i := range slices.Backward(l.items) {
+		if sub := l.items[i].sub; sub != nil {
+			w.todo = append(w.todo, sub)
+		}
+	}
+	w.mu.Unlock()
+	close(l.done)
+	w.changed.Broadcast()
+}
+
+// dir yields what is in a directory and below it and reports whether to go on.
+func (w *dirWalk) dir(r *dirReader, l *listing) bool {
+	if !l.taken.Swap(true) {
+		w.list(r, l)
+	}
+	<-l.done
+	w.mu.Lock()
+	w.held -= len(l.items)
+	w.mu.Unlock()
+	w.changed.Broadcast()
+	return w.deliver(r, l)
+}
+
+func (w *dirWalk) deliver(r *dirReader, l *listing) bool {
+	for i := range l.items {
+		item := &l.items[i]
+		if item.out {
+			w.without.report(item.entry.Path)
 			continue
 		}
-		if err != nil {
-			return w.fail(path, err)
-		}
-		if n == 0 {
-			break
-		}
-		_, _, names = unix.ParseDirent(w.dirents[:n], -1, names)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if !w.entry(fd, name, join(path, name)) {
+		if err := w.ctx.Err(); err != nil {
+			w.yield(Entry{}, dirError(item.entry.Path, err))
 			return false
 		}
+		if !w.yield(item.entry, nil) {
+			return false
+		}
+		if item.sub != nil && !w.dir(r, item.sub) {
+			return false
+		}
+		*item = dirItem{} // what was yielded is the reader's to keep
+	}
+	if l.err != nil {
+		w.yield(Entry{}, l.err)
+		return false
 	}
 	return true
 }
 
-// entry yields path, which is name in the directory open as fd, and, if it is a
-// directory other than the root, what is below it.
-func (w *dirWalk) entry(fd int, name, path string) bool {
-	if err := w.ctx.Err(); err != nil {
-		return w.fail(path, err)
+// dirReader lists directories. It belongs to one goroutine.
+type dirReader struct {
+	*dirWalk
+	dirents []byte
+	buf     []byte // link targets, names and values of attributes; the kernel's limit is 64 KiB
+	names   []string
+}
+
+func newDirReader(w *dirWalk) *dirReader {
+	return &dirReader{dirWalk: w, dirents: make([]byte, 64<<10), buf: make([]byte, 64<<10)}
+}
+
+func dirError(path string, err error) error { return &Error{"dir", quoted(path), err} }
+
+// top gives the root directory alone.
+func (r *dirReader) top() *listing {
+	l := &listing{}
+	if r.without.skips(".") {
+		return l
 	}
-	if w.skip != nil && w.skip(path) {
-		return true
+	l.err = r.entry(l, r.tree.fd, ".", ".")
+	return l
+}
+
+// list reads a directory, as far as it can be read.
+func (r *dirReader) list(l *listing) { l.err = r.read(l) }
+
+func (r *dirReader) read(l *listing) error {
+	// A descriptor of its own: passes must not share the reading position.
+	fd, err := openBeneath(r.tree.fd, l.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	if err != nil {
+		return dirError(l.path, err)
 	}
+	defer unix.Close(fd)
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		return dirError(l.path, err)
+	}
+	if uint64(now.Dev) != l.id.Dev || now.Ino != l.id.Ino {
+		return dirError(l.path, errChanged)
+	}
+	names := r.names[:0]
+	for {
+		n, err := unix.ReadDirent(fd, r.dirents)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return dirError(l.path, err)
+		}
+		if n == 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(r.dirents[:n], -1, names)
+	}
+	slices.Sort(names)
+	r.names = names
+	l.items = make([]dirItem, 0, len(names))
+	for i, name := range names {
+		path := join(l.path, name)
+		if r.without.test != nil && r.without.test(path) {
+			l.items = append(l.items, dirItem{entry: Entry{Path: path}, out: true})
+			continue
+		}
+		if i%256 == 0 && r.ctx.Err() != nil {
+			return dirError(path, r.ctx.Err())
+		}
+		if err := r.entry(l, fd, name, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry adds path, which is name in the directory open as fd.
+func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 	if !utf8.ValidString(name) {
-		return w.fail(path, errNotUTF8)
+		return dirError(path, errNotUTF8)
 	}
 	var st unix.Stat_t
 	if err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-		return w.fail(path, err)
+		return dirError(path, err)
 	}
-	e := Entry{
+	item := dirItem{entry: Entry{
 		Path: path, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Detached: true,
 		Identity: FileID{Dev: uint64(st.Dev), Ino: st.Ino, MtimeNs: st.Mtim.Nano(), CtimeNs: st.Ctim.Nano()},
-	}
+	}}
+	e := &item.entry
 	switch st.Mode & ModeType {
 	case ModeDir:
+		item.sub = &listing{path: path, id: e.Identity, done: make(chan struct{})}
 	case ModeRegular:
 		e.Size = st.Size
-		e.Open = (&dirFile{tree: w.tree, path: path, size: st.Size, id: e.Identity}).open
+		e.Open = (&dirFile{tree: r.tree, path: path, size: st.Size, id: e.Identity}).open
 	case ModeSymlink:
-		n, err := unix.Readlinkat(fd, name, w.buf)
+		n, err := unix.Readlinkat(fd, name, r.buf)
 		if err != nil {
-			return w.fail(path, err)
+			return dirError(path, err)
 		}
-		if n == len(w.buf) {
-			return w.fail(path, fmt.Errorf("link target of %d bytes or more: %w", n, unix.ENAMETOOLONG))
+		if n == len(r.buf) {
+			return dirError(path, fmt.Errorf("link target of %d bytes or more: %w", n, unix.ENAMETOOLONG))
 		}
-		if e.Target = string(w.buf[:n]); !utf8.ValidString(e.Target) {
-			return w.fail(path, fmt.Errorf("link target %q: %w", e.Target, errNotUTF8))
+		if e.Target = string(r.buf[:n]); !utf8.ValidString(e.Target) {
+			return dirError(path, fmt.Errorf("link target %q: %w", e.Target, errNotUTF8))
 		}
 	default:
-		return w.fail(path, specialFile(specialKind(st.Mode)))
+		return dirError(path, specialFile(specialKind(st.Mode)))
 	}
-	var err error
-	if e.Xattrs, err = w.xattrs(fd, name); err != nil {
-		return w.fail(path, fmt.Errorf("extended attributes: %w", err))
+	e.bare = item.sub == nil && r.without.bare != nil && r.without.bare(&e.Identity)
+	if !e.bare {
+		var err error
+		if e.Xattrs, err = r.xattrs(fd, name); err != nil {
+			return dirError(path, fmt.Errorf("extended attributes: %w", err))
+		}
+		e.bare = len(e.Xattrs) == 0
 	}
-	if !w.yield(e, nil) {
-		return false
-	}
-	if e.Mode&ModeType != ModeDir || path == "." {
-		return true
-	}
-
-	var sub int
-	err = ignoringEINTR(func() (err error) {
-		sub, err = unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		return err
-	})
-	if err != nil {
-		return w.fail(path, err)
-	}
-	defer unix.Close(sub)
-	var now unix.Stat_t
-	if err := unix.Fstat(sub, &now); err != nil {
-		return w.fail(path, err)
-	}
-	if uint64(now.Dev) != e.Identity.Dev || now.Ino != e.Identity.Ino {
-		return w.fail(path, errChanged)
-	}
-	return w.dir(sub, path)
+	l.items = append(l.items, item)
+	return nil
 }
 
 // xattrs reads the extended attributes of name in the directory open as fd.
-// Going by /proc/self/fd is the only way to read those of a symbolic link or
-// an unreadable file without resolving the whole path again.
-func (w *dirWalk) xattrs(fd int, name string) ([]Xattr, error) {
-	path := "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name
-	n, err := unix.Llistxattr(path, w.buf)
+func (r *dirReader) xattrs(fd int, name string) ([]Xattr, error) {
+	n, err := r.listXattrs(fd, name)
 	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	names := string(w.buf[:n])
+	names := string(r.buf[:n])
 	var xattrs []Xattr
-	for name := range strings.SplitSeq(strings.TrimSuffix(names, "\x00"), "\x00") {
-		n, err := unix.Lgetxattr(path, name, w.buf)
+	for attr := range strings.SplitSeq(strings.TrimSuffix(names, "\x00"), "\x00") {
+		n, err := r.getXattr(fd, name, attr)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", quoted(name), err)
+			return nil, fmt.Errorf("%s: %w", quoted(attr), err)
 		}
-		xattrs = append(xattrs, Xattr{Name: name, Value: slices.Clone(w.buf[:n])})
+		xattrs = append(xattrs, Xattr{Name: attr, Value: slices.Clone(r.buf[:n])})
 	}
 	slices.SortFunc(xattrs, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return xattrs, nil
 }
+
+func (r *dirReader) listXattrs(fd int, name string) (int, error) {
+	if r.tree.byProc {
+		return unix.Llistxattr(procPath(fd, name), r.buf)
+	}
+	return listxattrat(fd, name, r.buf)
+}
+
+func (r *dirReader) getXattr(fd int, name, attr string) (int, error) {
+	if r.tree.byProc {
+		return unix.Lgetxattr(procPath(fd, name), attr, r.buf)
+	}
+	return getxattrat(fd, name, attr, r.buf)
+}
+
+// procPath names what is in a directory. On kernels before 6.13 it is the only
+// way to the attributes of a symbolic link or an unreadable file that does not
+// resolve the whole path again.
+func procPath(fd int, name string) string { return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name }
 
 var errChanged = errors.New("changed since it was listed")
 

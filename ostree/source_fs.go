@@ -20,9 +20,9 @@ func FS(fsys fs.FS) Tree { return &fsTree{fsys} }
 
 type fsTree struct{ fsys fs.FS }
 
-func (t *fsTree) Entries(ctx context.Context) iter.Seq2[Entry, error] { return t.entries(ctx, nil) }
+func (t *fsTree) Entries(ctx context.Context) iter.Seq2[Entry, error] { return t.entries(ctx, prune{}) }
 
-func (t *fsTree) entries(ctx context.Context, skip func(string) bool) iter.Seq2[Entry, error] {
+func (t *fsTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		err := fs.WalkDir(t.fsys, ".", func(path string, d fs.DirEntry, err error) error {
 			if err == nil {
@@ -31,7 +31,7 @@ func (t *fsTree) entries(ctx context.Context, skip func(string) bool) iter.Seq2[
 			if err != nil {
 				return &Error{"fs", quoted(path), err}
 			}
-			if skip != nil && skip(path) {
+			if without.skips(path) {
 				if d.IsDir() {
 					return fs.SkipDir
 				}

@@ -19,16 +19,16 @@ func Overlay(lower Tree, upper ...Tree) Tree {
 type overlayTree struct{ layers []Tree }
 
 func (t *overlayTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
-	return t.entries(ctx, nil)
+	return t.entries(ctx, prune{})
 }
 
 // entries is one layer after the other, for a path that comes again replaces
 // what it named.
-func (t *overlayTree) entries(ctx context.Context, skip func(string) bool) iter.Seq2[Entry, error] {
+func (t *overlayTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		dirs := make(map[string]struct{})
 		for _, layer := range t.layers {
-			for e, err := range entriesWithout(ctx, layer, skip) {
+			for e, err := range entriesWithout(ctx, layer, without) {
 				if err != nil {
 					yield(Entry{}, err)
 					return

@@ -11,24 +11,47 @@ import (
 	"unicode/utf8"
 )
 
-// pruned is a Tree that can leave paths out before it looks at them, so that
-// what its reader does not want can't be a fault: device nodes below /dev, an
-// unreadable /proc. skip is true for everything below a path it is true for.
-type pruned interface {
-	entries(ctx context.Context, skip func(path string) bool) iter.Seq2[Entry, error]
+// prune says what of a Tree is left out before it is looked at, so that what
+// its reader does not want can't be a fault: device nodes below /dev, an
+// unreadable /proc. The zero value leaves nothing out.
+type prune struct {
+	// test is true for a path, and everything below it, that is left out. It is
+	// a function of the path alone, and called from any goroutine.
+	test func(path string) bool
+	// report is told of each path that was left out, in the order of the tree,
+	// by the goroutine that reads it; of what is below one only where the tree
+	// comes by it.
+	report func(path string)
+	// bare is true for a regular file that is known to have no attributes.
+	// Called from any goroutine; nil: none is.
+	bare func(*FileID) bool
 }
 
-// entriesWithout gives src's entries that skip does not name.
-func entriesWithout(ctx context.Context, src Tree, skip func(path string) bool) iter.Seq2[Entry, error] {
-	if p, ok := src.(pruned); ok {
-		return p.entries(ctx, skip)
+// skips tests and reports a path.
+func (p prune) skips(path string) bool {
+	if p.test == nil || !p.test(path) {
+		return false
 	}
-	if skip == nil {
+	p.report(path)
+	return true
+}
+
+// pruned is a Tree that can leave paths out before it looks at them.
+type pruned interface {
+	entries(ctx context.Context, without prune) iter.Seq2[Entry, error]
+}
+
+// entriesWithout gives the entries of src that are not left out.
+func entriesWithout(ctx context.Context, src Tree, without prune) iter.Seq2[Entry, error] {
+	if p, ok := src.(pruned); ok {
+		return p.entries(ctx, without)
+	}
+	if without.test == nil {
 		return src.Entries(ctx)
 	}
 	return func(yield func(Entry, error) bool) {
 		for e, err := range src.Entries(ctx) {
-			if err == nil && skip(e.Path) {
+			if err == nil && without.skips(e.Path) {
 				continue
 			}
 			if !yield(e, err) || err != nil {

@@ -41,15 +41,17 @@ type tarTree struct {
 	used atomic.Bool
 }
 
-func (t *tarTree) Entries(ctx context.Context) iter.Seq2[Entry, error] { return t.entries(ctx, nil) }
+func (t *tarTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+	return t.entries(ctx, prune{})
+}
 
-func (t *tarTree) entries(ctx context.Context, skip func(string) bool) iter.Seq2[Entry, error] {
+func (t *tarTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if t.used.Swap(true) {
 			yield(Entry{}, &Error{"tar", "stream", errors.New("can be read only once")})
 			return
 		}
-		s := &tarScan{ctx: ctx, skip: skip, yield: yield, kinds: newKinds(), pending: make(map[string][]string)}
+		s := &tarScan{ctx: ctx, without: without, yield: yield, kinds: newKinds(), pending: make(map[string][]string)}
 		s.in.r = t.r
 		s.r = tar.NewReader(&s.in)
 		s.run()
@@ -84,7 +86,7 @@ func (in *tarInput) Read(p []byte) (int, error) {
 // tarScan is the one pass over a tarTree.
 type tarScan struct {
 	ctx     context.Context // of this pass, which ends before the call that got it
-	skip    func(string) bool
+	without prune
 	yield   func(Entry, error) bool
 	in      tarInput
 	r       *tar.Reader
@@ -195,7 +197,7 @@ func (s *tarScan) end() {
 		s.fail(link, s.in.n, fmt.Errorf("hard link to %s, which the archive does not have: %w", quoted(target), fs.ErrNotExist))
 		return
 	}
-	if _, ok := s.kinds.of["."]; !ok && (s.skip == nil || !s.skip(".")) {
+	if _, ok := s.kinds.of["."]; !ok && !s.without.skips(".") {
 		s.yield(impliedDir("."), nil)
 	}
 }
@@ -212,7 +214,7 @@ func (s *tarScan) entry(hdr *tar.Header, at int64) bool {
 	if err != nil {
 		return s.fail(hdr.Name, at, err)
 	}
-	if s.skip != nil && s.skip(path) {
+	if s.without.skips(path) {
 		return true
 	}
 	e := Entry{Path: path, Mode: uint32(hdr.Mode & 0o7777)}
@@ -305,7 +307,7 @@ func (s *tarScan) link(path, name string, at int64) bool {
 	if err != nil {
 		return s.fail(path, at, fmt.Errorf("hard link to %q: %w", name, err))
 	}
-	if s.skip != nil && s.skip(target) {
+	if s.without.skips(target) {
 		return s.fail(path, at, fmt.Errorf("hard link to %s, which is left out of the tree: %w", quoted(target), errors.ErrUnsupported))
 	}
 	kind, ok := s.kinds.of[target]

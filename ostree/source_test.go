@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -155,6 +157,81 @@ func TestDir(t *testing.T) {
 	tree := ostree.Dir(opened(t, dir))
 	require.Equal(t, want, lines(t, tree))
 	require.Equal(t, want, lines(t, tree), "a second pass")
+}
+
+// Directories are listed ahead by several goroutines: what comes out is in order
+// all the same, with more entries than are held, from each goroutine count, with
+// faults where they belong and nothing left running.
+func TestDirReadAhead(t *testing.T) {
+	dir := t.TempDir()
+	var want []string
+	for i := range 40 {
+		sub := fmt.Sprintf("d%02d", i)
+		want = append(want, sub)
+		for j := range 6 {
+			deep := fmt.Sprintf("%s/e%d", sub, j)
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, deep), 0o755))
+			want = append(want, deep)
+			for k := range 50 {
+				file := fmt.Sprintf("%s/f%02d", deep, k)
+				require.NoError(t, os.WriteFile(filepath.Join(dir, file), nil, 0o644))
+				want = append(want, file)
+			}
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	paths := func(limit int) (got []string, err error) {
+		for e, err := range ostree.Dir(root).Entries(t.Context()) {
+			if err != nil {
+				return got, err
+			}
+			if e.Path != "." {
+				got = append(got, e.Path)
+			}
+			if len(got) == limit {
+				break
+			}
+		}
+		return got, nil
+	}
+	for _, procs := range []int{1, 2, 8} {
+		t.Run(fmt.Sprint(procs), func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+			got, err := paths(-1)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			before := runtime.NumGoroutine()
+			got, err = paths(100)
+			require.NoError(t, err)
+			require.Equal(t, want[:100], got)
+			require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		})
+	}
+	bad := filepath.Join(dir, "d20", "e3", "f30-pipe")
+	require.NoError(t, unix.Mkfifo(bad, 0o644))
+	got, err := paths(-1)
+	require.ErrorContains(t, err, "d20/e3/f30-pipe")
+	require.Equal(t, want[:slices.Index(want, "d20/e3/f31")], got)
+}
+
+// Kernels before 6.13 give the same by way of /proc.
+func TestDirByProc(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "d"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "d", "f"), []byte("x"), 0o600))
+	require.NoError(t, os.Symlink("f", filepath.Join(dir, "d", "l")))
+	if err := unix.Setxattr(filepath.Join(dir, "d", "f"), "user.a", []byte("one"), 0); err != nil {
+		t.Logf("no attributes here: %v", err)
+	} else {
+		require.NoError(t, unix.Setxattr(filepath.Join(dir, "d", "f"), "user.b", nil, 0))
+		require.NoError(t, unix.Setxattr(filepath.Join(dir, "d"), "user.c", bytes.Repeat([]byte("y"), 1000), 0))
+	}
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	require.Equal(t, lines(t, ostree.DirByProc(root)), lines(t, ostree.Dir(root)))
 }
 
 func TestDirDetachedOpen(t *testing.T) {

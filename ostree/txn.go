@@ -26,6 +26,7 @@ import (
 type txn struct {
 	repo    *Repo
 	fsync   bool
+	filled  bool   // the repository had objects
 	locked  int    // the repository's lock
 	name    string // of the staging folder, below tmp/
 	staging int    // its folder okd
@@ -33,8 +34,9 @@ type txn struct {
 	started int64  // the kernel's time at the start, nanoseconds
 	shelves []*shelf
 
-	mu     sync.Mutex
-	claims map[claimKey]bool // true: staged; false: in the repository, or being written
+	present present
+	mu      sync.Mutex
+	claims  map[claimKey]uint8 // 1 + number of the shelf that staged it; 0: in the repository, or being written
 
 	limited bool
 	free    atomic.Int64 // bytes that may still be written, if limited
@@ -46,7 +48,7 @@ type shelf struct {
 	number int
 	count  int
 	path   []byte
-	made   [256]bool // which two-digit folders of staging are there for sure
+	made   [256]bool // which folders of staging are there for sure: by first byte, or the first alone
 }
 
 type claimKey struct {
@@ -75,13 +77,16 @@ func bootID() (string, error) {
 }
 
 func (r *Repo) begin(ctx context.Context, workers int, noFsync bool) (_ *txn, err error) {
-	t := &txn{repo: r, fsync: r.settings.fsync && !noFsync, locked: -1, staging: -1, lock: -1, claims: make(map[claimKey]bool)}
+	t := &txn{repo: r, present: present{repo: r}, fsync: r.settings.fsync && !noFsync, locked: -1, staging: -1, lock: -1, claims: make(map[claimKey]uint8)}
 	defer func() {
 		if err != nil {
 			t.end()
 		}
 	}()
 	if t.locked, err = r.lockShared(ctx); err != nil {
+		return nil, err
+	}
+	if t.filled, err = r.hasContent(); err != nil {
 		return nil, err
 	}
 	if err := mkdirat(r.dir, "tmp", 0o775); err != nil {
@@ -312,39 +317,60 @@ func (t *txn) give(n int64) {
 
 // claim reports whether the caller is to write the object: false if it is in
 // the repository or another worker has it.
-func (t *txn) claim(kind ObjectType, c *Checksum, path string) (bool, error) {
+func (t *txn) claim(kind ObjectType, c *Checksum, path []byte) (bool, error) {
 	key := claimKey{kind, *c}
 	t.mu.Lock()
 	_, ok := t.claims[key]
 	if !ok {
-		t.claims[key] = false
+		t.claims[key] = 0
 	}
 	t.mu.Unlock()
 	if ok {
 		return false, nil
 	}
-	there, err := t.repo.hasPath(path)
+	there, err := t.present.has(c, path)
 	return !there, err
 }
 
 // staged says that a claimed object was written.
-func (t *txn) staged(kind ObjectType, c *Checksum) {
-	t.mu.Lock()
-	t.claims[claimKey{kind, *c}] = true
-	t.mu.Unlock()
+func (s *shelf) staged(kind ObjectType, c *Checksum) {
+	s.txn.mu.Lock()
+	s.txn.claims[claimKey{kind, *c}] = uint8(s.number + 1)
+	s.txn.mu.Unlock()
+}
+
+// stagingPath is where a shelf has the object whose path below objects/ is given.
+func (t *txn) stagingPath(shelf int, path string) string {
+	if !t.filled {
+		return path
+	}
+	return "shelf-" + strconv.Itoa(shelf) + "/" + path[:2] + path[3:]
 }
 
 // create makes the file of a claimed object, path below objects/. Nobody else
 // sees it before publish.
 func (s *shelf) create(path []byte, first byte) (*rawFile, error) {
-	name := string(path)
+	name, err := s.name(path, first)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(name)
+}
+
+// name is the name in the staging folder of an object, whose folder is made.
+func (s *shelf) name(path []byte, first byte) (string, error) {
+	name := s.txn.stagingPath(s.number, string(path))
+	if s.txn.filled {
+		first = 0
+	}
 	if !s.made[first] {
-		if err := mkdirat(s.txn.staging, name[:2], 0o777); err != nil {
-			return nil, err
+		folder, _, _ := strings.Cut(name, "/")
+		if err := mkdirat(s.txn.staging, folder, 0o777); err != nil {
+			return "", err
 		}
 		s.made[first] = true
 	}
-	return s.open(name)
+	return name, nil
 }
 
 func (s *shelf) open(name string) (*rawFile, error) {
@@ -363,12 +389,9 @@ func (s *shelf) temporary() (*rawFile, error) {
 
 // settle gives a temporary file the name of its object.
 func (s *shelf) settle(f *rawFile, path []byte, first byte) error {
-	name := string(path)
-	if !s.made[first] {
-		if err := mkdirat(s.txn.staging, name[:2], 0o777); err != nil {
-			return err
-		}
-		s.made[first] = true
+	name, err := s.name(path, first)
+	if err != nil {
+		return err
 	}
 	return pathError("rename", name, retry(func() error { return unix.Renameat(s.txn.staging, f.name, s.txn.staging, name) }))
 }
@@ -394,7 +417,7 @@ func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 		return c, false, fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
 	}
 	s.path = appendObjectPath(s.path[:0], &c, kind.String())
-	write, err := s.txn.claim(kind, &c, string(s.path))
+	write, err := s.txn.claim(kind, &c, s.path)
 	if err != nil || !write {
 		return c, false, err
 	}
@@ -405,7 +428,7 @@ func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 	if err := s.write(f, data); err != nil {
 		return c, false, err
 	}
-	s.txn.staged(kind, &c)
+	s.staged(kind, &c)
 	return c, true, nil
 }
 
@@ -451,16 +474,17 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 			return pathError("syncfs", t.name, err)
 		}
 	}
-	var paths [256][]string
-	for key, staged := range t.claims {
-		if !staged {
+	var moves [256][]move
+	for key, shelf := range t.claims {
+		if shelf == 0 {
 			continue
 		}
-		path := t.repo.objectPath(key.kind, key.sum)
+		m := move{to: t.repo.objectPath(key.kind, key.sum)}
+		m.from = t.stagingPath(int(shelf)-1, m.to)
 		if wanted(key.kind, &key.sum) {
-			paths[key.sum[0]] = append(paths[key.sum[0]], path)
-		} else if err := unix.Unlinkat(t.staging, path, 0); err != nil {
-			return pathError("unlink", path, err)
+			moves[key.sum[0]] = append(moves[key.sum[0]], m)
+		} else if err := unix.Unlinkat(t.staging, m.from, 0); err != nil {
+			return pathError("unlink", m.from, err)
 		}
 	}
 	group, gctx := errgroup.WithContext(ctx)
@@ -469,10 +493,10 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 		group.Go(func() error {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(paths) {
+				if i >= len(moves) {
 					return nil
 				}
-				if err := t.moveAll(gctx, paths[i]); err != nil {
+				if err := t.moveAll(gctx, moves[i]); err != nil {
 					return err
 				}
 			}
@@ -481,7 +505,7 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := t.fsyncDirs(func(i int) bool { return len(paths[i]) > 0 }); err != nil {
+	if err := t.fsyncDirs(func(i int) bool { return len(moves[i]) > 0 }); err != nil {
 		return err
 	}
 	for _, kind := range last {
@@ -512,30 +536,35 @@ func (t *txn) fsyncDirs(changed func(i int) bool) error {
 	return pathError("fsync", "objects", retry(func() error { return unix.Fsync(t.repo.objects) }))
 }
 
+// move is an object's way from the staging folder to objects/.
+type move struct{ from, to string }
+
 // moveAll moves the files of one two-digit folder.
-func (t *txn) moveAll(ctx context.Context, paths []string) error {
-	if len(paths) == 0 {
+func (t *txn) moveAll(ctx context.Context, moves []move) error {
+	if len(moves) == 0 {
 		return nil
 	}
-	dir := paths[0][:2]
-	err := retry(func() error { return unix.Renameat2(t.staging, dir, t.repo.objects, dir, unix.RENAME_NOREPLACE) })
-	switch err {
-	case nil:
-		return nil
-	case unix.EEXIST, unix.EINVAL, unix.ENOSYS: // is there, or can't be asked for
-	default:
-		return pathError("rename to", "objects/"+dir, err)
+	dir := moves[0].to[:2]
+	if !t.filled {
+		err := retry(func() error { return unix.Renameat2(t.staging, dir, t.repo.objects, dir, unix.RENAME_NOREPLACE) })
+		switch err {
+		case nil:
+			return nil
+		case unix.EEXIST, unix.EINVAL, unix.ENOSYS: // is there, or can't be asked for
+		default:
+			return pathError("rename to", "objects/"+dir, err)
+		}
 	}
 	if err := mkdirat(t.repo.objects, dir, 0o777); err != nil {
 		return err
 	}
-	for i, path := range paths {
+	for i, m := range moves {
 		if i%64 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err := retry(func() error { return unix.Renameat(t.staging, path, t.repo.objects, path) })
+		err := retry(func() error { return unix.Renameat(t.staging, m.from, t.repo.objects, m.to) })
 		if err != nil {
-			return pathError("rename to", "objects/"+path, err)
+			return pathError("rename to", "objects/"+m.to, err)
 		}
 	}
 	return nil
