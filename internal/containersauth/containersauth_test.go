@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -300,11 +301,16 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(auths("quay.example/okd", "u")), "quay.example/okd/scos")
 	f.Add([]byte(`{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}}, "credHelpers": {"a": "b"}}`), "index.docker.io/library/x")
 	f.Add([]byte(`{"auths": {"a": {"identitytoken": "x", "auth": "///"}}}`), "a/b/c")
+	f.Add([]byte(`{"credsStore": "s", "auths": {"a": {"auth": "dTpw", "password": ""}}}`), "a")
+	f.Add([]byte(`{"https://a/v1/": {"auth": "dTpw"}}`), "a/b")
 	f.Fuzz(func(t *testing.T, data []byte, target string) {
+		before := allocated()
 		file, err := containersauth.Decode(data)
 		require.Equal(t, err == nil, file != nil)
 		legacy, err := containersauth.DecodeLegacy(data)
 		require.Equal(t, err == nil, legacy != nil)
+		require.Less(t, allocated()-before, uint64(200*len(data)+1<<20))
+
 		registry, _, _ := strings.Cut(target, "/")
 		keys := containersauth.Keys(target, registry)
 		require.LessOrEqual(t, len(keys), 256)
@@ -312,7 +318,27 @@ func FuzzDecode(f *testing.F) {
 			require.True(t, strings.HasPrefix(keys[0], key))
 			require.True(t, i == 0 || len(key) < len(keys[i-1]))
 		}
+		for _, f := range []*containersauth.File{file, legacy} {
+			if f == nil {
+				continue
+			}
+			c, place, err := f.Find(target, registry, func(string, string) (*authn.AuthConfig, error) {
+				return &authn.AuthConfig{Username: "u", Password: "what-the-helper-said"}, nil
+			})
+			require.False(t, c != nil && err != nil)
+			if c != nil {
+				require.NotEqual(t, authn.AuthConfig{}, *c)
+				require.NotEmpty(t, place)
+				require.NotContains(t, place, "what-the-helper-said")
+			}
+		}
 	})
+}
+
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
 func ExampleDefaultPaths() {

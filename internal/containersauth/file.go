@@ -40,8 +40,11 @@ func Decode(data []byte) (*File, error) {
 	if err := decodeFile(data, &doc); err != nil {
 		return nil, err
 	}
-	f := &File{helpers: doc.Helpers, store: doc.Store}
-	return f, f.add("auths: ", doc.Auths)
+	auths, err := entries("auths: ", doc.Auths)
+	if err != nil {
+		return nil, err
+	}
+	return &File{auths: auths, helpers: doc.Helpers, store: doc.Store}, nil
 }
 
 // DecodeLegacy is [Decode] for the format of ~/.dockercfg.
@@ -50,8 +53,11 @@ func DecodeLegacy(data []byte) (*File, error) {
 	if err := decodeFile(data, &doc); err != nil {
 		return nil, err
 	}
-	f := &File{legacy: true}
-	return f, f.add("", doc)
+	auths, err := entries("", doc)
+	if err != nil {
+		return nil, err
+	}
+	return &File{auths: auths, legacy: true}, nil
 }
 
 func decodeFile(data []byte, v any) error {
@@ -64,16 +70,16 @@ func decodeFile(data []byte, v any) error {
 	return decode(data, v)
 }
 
-func (f *File) add(place string, auths map[string]json.RawMessage) error {
-	f.auths = make(map[string]entry, len(auths))
+func entries(place string, auths map[string]json.RawMessage) (map[string]entry, error) {
+	out := make(map[string]entry, len(auths))
 	for _, key := range slices.Sorted(maps.Keys(auths)) {
 		var e entry
 		if err := decode(auths[key], &e); err != nil {
-			return fmt.Errorf("%s%.200q: %w", place, key, err)
+			return nil, fmt.Errorf("%s%.200q: %w", place, key, err)
 		}
-		f.auths[key] = e
+		out[key] = e
 	}
-	return nil
+	return out, nil
 }
 
 // decode hides what encoding/json would quote from the input.
