@@ -134,7 +134,7 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 // known reports whether a content object is in the repository.
 func (w *contentWriter) known(c *Checksum) (bool, error) {
 	w.path = appendObjectPath(w.path[:0], c, w.repo.ext(TypeFile))
-	return w.txn.present.has(c, w.path)
+	return w.txn.present.has(&claimKey{TypeFile, *c}, w.path)
 }
 
 // claim is [txn.claim] for a content object.

@@ -1,9 +1,13 @@
 package ostree
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // present answers which objects a repository has, for many questions while it
@@ -14,33 +18,85 @@ type present struct {
 	folders [256]struct {
 		sync.Mutex
 		asked int
-		names map[string]struct{} // without the folder's; nil: not listed
+		names map[claimKey]struct{} // nil: not listed
 	}
 }
 
 // listAfter is how many calls about one folder cost about as much as listing it.
 const listAfter = 16
 
-// has reports whether the object is there whose path below objects/ is given.
-func (p *present) has(c *Checksum, path []byte) (bool, error) {
-	f := &p.folders[c[0]]
+// has reports whether an object is there; path is its path below objects/.
+func (p *present) has(key *claimKey, path []byte) (bool, error) {
+	f := &p.folders[key.sum[0]]
 	f.Lock()
 	defer f.Unlock()
 	if f.names == nil {
 		if f.asked++; f.asked <= listAfter {
 			return p.repo.hasPath(string(path))
 		}
-		entries, err := readNames(p.repo.objects, string(path[:2]))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		var err error
+		if f.names, err = p.list(string(path[:2])); err != nil {
 			return false, err
 		}
-		f.names = make(map[string]struct{}, len(entries))
-		for _, e := range entries {
-			if e.Type().IsRegular() {
-				f.names[e.Name()] = struct{}{}
+	}
+	_, ok := f.names[*key]
+	return ok, nil
+}
+
+// list gives the objects in one folder. It parses what the kernel gives itself:
+// tens of thousands of names are a measurable share of a commit of cached files.
+func (p *present) list(folder string) (map[claimKey]struct{}, error) {
+	names := make(map[claimKey]struct{})
+	dir, err := openDir(p.repo.objects, folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return names, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	kinds := make(map[string]ObjectType)
+	for kind := TypeFile; kind <= TypeCommitMeta; kind++ {
+		kinds[p.repo.ext(kind)] = kind
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := unix.ReadDirent(dir, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, pathError("read", "objects/"+folder, err)
+		}
+		if n == 0 {
+			return names, nil
+		}
+		// struct linux_dirent64: inode and offset of 8 bytes each, the record's
+		// length, the file's type, the name and NUL.
+		for rest := buf[:n]; len(rest) > 19; {
+			length := min(max(int(binary.NativeEndian.Uint16(rest[16:])), 19), len(rest))
+			kind, name := rest[18], rest[19:length]
+			rest = rest[length:]
+			name, _, _ = bytes.Cut(name, []byte{0})
+			const digits = 2*ChecksumSize - 2
+			if kind != unix.DT_REG && kind != unix.DT_UNKNOWN || len(name) <= digits || name[digits] != '.' {
+				continue
+			}
+			key := claimKey{kind: kinds[string(name[digits+1:])]}
+			if key.kind == 0 {
+				continue
+			}
+			if kind == unix.DT_UNKNOWN {
+				if ok, err := p.repo.hasPath(folder + "/" + string(name)); err != nil {
+					return nil, err
+				} else if !ok {
+					continue
+				}
+			}
+			if sum, err := ParseChecksum(folder + string(name[:digits])); err == nil {
+				key.sum = sum
+				names[key] = struct{}{}
 			}
 		}
 	}
-	_, ok := f.names[string(path[3:])]
-	return ok, nil
 }

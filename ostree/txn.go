@@ -328,7 +328,7 @@ func (t *txn) claim(kind ObjectType, c *Checksum, path []byte) (bool, error) {
 	if ok {
 		return false, nil
 	}
-	there, err := t.present.has(c, path)
+	there, err := t.present.has(&key, path)
 	return !there, err
 }
 
