@@ -208,6 +208,11 @@ func TestCancelledHelper(t *testing.T) {
 		}})
 		_, err := k.ResolveContext(ctx, repository(t, "a.example/x"))
 		require.ErrorIs(t, err, context.Canceled, text)
+
+		ctx, cancel = context.WithTimeout(t.Context(), 0)
+		defer cancel()
+		_, err = k.ResolveContext(ctx, repository(t, "a.example/x"))
+		require.ErrorIs(t, err, context.DeadlineExceeded, text)
 	}
 }
 
@@ -236,10 +241,10 @@ func TestLegacyFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), ".dockercfg")
 	text := `{"a.example": {"auth": "` + basic("a") + `", "email": "x@y"}, "https://b.example/v1/": {"auth": "` + basic("b") + `"}, "c.example/path": {"auth": "` + basic("c") +
-		`"}, "https://index.docker.io/v1/": {"auth": "` + basic("hub") + `"}}`
+		`"}, "e.example": {"auth": "` + basic("e") + `"}, "e.example/ns": {"auth": "` + basic("ns") + `"}, "https://index.docker.io/v1/": {"auth": "` + basic("hub") + `"}}`
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	k := containersauth.New(&containersauth.Options{Files: []string{file}})
-	for target, want := range map[string]string{"a.example/x": "a", "b.example/x/y": "b", "c.example/other": "c", "debian": "hub", "d.example/x": ""} {
+	for target, want := range map[string]string{"a.example/x": "a", "b.example/x/y": "b", "c.example/other": "c", "e.example/ns/x": "e", "debian": "hub", "d.example/x": ""} {
 		require.Equal(t, want, resolve(t, k, target).Username, target)
 	}
 	require.NoError(t, os.WriteFile(file, []byte(`{"auths": {"a.example": {"auth": "topsecret!"}}, "x": "topsecret"}`), 0o600))

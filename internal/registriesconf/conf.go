@@ -34,13 +34,14 @@ func (c *Config) addConf(file File) error {
 	}
 	seen := map[string]bool{}
 	for _, e := range entries {
-		if !seen[e.prefix] { // within a file the first counts
-			seen[e.prefix] = true
-			c.put(e)
+		if seen[e.prefix] { // within a file the first counts
+			continue
 		}
-	}
-	if len(c.entries) > maxEntries {
-		return fmt.Errorf("%s: more than %d registries: %w", file.Name, maxEntries, errors.ErrUnsupported)
+		seen[e.prefix] = true
+		c.put(e)
+		if len(c.entries) > MaxEntries {
+			return fmt.Errorf("%s: more than %d registries: %w", file.Name, MaxEntries, errors.ErrUnsupported)
+		}
 	}
 	return nil
 }
@@ -163,8 +164,8 @@ func (d *confReader) registry(t *table) (entry, bool) {
 	for _, m := range d.tables("mirror", t.m["mirror"]) {
 		e.mirrors = append(e.mirrors, d.mirror(m, byDigest))
 	}
-	if len(e.mirrors) > maxEntries {
-		d.fail(t.line, "more than %d mirrors: %w", maxEntries, errors.ErrUnsupported)
+	if len(e.mirrors) > MaxEntries {
+		d.fail(t.line, "more than %d mirrors: %w", MaxEntries, errors.ErrUnsupported)
 	}
 	return e, matches && len(d.errs) == before
 }

@@ -15,8 +15,9 @@ import (
 const (
 	// MaxFileSize bounds one file, bytes.
 	MaxFileSize = 1 << 20
-	// maxEntries bounds the tables of a configuration and the mirrors of one.
-	maxEntries = 10_000
+	// MaxEntries bounds the tables of a configuration, the mirrors of one, and
+	// the mirrors of all mirror sets together.
+	MaxEntries = 5000
 )
 
 // File is a configuration file that was read: its name is for errors.
@@ -203,23 +204,25 @@ func New(conf, sets []File) (*Config, error) {
 	return c, nil
 }
 
+// search finds the entry of exactly this prefix, or where it belongs.
+func (c *Config) search(prefix string) (int, bool) {
+	return slices.BinarySearchFunc(c.entries, prefix, func(e entry, prefix string) int { return strings.Compare(e.prefix, prefix) })
+}
+
 // put adds e, or replaces the entry of its prefix.
-func (c *Config) put(e entry) *entry {
-	i, ok := slices.BinarySearchFunc(c.entries, e.prefix, func(e entry, prefix string) int { return strings.Compare(e.prefix, prefix) })
+func (c *Config) put(e entry) {
+	i, ok := c.search(e.prefix)
 	if ok {
 		c.entries[i] = e
 	} else {
 		c.entries = slices.Insert(c.entries, i, e)
 	}
-	return &c.entries[i]
 }
 
-// get gives the entry of exactly this prefix.
+// get gives the entry of exactly this prefix, until the next put.
 func (c *Config) get(prefix string) *entry {
-	for i := range c.entries {
-		if c.entries[i].prefix == prefix {
-			return &c.entries[i]
-		}
+	if i, ok := c.search(prefix); ok {
+		return &c.entries[i]
 	}
 	return nil
 }

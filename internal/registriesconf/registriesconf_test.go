@@ -237,6 +237,28 @@ func TestBadConf(t *testing.T) {
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
+func TestTooMuch(t *testing.T) {
+	t.Parallel()
+	var tables, mirrors, sets strings.Builder
+	mirrors.WriteString("[[registry]]\nlocation='a.example'\n")
+	sets.WriteString("apiVersion: config.openshift.io/v1\nkind: ImageDigestMirrorSet\nspec:\n  imageDigestMirrors:\n")
+	for i := range registriesconf.MaxEntries + 1 {
+		fmt.Fprintf(&tables, "[[registry]]\nlocation='a%d.example'\n", i)
+		fmt.Fprintf(&mirrors, "[[registry.mirror]]\nlocation='a%d.example'\n", i)
+		fmt.Fprintf(&sets, "  - {source: a%d.example, mirrors: [b%d.example]}\n", i, i)
+	}
+	for _, text := range []string{tables.String(), mirrors.String()} {
+		_, err := registriesconf.New([]registriesconf.File{{Name: "x.conf", Data: []byte(text)}}, nil)
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.ErrorContains(t, err, "more than 5000")
+	}
+	_, err := registriesconf.New(nil, []registriesconf.File{{Name: "x.yaml", Data: []byte(sets.String())}})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "more than 5000")
+	_, err = registriesconf.New(nil, []registriesconf.File{{Name: "x.yaml", Data: []byte("apiVersion: v1\nkind: List\nitems:\n" + strings.Repeat("- {}\n", 1001))}})
+	require.ErrorContains(t, err, "more than 1000 objects")
+}
+
 // A tag in a prefix matches no repository, and does no harm.
 func TestPrefixWithTag(t *testing.T) {
 	t.Parallel()

@@ -90,7 +90,8 @@ func (c *Config) addSets(files []File) error {
 				if source[0] == '*' {
 					added.location = ""
 				}
-				e = c.put(added)
+				c.put(added)
+				e = c.get(source)
 			}
 			e.blocked = e.blocked || set.never
 			for _, location := range inOrder(source, set.lists) {
@@ -241,8 +242,8 @@ func (r *setReader) add(set mirrorSet, kind pulls, name, place string) error {
 	case set.Policy != "" && set.Policy != "NeverContactSource" && set.Policy != "AllowContactingSource":
 		return fmt.Errorf("mirrorSourcePolicy: %.60q, want NeverContactSource or AllowContactingSource", set.Policy)
 	}
-	if r.count += len(set.Mirrors); r.count > maxEntries {
-		return fmt.Errorf("more than %d mirrors in all: %w", maxEntries, errors.ErrUnsupported)
+	if r.count += len(set.Mirrors); r.count > MaxEntries {
+		return fmt.Errorf("more than %d mirrors in all: %w", MaxEntries, errors.ErrUnsupported)
 	}
 	real := false
 	mirrors := make([]string, 0, len(set.Mirrors))

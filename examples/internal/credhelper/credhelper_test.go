@@ -4,15 +4,21 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
 // install puts docker-credential-NAME on PATH, as a shell script.
@@ -63,6 +69,32 @@ esac
 	defer cancel()
 	_, _, err = credhelper.Get(ctx, "sample", "slow.example")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// A registry is spoken to with what a helper says.
+func TestRegistry(t *testing.T) {
+	install(t, "sample", `echo "{\"Username\":\"core\",\"Secret\":\"for $(cat)\"}"`)
+	var seen atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, ok := r.BasicAuth(); ok {
+			seen.Store(user + " " + password)
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "http://")
+	file := filepath.Join(t.TempDir(), "auth.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"credHelpers": {"`+host+`": "sample"}}`), 0o600))
+	registry, err := remoteregistry.Open(t.Context(), &remoteregistry.Options{AuthFile: file, CredentialHelper: credhelper.Get})
+	require.NoError(t, err)
+	ref, err := name.NewTag(host + "/okd/scos:v1")
+	require.NoError(t, err)
+	_, err = registry.Head(t.Context(), ref)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Equal(t, "core for "+host, seen.Load())
 }
 
 func TestNoSuchProgram(t *testing.T) {
