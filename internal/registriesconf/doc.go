@@ -28,7 +28,7 @@
 // those of one source become one list that keeps the order of each, for digests
 // or tags alone; NeverContactSource blocks the source.
 //
-// # Differences from podman, on purpose
+// # Differences from podman and oc, on purpose
 //
 //   - A prefix example.com does not match example.com:5000. Podman's does, and
 //     says that nobody should rely on it.
@@ -36,6 +36,7 @@
 //     mirrors of their own.
 //   - A location without a host, or one that is no repository, is an error
 //     when it is read, not when it is used.
+//   - oc's --idms-file uses its mirrors for tags too, in the order of the file.
 //   - A prefix with a tag or digest matches nothing, as with podman, which looks
 //     tables up by repository.
 package registriesconf

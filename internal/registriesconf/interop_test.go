@@ -123,6 +123,42 @@ func TestSkopeoContacts(t *testing.T) {
 	}
 }
 
+// The same files count, in the same order.
+func TestSkopeoDropIns(t *testing.T) {
+	interop.Peer(t, "skopeo")
+	r := newRecorder(t, 4)
+	home := t.TempDir()
+	env := func(key string) string { return map[string]string{"HOME": home}[key] }
+	base := filepath.Join(home, ".config", "containers", "registries.conf")
+	table := func(prefix string, host int) string {
+		return fmt.Sprintf("[[registry]]\nprefix = %q\nlocation = %q\ninsecure = true\n", prefix, r.hosts[host])
+	}
+	both := func(want map[string]int) {
+		t.Helper()
+		c, err := registriesconf.Load(registriesconf.Locate(env))
+		require.NoError(t, err)
+		for prefix, host := range want {
+			r.seen = nil
+			cmd := exec.CommandContext(t.Context(), "skopeo", "inspect", "--no-tags", "docker://"+prefix+"/img:tag")
+			cmd.Env = append(os.Environ(), "HOME="+home)
+			out, err := cmd.CombinedOutput()
+			require.Error(t, err, "nobody has it")
+			require.Equal(t, []string{r.hosts[host] + "/img"}, r.seen, "%s: %s", prefix, out)
+			require.Equal(t, r.hosts[host]+"/img!", pull(t, c, prefix+"/img"))
+		}
+	}
+	for name, text := range map[string]string{
+		"20.conf": table("a.example", 1), "10.conf": table("a.example", 2) + table("b.example", 2), "30.txt": "nonsense", "below/40.conf": "nonsense",
+	} {
+		path := filepath.Join(base+".d", name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	}
+	both(map[string]int{"a.example": 1, "b.example": 2}) // with the system's files
+	require.NoError(t, os.WriteFile(base, []byte(table("a.example", 0)+table("b.example", 0)+table("c.example", 3)+table("c.example", 0)), 0o644))
+	both(map[string]int{"a.example": 1, "b.example": 2, "c.example": 3})
+}
+
 // Where we differ, as the package comment says.
 func TestSkopeoDiffers(t *testing.T) {
 	interop.Peer(t, "skopeo")

@@ -29,11 +29,11 @@ type Options struct {
 	MirrorSets []string
 }
 
-// Locate gives the files that podman and skopeo read without a flag:
+// Locate gives the files that podman reads without a flag:
 // $CONTAINERS_REGISTRIES_CONF, or ~/.config/containers/registries.conf, or
-// /etc/containers/registries.conf, and the drop-ins beside them. Those of /etc
-// do not count where there is a file in the home folder. getenv is [os.Getenv]
-// of a program.
+// /etc/containers/registries.conf, and the drop-ins beside them; skopeo does not
+// know the variable. The drop-ins of /etc do not count where there is a file in
+// the home folder. getenv is [os.Getenv] of a program.
 func Locate(getenv func(string) string) *Options {
 	const system = "/etc/containers/registries.conf"
 	o := &Options{File: getenv("CONTAINERS_REGISTRIES_CONF"), Files: []string{system}, Dirs: []string{system + ".d"}}
