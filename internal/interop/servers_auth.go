@@ -218,6 +218,7 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if request.Refresh {
 		delete(answer, "token")
 		answer["scope"] = strings.Join(request.Scopes, " ")
+		answer["refresh_token"] = i.IdentityToken(request.User) // again, as some servers do
 	}
 	_ = json.NewEncoder(w).Encode(answer)
 }

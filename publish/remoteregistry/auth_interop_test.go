@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -222,6 +223,25 @@ func TestTokenRunsOut(t *testing.T) {
 	}
 }
 
+// Many requests find out at once that their token has run out.
+func TestTokenRunsOutForMany(t *testing.T) {
+	host, issuer := interop.TokenRegistry(t)
+	img := image(t, 72, 10, 20, 30, 40, 50, 60, 70, large+1)
+	for what, entry := range map[string]string{"password": core, "identity": fmt.Sprintf(`{"auth": "Og==", "identitytoken": %q}`, issuer.IdentityToken(interop.CoreUser))} {
+		issuer.Set(interop.Rules{Lifetime: time.Second})
+		proxy := interop.Proxy(t, "http://"+host, interop.Fault{
+			Match: func(r *http.Request) bool {
+				return r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/blobs/")
+			}, Stall: 2200 * time.Millisecond, Times: 8,
+		})
+		opts := &remoteregistry.Options{AuthFile: login(t, map[string]string{proxy.Host: entry, host: core}), Concurrency: 8}
+		_, err := open(t, opts).WriteImage(t.Context(), repository(t, proxy.Host, "okd/"+what), img, nil)
+		require.NoError(t, err, what)
+		issuer.Set(interop.Rules{})
+		pulled(t, opts, repository(t, host, "okd/"+what), img)
+	}
+}
+
 // A token server that gives tokens which are never enough does not keep us busy.
 func TestTokensNeverEnough(t *testing.T) {
 	host, issuer := interop.TokenRegistry(t)
@@ -325,16 +345,20 @@ func TestIdentityTokens(t *testing.T) {
 // A token goes to its registry alone, and credentials to the token server
 // alone, wherever one of them points.
 func TestTokenStaysHome(t *testing.T) {
-	host, issuer := interop.TokenRegistry(t)
+	host, _ := interop.TokenRegistry(t)
 	var mu sync.Mutex
 	var asked []string
-	var leaked []http.Header
+	var leaked []string // Authorization headers and bodies
 	target := "http://" + host
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
 		mu.Lock()
 		asked = append(asked, r.URL.Path)
-		if r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" {
-			leaked = append(leaked, r.Header)
+		if text := r.Header.Get("Authorization") + r.Header.Get("Cookie") + string(body); text != "" {
+			leaked = append(leaked, text)
 		}
 		mu.Unlock()
 		switch {
@@ -380,9 +404,8 @@ func TestTokenStaysHome(t *testing.T) {
 	}
 	mu.Lock()
 	require.Contains(t, asked, "/blob")
-	require.NotContains(t, fmt.Sprint(leaked), "Basic")
-	for _, header := range leaked {
-		require.Equal(t, "Bearer theirs", header.Get("Authorization"), "only what it gave itself")
+	for _, text := range leaked {
+		require.Equal(t, "Bearer theirs", text, "only what it gave itself")
 	}
 	mu.Unlock()
 
@@ -397,7 +420,7 @@ func TestTokenStaysHome(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	})
-	for what, entry := range map[string]string{"password": core, "identity": fmt.Sprintf(`{"auth": "Og==", "identitytoken": %q}`, issuer.IdentityToken(interop.CoreUser))} {
+	for what, entry := range map[string]string{"password": core} {
 		leaked = nil
 		_, err = open(t, &remoteregistry.Options{AuthFile: login(t, map[string]string{front: entry})}).Head(t.Context(), repository(t, front, "okd/a").Tag("t"))
 		require.ErrorIs(t, err, fs.ErrPermission, what)
