@@ -90,6 +90,7 @@ func TestUpdateFixtures(t *testing.T) {
 		return
 	}
 	g := newGPG(t)
+	g.pass = passphrase
 	message := readFixture(t, "message")
 	write := func(name string, data []byte) {
 		require.NoError(t, os.WriteFile(filepath.Join("testdata", name), data, 0o644))

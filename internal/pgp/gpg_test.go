@@ -19,6 +19,7 @@ import (
 type gpg struct {
 	t    testing.TB
 	home string
+	pass string // that protects new keys; "": nothing does, which is quicker
 }
 
 // newGPG makes an empty home, with a path short enough for the agent's socket.
@@ -27,7 +28,7 @@ func newGPG(t testing.TB) *gpg {
 	interop.Peer(t, "gpg", "gpgconf")
 	home, err := os.MkdirTemp("", "gpg")
 	require.NoError(t, err)
-	g := &gpg{t, home}
+	g := &gpg{t: t, home: home}
 	t.Cleanup(func() {
 		cmd := exec.Command("gpgconf", "--homedir", home, "--kill", "all")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -41,7 +42,7 @@ func newGPG(t testing.TB) *gpg {
 // try runs gpg at a time and gives what it wrote and how it ended.
 func (g *gpg) try(at time.Time, stdin []byte, args ...string) (stdout, stderr string, err error) {
 	g.t.Helper()
-	base := []string{"--homedir", g.home, "--batch", "--yes", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", passphrase,
+	base := []string{"--homedir", g.home, "--batch", "--yes", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", g.pass,
 		"--faked-system-time", at.UTC().Format("20060102T150405") + "!", "--trust-model", "always", "--allow-weak-key-signatures"}
 	cmd := exec.CommandContext(g.t.Context(), "gpg", append(base, args...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
@@ -101,7 +102,7 @@ func (g *gpg) fingerprints(user string) []string {
 	return all
 }
 
-// passphrase protects every secret key of the tests.
+// passphrase protects the secret keys of the fixtures.
 const passphrase = "correct horse"
 
 // day is so many days after the first, at noon.

@@ -265,13 +265,11 @@ func (c *check) judgeBy(k *key, st *state, sig *packet.Signature) error {
 	if k.pub.VerifySignature(h, sig) != nil {
 		return fmt.Errorf("does not fit the message: %w", signature.ErrSignature)
 	}
-	switch {
+	switch { // in GnuPG's order
 	case sig.CreationTime.Before(k.pub.CreationTime):
 		return fmt.Errorf("is older than its key: %w", signature.ErrSignature)
 	case k.pub.CreationTime.After(c.now):
 		return fmt.Errorf("key is made %s, after the time of the check: %w", stamp(k.pub.CreationTime), signature.ErrSignature)
-	case st.revoked:
-		return fmt.Errorf("key: %w", signature.ErrRevoked)
 	case !st.bound:
 		return fmt.Errorf("key is not bound to its primary key or a user: %w", signature.ErrUnknownKey)
 	case !st.crossed:
@@ -282,6 +280,8 @@ func (c *check) judgeBy(k *key, st *state, sig *packet.Signature) error {
 		return fmt.Errorf("signature: %w %s", signature.ErrExpired, stamp(sigExpires(sig)))
 	case st.expired(c.now) && !(c.expired && !st.expired(sig.CreationTime)):
 		return fmt.Errorf("key: %w %s", signature.ErrExpired, stamp(st.expires))
+	case st.revoked:
+		return fmt.Errorf("key: %w", signature.ErrRevoked)
 	}
 	return nil
 }
