@@ -1,0 +1,4 @@
+package linkcheck
+
+// Guarded is the transport that looks at what it dials.
+var Guarded = guarded
