@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 )
@@ -49,10 +49,15 @@ type Options struct {
 	Helper Helper
 }
 
-// Keychain finds credentials. Files are read, and helpers asked, anew at each
-// question, for a login may happen at any time. It may be used from any
-// goroutine.
-type Keychain struct{ opts Options }
+// Keychain finds credentials. Files are read anew at each question, for a login
+// may happen at any time; what a helper said is kept for [Lifetime]. It may be
+// used from any goroutine.
+type Keychain struct {
+	opts Options
+
+	mu    sync.Mutex
+	calls map[string]*call
+}
 
 var (
 	_ authn.Keychain        = (*Keychain)(nil)
@@ -61,7 +66,7 @@ var (
 
 // New gives a keychain. opts may be nil: everyone is anonymous then.
 func New(opts *Options) *Keychain {
-	k := &Keychain{}
+	k := &Keychain{calls: map[string]*call{}}
 	if opts != nil {
 		k.opts = *opts
 		k.opts.Given = maps.Clone(opts.Given)
@@ -71,79 +76,30 @@ func New(opts *Options) *Keychain {
 	return k
 }
 
-// Credentials are what a [Keychain] found for one target. Printing them shows
-// their place alone.
-type Credentials struct {
-	// Place says where they come from, for messages: `auths "quay.io/okd" of
-	// /home/core/.docker/config.json`. Where there are none, it says that, and
-	// where they were looked for.
-	Place string
-
-	config authn.AuthConfig
-}
-
-var _ authn.Authenticator = (*Credentials)(nil)
-
-// Authorization gives the credentials; all fields are empty where there are none.
-func (c *Credentials) Authorization() (*authn.AuthConfig, error) {
-	config := c.config
-	return &config, nil
-}
-
-// Anonymous reports whether there are none.
-func (c *Credentials) Anonymous() bool { return c.config == authn.AuthConfig{} }
-
-// String gives the place.
-func (c *Credentials) String() string { return c.Place }
-
-// GoString gives the place.
-func (c *Credentials) GoString() string { return c.Place }
-
-// LogValue gives the place.
-func (c *Credentials) LogValue() slog.Value { return slog.StringValue(c.Place) }
-
 // Resolve finds credentials for a repository or registry, always as
 // [*Credentials]. It runs no helper: use [Keychain.ResolveContext].
 func (k *Keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
-	return k.resolve(target, nil)
+	c, err := k.resolve(target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // ResolveContext is [Keychain.Resolve] with helpers.
 func (k *Keychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
+	c, err := k.find(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (k *Keychain) find(ctx context.Context, target authn.Resource) (*Credentials, error) {
 	if k.opts.Helper == nil {
 		return k.resolve(target, nil)
 	}
-	return k.resolve(target, func(name, registry string) (*authn.AuthConfig, error) {
-		config, err := ask(ctx, k.opts.Helper, name, registry)
-		if ctx.Err() != nil {
-			return nil, ctx.Err() // whatever became of the program
-		}
-		return config, err
-	})
-}
-
-// asker asks a helper; nil, nil: it has no credentials.
-type asker func(name, registry string) (*authn.AuthConfig, error)
-
-// helperName keeps the name of a program from becoming a path.
-var helperName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
-func ask(ctx context.Context, helper Helper, name, registry string) (*authn.AuthConfig, error) {
-	if !helperName.MatchString(name) {
-		return nil, errors.New("not the name of a helper")
-	}
-	username, secret, err := helper(ctx, name, registry)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case secret == "":
-		return nil, nil
-	case username == "<token>":
-		return &authn.AuthConfig{IdentityToken: secret}, nil
-	}
-	return &authn.AuthConfig{Username: username, Password: secret}, nil
+	return k.resolve(target, func(name, registry string) (*authn.AuthConfig, error) { return k.ask(ctx, name, registry) })
 }
 
 // target is what credentials are wanted for.
@@ -153,6 +109,15 @@ type target struct {
 }
 
 func (k *Keychain) resolve(resource authn.Resource, help asker) (*Credentials, error) {
+	c, err := k.look(resource, help)
+	if err != nil {
+		return nil, err
+	}
+	c.keychain, c.target, c.fresh = k, resource, time.NewTimer(Lifetime)
+	return c, nil
+}
+
+func (k *Keychain) look(resource authn.Resource, help asker) (*Credentials, error) {
 	registry := plain(resource.RegistryStr())
 	t := target{keys: Keys(resource.String(), registry), registry: registry}
 	for _, key := range t.keys {
@@ -195,14 +160,6 @@ func (k *Keychain) resolve(resource authn.Resource, help asker) (*Credentials, e
 		place = fmt.Sprintf("no credentials for %s in %s", t.keys[0], strings.Join(nothing, ", "))
 	}
 	return &Credentials{Place: place}, nil
-}
-
-// program asks a helper, if there is a way to.
-func program(help asker, name, registry string) (*authn.AuthConfig, error) {
-	if help == nil {
-		return nil, errors.ErrUnsupported
-	}
-	return help(name, registry)
 }
 
 // files looks into the files in turn and adds those without success to nothing.

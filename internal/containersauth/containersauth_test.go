@@ -11,7 +11,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -214,6 +217,86 @@ func TestCancelledHelper(t *testing.T) {
 		_, err = k.ResolveContext(ctx, repository(t, "a.example/x"))
 		require.ErrorIs(t, err, context.DeadlineExceeded, text)
 	}
+}
+
+// A long copy needs credentials longer than they are good for.
+func TestLookAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		helper := func(context.Context, string, string) (string, string, error) {
+			if asked++; asked == 3 {
+				return "", "", errors.New("is locked")
+			}
+			return "u", fmt.Sprint("secret ", asked), nil
+		}
+		file := write(t, `{"auths": {"b.example": {"auth": "`+basic("old")+`"}}, "credHelpers": {"a.example": "cloud"}}`)
+		k := containersauth.New(&containersauth.Options{Files: []string{file}, Helper: helper})
+		now := func(c *containersauth.Credentials) string {
+			a, err := authn.Authorization(t.Context(), c)
+			require.NoError(t, err)
+			return a.Username + " " + a.Password
+		}
+		c, plain := found(t, k, "a.example/x"), found(t, k, "b.example/x")
+		require.Equal(t, "u secret 1", now(c))
+		require.Equal(t, "u secret 1", now(found(t, k, "a.example/y")), "one program for many repositories")
+		require.Equal(t, 1, asked)
+		time.Sleep(containersauth.Lifetime + 1)
+		require.Equal(t, "u secret 2", now(c))
+		require.Equal(t, "u secret 2", now(c))
+		time.Sleep(containersauth.Lifetime + 1)
+		require.Equal(t, "u secret 2", now(c), "better than none")
+		_, err := k.ResolveContext(t.Context(), repository(t, "a.example/x"))
+		require.NoError(t, err, "an error is not kept")
+		require.Equal(t, 4, asked)
+		again, err := c.Authorization()
+		require.NoError(t, err)
+		require.Equal(t, "secret 2", again.Password, "it looks again with a context alone")
+
+		require.NoError(t, os.WriteFile(file, []byte(auths("b.example", "new")), 0o600))
+		require.Equal(t, "new secret-new", now(plain))
+		require.NoError(t, os.Remove(file))
+		time.Sleep(containersauth.Lifetime + 1)
+		require.Equal(t, "new secret-new", now(plain))
+	})
+}
+
+// Many who ask at once wait for one program, each as long as it may.
+func TestOneHelperForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		k := containersauth.New(&containersauth.Options{Helpers: []string{"slow"}, Helper: func(ctx context.Context, _, _ string) (string, string, error) {
+			asked.Add(1)
+			select {
+			case <-time.After(10 * time.Second):
+				return "u", "p", nil
+			case <-ctx.Done():
+				return "", "", errors.New("killed")
+			}
+		}})
+		ask := func(limit time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			_, err := k.ResolveContext(ctx, repository(t, "a.example/x"))
+			return err
+		}
+		results := make(chan error, 10)
+		go func() { results <- ask(5 * time.Second) }()
+		synctest.Wait()
+		for range 8 {
+			go func() { results <- ask(time.Minute) }()
+		}
+		go func() { results <- ask(time.Second) }()
+		synctest.Wait()
+		require.EqualValues(t, 1, asked.Load())
+		require.ErrorIs(t, <-results, context.DeadlineExceeded)
+		require.ErrorIs(t, <-results, context.DeadlineExceeded, "the one that asked gives up")
+		for range 8 {
+			require.NoError(t, <-results)
+		}
+		require.EqualValues(t, 2, asked.Load())
+	})
 }
 
 func TestGiven(t *testing.T) {

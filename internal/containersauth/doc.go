@@ -49,5 +49,6 @@
 // # Helpers
 //
 // This package runs no programs: [Options.Helper] does. A helper is asked for
-// the registry, never for a namespace.
+// the registry, never for a namespace, and once a minute at most: a copy of many
+// repositories starts one program, and one that takes hours looks again.
 package containersauth
