@@ -281,6 +281,7 @@ func TestOneHelperForAll(t *testing.T) {
 			_, err := k.ResolveContext(ctx, repository(t, "a.example/x"))
 			return err
 		}
+		begin := time.Now() // of the test's own clock
 		results := make(chan error, 10)
 		go func() { results <- ask(5 * time.Second) }()
 		synctest.Wait()
@@ -291,6 +292,7 @@ func TestOneHelperForAll(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, 1, asked.Load())
 		require.ErrorIs(t, <-results, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(begin), "it does not wait longer than it may")
 		require.ErrorIs(t, <-results, context.DeadlineExceeded, "the one that asked gives up")
 		for range 8 {
 			require.NoError(t, <-results)
