@@ -86,7 +86,7 @@ func (c *Config) Candidates(repo name.Repository, byDigest bool) ([]Candidate, e
 	blocked := ""
 	add := func(location string, insecure bool) error {
 		place, to := at, repo
-		if location != "" {
+		if location != "" && location+rest != at {
 			place = location + rest
 			var err error
 			// Without a slash it would be taken for one of docker.io.

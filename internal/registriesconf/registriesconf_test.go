@@ -150,6 +150,16 @@ blocked = true
 	}
 }
 
+// A repository that stays what it is stays the value it is.
+func TestSameValue(t *testing.T) {
+	t.Parallel()
+	repo, err := name.NewRepository("a.example/xx", name.Insecure)
+	require.NoError(t, err)
+	list, err := conf(t, "[[registry]]\nlocation='a.example'\ninsecure=true").Candidates(repo, true)
+	require.NoError(t, err)
+	require.Equal(t, []registriesconf.Candidate{{Repository: repo, Insecure: true}}, list)
+}
+
 func TestDestination(t *testing.T) {
 	t.Parallel()
 	c := conf(t, `
@@ -340,4 +350,36 @@ pull-from-mirror = "digest-only"
 	// Output:
 	// [{registry.example:5000/okd/scos-release false}] <nil>
 	// registriesconf: pull from quay.io/okd/scos-release: blocked by registries.conf:2: permission denied
+}
+
+// BenchmarkNew reads a registries.conf of 200 tables with two mirrors each.
+func BenchmarkNew(b *testing.B) {
+	files := []registriesconf.File{{Name: "x", Data: []byte(large(200))}}
+	b.SetBytes(int64(len(files[0].Data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := registriesconf.New(files, nil)
+		require.NoError(b, err)
+	}
+}
+
+// BenchmarkCandidates asks the same for one repository.
+func BenchmarkCandidates(b *testing.B) {
+	c := conf(b, large(200))
+	repo, err := name.NewRepository("registry.example/ns150/deep/image")
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		list, err := c.Candidates(repo, true)
+		require.NoError(b, err)
+		require.Len(b, list, 3)
+	}
+}
+
+func large(tables int) string {
+	var text strings.Builder
+	for i := range tables {
+		fmt.Fprintf(&text, "[[registry]]\nlocation = \"registry.example/ns%d\"\n[[registry.mirror]]\nlocation = \"m1.example/ns%d\"\n[[registry.mirror]]\nlocation = \"m2.example/ns%d\"\n\n", i, i, i)
+	}
+	return text.String()
 }
