@@ -54,25 +54,62 @@ func (s objectSource) Open(ctx context.Context) (io.ReadCloser, error) {
 	return file.Open(ctx)
 }
 
-// buildsKey is the folder of builds in the store.
-func (b *build) buildsKey() (string, error) {
+// bucket is where the stream's files lie in the store.
+func (b *build) bucket() (bootimage.Bucket, error) {
 	prefix, err := b.def.Store.Prefix.Expand(stream.Vars{Stream: b.def.Identity.Name, Arch: string(b.arch()), Minor: b.def.Version.String()})
+	if err != nil {
+		return bootimage.Bucket{}, err
+	}
+	bucket := bootimage.Bucket{Stream: b.def.Identity.Name, Prefix: prefix, ACL: b.def.Store.ACL}
+	if base := b.publicURL(); base != "" {
+		bucket.Bases = []string{base}
+	}
+	return bucket, nil
+}
+
+// publicURL is where readers find the store, without slash at the end.
+func (b *build) publicURL() string { return strings.TrimSuffix(b.env.publicURL(b.def), "/") }
+
+// key is the key of a file of the stream.
+func (b *build) key(file bootimage.BucketFile) (string, error) {
+	bucket, err := b.bucket()
 	if err != nil {
 		return "", err
 	}
-	return path.Join(prefix, "builds"), nil
+	return bucket.Key(file)
+}
+
+// buildsKey is the folder of builds in the store.
+func (b *build) buildsKey() (string, error) {
+	key, err := b.key(bootimage.BucketFile{Kind: bootimage.FileBuilds})
+	return path.Dir(key), err
 }
 
 // streamKey is the document that users and installers read.
-func (b *build) streamKey() string { return "streams/" + b.def.Identity.Name + ".json" }
+func (b *build) streamKey() string {
+	key, err := b.key(bootimage.BucketFile{Kind: bootimage.FileStream})
+	if err != nil {
+		return "" // and so is the folder of builds, which is asked for first
+	}
+	return key
+}
+
+// file is a file of this build.
+func (b *build) file(kind bootimage.FileKind, name string) bootimage.BucketFile {
+	f := bootimage.BucketFile{Kind: kind, Build: b.id, Name: name}
+	if kind != bootimage.FileRelease {
+		f.Arch = string(b.in.Arch)
+	}
+	return f
+}
 
 // catalogue reads builds.json; an empty one if there is none.
 func (b *build) catalogue(ctx context.Context) (*bootimage.Builds, error) {
-	dir, err := b.buildsKey()
+	key, err := b.key(bootimage.BucketFile{Kind: bootimage.FileBuilds})
 	if err != nil {
 		return nil, err
 	}
-	body, _, err := b.env.Store.Open(ctx, path.Join(dir, bootimage.BuildsFile))
+	body, _, err := b.env.Store.Open(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &bootimage.Builds{}, nil
 	}
@@ -91,19 +128,21 @@ func (b *build) catalogue(ctx context.Context) (*bootimage.Builds, error) {
 func (b *build) bootimage(ctx context.Context) error {
 	input := []any{b.committed.Commit, b.in.Pinned.Disks, b.def.Store.Prefix, b.def.Identity.OSName}
 	return b.step(ctx, StepBootimage, input, &b.boot, nil, func(ctx context.Context, _ *Record) error {
-		dir, err := b.buildsKey()
+		meta, err := b.key(b.file(bootimage.FileMeta, ""))
 		if err != nil {
 			return err
 		}
-		b.boot = BootimageOutputs{Prefix: path.Join(dir, b.id, string(b.in.Arch))}
+		b.boot = BootimageOutputs{Prefix: path.Dir(meta)}
 		artifacts, err := b.artifacts(ctx)
 		if err != nil {
 			return err
 		}
 		for _, a := range artifacts {
-			b.boot.Artifacts = append(b.boot.Artifacts, ArtifactOutputs{
-				Name: a.name, Key: path.Join(b.boot.Prefix, a.file), Size: a.measured.Size, SHA256: a.measured.SHA256,
-			})
+			key, err := b.key(b.file(bootimage.FileArtifact, a.file))
+			if err != nil {
+				return err
+			}
+			b.boot.Artifacts = append(b.boot.Artifacts, ArtifactOutputs{Name: a.name, Key: key, Size: a.measured.Size, SHA256: a.measured.SHA256})
 		}
 		return nil
 	})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -33,13 +33,9 @@ type GateResult struct {
 // the registry and the catalogue, and is not announced.
 var ErrRejected = errors.New("release rejected")
 
-// How long caches keep what is in the store; coreos-assembler's values.
-const (
-	cacheArtifact = "max-age=31536000"
-	cacheDocument = "max-age=300"
-	cacheStream   = "max-age=60"
-	typeJSON      = "application/json"
-)
+// gateLinks is a gate of every stream: what the documents to be announced name
+// is in the store.
+const gateLinks = "links"
 
 // publish carries out the plan of publication.
 func (b *build) publish(ctx context.Context) error {
@@ -56,13 +52,30 @@ func (b *build) publish(ctx context.Context) error {
 		if err := writeJSON(filepath.Join(b.dir, "plan.json"), plan); err != nil {
 			return err
 		}
+		var broken error
+		gate := env.Gate
+		env.Gate = func(ctx context.Context, name string) (_ publish.GateResult, err error) {
+			if name == gateLinks {
+				if broken, err = b.links(ctx, plan, env.Transforms); err != nil {
+					return "", fmt.Errorf("gate %s: %w", name, err)
+				}
+				if broken != nil {
+					return publish.GateFailed, nil
+				}
+			}
+			return gate(ctx, name)
+		}
 		counts := &counter{env: b.env, bytes: map[string]int64{}, totals: map[string]int64{}}
 		err := publish.Apply(ctx, plan, env, &publish.ApplyOptions{
 			Journal:  publish.FileJournal(filepath.Join(b.dir, "journal.jsonl")),
 			Progress: counts.event,
 		})
 		if errors.Is(err, publish.ErrGate) {
-			return fmt.Errorf("%w: %w%s", ErrRejected, err, b.reasons())
+			err = fmt.Errorf("%w: %w%s", ErrRejected, err, b.reasons())
+			if broken != nil {
+				err = fmt.Errorf("%w; %w", err, broken)
+			}
+			return err
 		}
 		if err != nil {
 			return err
@@ -127,26 +140,35 @@ func (c *counter) event(e publish.Event) {
 func (b *build) plan(ctx context.Context) (*publish.Plan, *publish.Env, error) {
 	p := &publish.Plan{Version: publish.PlanVersion, Name: b.in.Stream + " " + b.in.Version}
 	sources := map[string]publish.Source{}
+	bucket, err := b.bucket()
+	if err != nil {
+		return nil, nil, err
+	}
 	artifacts, err := b.artifacts(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, a := range artifacts {
+		o, err := bucket.Object(b.file(bootimage.FileArtifact, a.file))
+		if err != nil {
+			return nil, nil, err
+		}
 		sources[a.measured.SHA256] = a.source
-		p.Steps = append(p.Steps, publish.Step{Stage: publish.StageContent, Object: &publish.ObjectStep{
-			Key: path.Join(b.boot.Prefix, a.file), SHA256: a.measured.SHA256, Size: a.measured.Size,
-			ContentType: contentType(a.file), CacheControl: cacheArtifact, Immutable: true,
+		p.Steps = append(p.Steps, publish.Step{Stage: publish.Stage(o.Stage), Object: &publish.ObjectStep{
+			Key: o.Key, SHA256: a.measured.SHA256, Size: a.measured.Size,
+			ContentType: o.ContentType, CacheControl: o.CacheControl, Immutable: o.Immutable,
 		}})
 	}
 	if err := b.planImages(ctx, p); err != nil {
 		return nil, nil, err
 	}
-	transforms, err := b.planDocuments(ctx, p)
+	transforms, err := b.planDocuments(ctx, p, bucket)
 	if err != nil {
 		return nil, nil, err
 	}
+	p.Steps = append(p.Steps, publish.Step{Stage: publish.StageGates, Gate: &publish.GateStep{Name: gateLinks}})
 	for _, gate := range b.def.Gates {
-		if gate.Blocking() {
+		if gate.Blocking() && gate.Name != gateLinks {
 			p.Steps = append(p.Steps, publish.Step{Stage: publish.StageGates, Gate: &publish.GateStep{Name: gate.Name}})
 		}
 	}
@@ -176,18 +198,6 @@ func (b *build) plan(ctx context.Context) (*publish.Plan, *publish.Env, error) {
 		Transforms: transforms,
 		Gate:       b.gate,
 	}, nil
-}
-
-func contentType(file string) string {
-	switch path.Ext(file) {
-	case ".gz":
-		return "application/gzip"
-	case ".xz":
-		return "application/x-xz"
-	case ".iso":
-		return "application/x-iso9660-image"
-	}
-	return "application/octet-stream"
 }
 
 // planImages writes what this build made; images that were given are where
@@ -228,12 +238,12 @@ func (b *build) planImages(ctx context.Context, p *publish.Plan) error {
 }
 
 // planDocuments changes the catalogue and announces the build.
-func (b *build) planDocuments(ctx context.Context, p *publish.Plan) (map[string]publish.Transform, error) {
+func (b *build) planDocuments(ctx context.Context, p *publish.Plan, bucket bootimage.Bucket) (map[string]publish.Transform, error) {
 	meta, err := b.meta(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := b.buildsKey()
+	base, err := bucket.BuildsURL()
 	if err != nil {
 		return nil, err
 	}
@@ -246,27 +256,29 @@ func (b *build) planDocuments(ctx context.Context, p *publish.Plan) (map[string]
 		LastModified time.Time
 	}
 	release := releaseArgument{meta, bootimage.ReleaseOptions{
-		Stream: b.in.Stream, BaseURL: strings.TrimSuffix(b.env.publicURL(b.def), "/") + "/" + dir, LastModified: b.in.Time,
+		Stream: b.in.Stream, BaseURL: base, LastModified: b.in.Time,
 	}}
 	documents := []struct {
-		stage     publish.Stage
-		key       string
+		file      bootimage.BucketFile
 		transform string
 		argument  any
-		cache     string
 	}{
-		{publish.StageCatalogue, path.Join(b.boot.Prefix, bootimage.MetaFile), "meta", meta, cacheDocument},
-		{publish.StageCatalogue, path.Join(dir, b.id, bootimage.ReleaseFile), "release", release, cacheDocument},
-		{publish.StageCatalogue, path.Join(dir, bootimage.BuildsFile), "builds", bootimage.Build{ID: b.id, Arch: string(b.in.Arch), Time: b.in.Time}, cacheDocument},
-		{publish.StageAnnouncement, b.streamKey(), "stream", streamArgument{release, b.in.Time}, cacheStream},
+		{b.file(bootimage.FileMeta, ""), "meta", meta},
+		{b.file(bootimage.FileRelease, ""), "release", release},
+		{bootimage.BucketFile{Kind: bootimage.FileBuilds}, "builds", bootimage.Build{ID: b.id, Arch: string(b.in.Arch), Time: b.in.Time}},
+		{bootimage.BucketFile{Kind: bootimage.FileStream}, "stream", streamArgument{release, b.in.Time}},
 	}
 	for _, d := range documents {
 		argument, err := json.Marshal(d.argument)
 		if err != nil {
 			return nil, err
 		}
-		p.Steps = append(p.Steps, publish.Step{Stage: d.stage, Document: &publish.DocumentStep{
-			Key: d.key, Transform: d.transform, Argument: argument, ContentType: typeJSON, CacheControl: d.cache,
+		o, err := bucket.Object(d.file)
+		if err != nil {
+			return nil, err
+		}
+		p.Steps = append(p.Steps, publish.Step{Stage: publish.Stage(o.Stage), Document: &publish.DocumentStep{
+			Key: o.Key, Transform: d.transform, Argument: argument, ContentType: o.ContentType, CacheControl: o.CacheControl,
 		}})
 	}
 	return map[string]publish.Transform{
@@ -344,7 +356,10 @@ func (b *build) planTags(p *publish.Plan) error {
 // gate gives the result of a gate. The commit passed the lint long before; the
 // payload is read back from where it was published.
 func (b *build) gate(ctx context.Context, gate string) (publish.GateResult, error) {
-	at := slices.IndexFunc(b.def.Gates, func(g stream.Gate) bool { return g.Name == gate })
+	at := slices.IndexFunc(b.def.Gates, func(g stream.Gate) bool { return g.Name == gate && g.Blocking() })
+	if at < 0 {
+		return publish.GatePassed, nil // ours, which the definition does not name
+	}
 	switch b.def.Gates[at].Kind {
 	case stream.GateLint:
 		return publish.GatePassed, nil
@@ -370,6 +385,58 @@ func (b *build) gate(ctx context.Context, gate string) (publish.GateResult, erro
 		return publish.GatePassed, nil
 	}
 	return publish.GateFailed, nil
+}
+
+// links looks up in the store what the documents name that are about to be
+// announced, and the record of this build: files of ours, by their address. What
+// is elsewhere, in a stream that somebody else merged, is not ours to check.
+// broken says which links lead nowhere; err, that it could not be found out.
+func (b *build) links(ctx context.Context, p *publish.Plan, transforms map[string]publish.Transform) (broken, err error) {
+	bucket, err := b.bucket()
+	if err != nil {
+		return nil, err
+	}
+	var docs []linkcheck.Document
+	for i := range p.Steps {
+		s := p.Steps[i].Document
+		if s == nil {
+			continue
+		}
+		file, err := bucket.Parse(s.Key)
+		if err != nil {
+			return nil, err
+		}
+		if file.Kind == bootimage.FileBuilds {
+			continue // names every build there is; none is announced by it
+		}
+		data, _, err := publish.ReadDocument(ctx, b.env.Store, s.Key)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		// As it will be; what is written already stays as it is.
+		change, err := transforms[s.Transform](s.Argument)
+		if err != nil {
+			return nil, err
+		}
+		if data, err = change(data); err != nil {
+			return nil, err
+		}
+		address, err := bucket.URL(file)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, linkcheck.Document{Name: s.Key, URL: address, Data: data})
+	}
+	report, err := linkcheck.Check(ctx, docs, &linkcheck.Options{
+		Mounts: []linkcheck.Mount{{URL: b.publicURL(), Store: b.env.Store}}, Offline: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if report.Counts[linkcheck.Failed] > 0 { // the store did not answer: no result
+		return nil, report.Err()
+	}
+	return report.Err(), nil
 }
 
 // published reports whether the last pointers stand: the release's tags, and
