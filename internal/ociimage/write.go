@@ -63,7 +63,7 @@ func FromImage(img v1.Image) (Manifest, error) {
 		return io.NopCloser(bytes.NewReader(config)), nil
 	})
 	for _, d := range m.Layers {
-		if !d.MediaType.IsDistributable() && len(d.URLs) > 0 {
+		if isForeign(d) {
 			continue
 		}
 		add(d, func() (io.ReadCloser, error) {

@@ -21,16 +21,32 @@
 //
 // # Writing
 //
-// One writer at a time works on a repository, in all processes: it holds an
-// advisory lock (flock) on the repository's folder. Readers need no lock.
-// Everything is written to the folder .tmp of the repository and renamed into
-// place after its digest was checked and, unless [Options.NoSync] is set, its
-// bytes were synced: blobs first, then manifests, then index.json. What a
-// killed writer left in .tmp is removed by the next one.
+// Blobs come in without a lock, many at a time. index.json has one writer at a
+// time, in all processes: it holds an advisory lock (flock) on the repository's
+// folder while it writes manifests, which must find there what they name, and
+// the index, and while it removes files. Readers need no lock. Everything is
+// written to the folder .tmp of the repository and renamed into place after its
+// digest was checked and, unless [Options.NoSync] is set, its bytes were synced:
+// blobs first, then manifests, then index.json. A file in .tmp is locked by its
+// writer; what a killed one left is removed by the next.
 //
 // A blob is linked instead of copied when its reader is an [*os.File], or has
 // a method File() *os.File, that stands at its start, and the file system
 // allows it: by hard link where the file has no write permission for anyone
 // (so it is taken for immutable, as the blobs of this package are), else by
-// reflink. The digest is checked then too, on the link.
+// reflink. The digest is checked then too. Between repositories of the folder
+// blobs are always linked; [Registry.MountBlob] reads none of their bytes.
+//
+// # Referrers
+//
+// The manifests with a subject are listed for [Registry.Referrers] in the form
+// in which publish/registryserver keeps them: an index among the blobs, named
+// in index.json by the annotation org.olareg.referrer.subject. Lists that other
+// tools tag sha256-… are read as well. For other tools they are indexes without
+// a tag.
+//
+// # Removing
+//
+// [Registry.Untag] and [Registry.Delete] change index.json, [Registry.GC]
+// removes files; [Registry.Verify] finds what is missing or damaged.
 package layoutregistry

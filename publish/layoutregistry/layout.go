@@ -305,7 +305,7 @@ func (l *layout) find(ctx context.Context, x *index, h v1.Hash) (v1.Descriptor, 
 // add makes sure that desc is an entry. It reports whether x changed.
 func (x *index) add(desc v1.Descriptor) bool {
 	for _, e := range x.entries {
-		if e.desc.Digest == desc.Digest {
+		if e.desc.Digest == desc.Digest && e.subject() == "" {
 			return false
 		}
 	}
@@ -313,13 +313,68 @@ func (x *index) add(desc v1.Descriptor) bool {
 	return true
 }
 
+// adopt removes the entries of an index's children that are nothing but
+// findable: they are found through the index now.
+func (x *index) adopt(children []v1.Descriptor) {
+	if len(children) == 0 {
+		return
+	}
+	of := map[v1.Hash]bool{}
+	for _, d := range children {
+		of[d.Digest] = true
+	}
+	x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return of[e.desc.Digest] && len(e.desc.Annotations) == 0 })
+}
+
+// remove removes all entries of a manifest.
+func (x *index) remove(h v1.Hash) {
+	x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return e.desc.Digest == h && e.subject() == "" })
+}
+
+// holders are the manifests that have a tag: one, unless others wrote more.
+func (x *index) holders(tag string) []v1.Hash {
+	var out []v1.Hash
+	for _, e := range x.entries {
+		if e.tag == tag {
+			out = append(out, e.desc.Digest)
+		}
+	}
+	return out
+}
+
+// removeTag removes a tag. Its manifest stays as an untagged entry.
+func (x *index) removeTag(tag string) {
+	count := x.count()
+	kept := x.entries[:0]
+	for _, e := range x.entries {
+		if e.tag == tag {
+			if count[e.desc.Digest]--; count[e.desc.Digest] > 0 {
+				continue
+			}
+			e = e.retag("")
+		}
+		kept = append(kept, e)
+	}
+	x.entries = kept
+}
+
+// count counts the entries of each manifest.
+func (x *index) count() map[v1.Hash]int {
+	count := map[v1.Hash]int{}
+	for _, e := range x.entries {
+		if e.subject() == "" {
+			count[e.desc.Digest]++
+		}
+	}
+	return count
+}
+
 // setTag points tag at desc and nothing else. A manifest that loses its last
 // tag stays as an untagged entry. It reports whether x changed.
 func (x *index) setTag(tag string, desc v1.Descriptor) bool {
-	count := map[v1.Hash]int{}
+	count := x.count()
 	holders, right := 0, false
 	for _, e := range x.entries {
-		count[e.desc.Digest]++
 		if e.tag == tag {
 			holders++
 			right = right || e.desc.Digest == desc.Digest
@@ -339,7 +394,7 @@ func (x *index) setTag(tag string, desc v1.Descriptor) bool {
 				continue
 			}
 			e = e.retag("")
-		case e.tag == "" && e.desc.Digest == desc.Digest && !placed && !right:
+		case e.tag == "" && e.subject() == "" && e.desc.Digest == desc.Digest && !placed && !right:
 			e = e.retag(tag)
 			placed = true
 		}

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -48,9 +49,14 @@ type Registry struct {
 	dir  string
 	opts Options
 	log  *slog.Logger
+	next atomic.Int64 // names of temporary files
 }
 
-var _ publish.Registry = (*Registry)(nil)
+var (
+	_ publish.Registry  = (*Registry)(nil)
+	_ publish.Blobs     = (*Registry)(nil)
+	_ publish.Referrers = (*Registry)(nil)
+)
 
 // Open gives the registry in dir, which need not exist yet: the first write
 // makes it. A dir that is something else than a folder is an error. opts may
@@ -242,18 +248,22 @@ func checkTag(tag string) error {
 // layout's own files are refused, for repositories nest.
 func repositoryPath(repo name.Repository) (string, error) {
 	p := repo.RepositoryStr()
+	return p, checkPath(p)
+}
+
+func checkPath(p string) error {
 	if p == "" || len(p) > 255 {
-		return "", fmt.Errorf("repository path %.300q: must have 1 to 255 characters", p)
+		return fmt.Errorf("repository path %.300q: must have 1 to 255 characters", p)
 	}
 	for part := range strings.SplitSeq(p, "/") {
 		if !partPattern.MatchString(part) {
-			return "", fmt.Errorf("repository path %q: component %q is not allowed", p, part)
+			return fmt.Errorf("repository path %q: component %q is not allowed", p, part)
 		}
 		if part == indexFile || part == layoutFile || part == blobsDir {
-			return "", fmt.Errorf("repository path %q: %q is a file of an OCI layout", p, part)
+			return fmt.Errorf("repository path %q: %q is a file of an OCI layout", p, part)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // fail gives err its operation and target. target is a reference or repository.
