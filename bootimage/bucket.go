@@ -85,7 +85,7 @@ var reOCISignature = regexp.MustCompile(`^[a-z0-9][a-z0-9._/-]{0,254}@sha256=[0-
 // Fedora's and Red Hat's PREFIX is prod/streams/STREAM ([StreamBucket]). With the
 // zero value the keys are paths in coreos-assembler's working directory
 // (builds/builds.json, …), which has no documents of a stream; its symbolic link
-// builds/latest is none of them.
+// builds/latest is none of them, nor is any other folder that stands for a build.
 type Bucket struct {
 	// Stream names the documents of the stream; "": the bucket has none.
 	Stream string

@@ -2,7 +2,9 @@ package bootimage_test
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
+	"testing/fstest"
 
 	"github.com/okd-project/okd-streams/bootimage"
 )
@@ -37,6 +39,38 @@ func ExampleBucket() {
 	// catalogue prod/streams/okd-next/builds/builds.json application/json max-age=300
 	// announcement streams/okd-next.json application/json max-age=60
 	// [https://builds.example.org/streams/okd-next.json https://mirror.example.org/okd/streams/okd-next.json] <nil>
+}
+
+// A folder of coreos-assembler becomes the objects of a stream, in order.
+func ExampleBucket_Parse() {
+	folder := fstest.MapFS{
+		"builds/builds.json": {}, "builds/10.0.20261125-0/x86_64/meta.json": {}, "builds/10.0.20261125-0/x86_64/.meta.json.lock": {},
+		"builds/10.0.20261125-0/x86_64/scos-10.0.20261125-0-qemu.x86_64.qcow2": {}, "tmp/builds-source.txt": {},
+	}
+	stream := bootimage.StreamBucket("c10s")
+	var objects []bootimage.BucketObject
+	err := fs.WalkDir(folder, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		file, err := bootimage.Bucket{}.Parse(path)
+		if err != nil {
+			return nil // a lock, a note: not published
+		}
+		object, err := stream.Object(file)
+		objects = append(objects, object)
+		return err
+	})
+	slices.SortFunc(objects, bootimage.BucketObject.Compare)
+	for _, object := range objects {
+		fmt.Println(object.Key)
+	}
+	fmt.Println(err)
+	// Output:
+	// prod/streams/c10s/builds/10.0.20261125-0/x86_64/scos-10.0.20261125-0-qemu.x86_64.qcow2
+	// prod/streams/c10s/builds/10.0.20261125-0/x86_64/meta.json
+	// prod/streams/c10s/builds/builds.json
+	// <nil>
 }
 
 func ExampleStreamBucket() {

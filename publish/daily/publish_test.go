@@ -16,6 +16,15 @@ import (
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 )
 
+// Bucket layouts speak of stages by the names that plans have.
+func TestStagesHaveOneName(t *testing.T) {
+	for stage, want := range map[bootimage.Stage]publish.Stage{
+		bootimage.StageContent: publish.StageContent, bootimage.StageCatalogue: publish.StageCatalogue, bootimage.StageAnnouncement: publish.StageAnnouncement,
+	} {
+		require.Equal(t, want, publish.Stage(stage))
+	}
+}
+
 // recorder is a store that looks around after every write: whatever a document
 // in it names must be there at that moment.
 type recorder struct {

@@ -46,7 +46,13 @@ type Mount struct {
 	Store Store
 }
 
-// Options of [Check]; nil is the zero value.
+// Mirror says that what is below one address is to be below another, too.
+type Mirror struct {
+	Of, At string // without slash at the end
+}
+
+// Options of [Check]; nil is the zero value. Time is bounded by the context
+// alone: a slow server is not a dead one.
 type Options struct {
 	// Mounts are looked at first; of several that fit, the one with the longest
 	// address counts.
@@ -67,6 +73,9 @@ type Options struct {
 	// RequireSignatures looks for a signature of each file, at its address and
 	// ".sig" where the document names none.
 	RequireSignatures bool
+	// Mirrors are looked at beside what documents name: each link below Of once
+	// more at At, as a link of its own. Documents are not followed there.
+	Mirrors []Mirror
 	// Follow reads the documents that documents name, and checks their links,
 	// too: the files of all releases of an index, of all builds of a catalogue.
 	// What those name in turn is followed once more, and no further.
@@ -170,7 +179,7 @@ type found struct {
 
 // round checks links and gives those of the documents that they name.
 func (c *checker) round(ctx context.Context, report *Report, all []Link, follow bool) (more []Link, err error) {
-	all = c.signatures(all)
+	all = c.mirrors(c.signatures(all))
 	if c.total += len(all); c.total > c.opts.MaxLinks {
 		return nil, fmt.Errorf("more than %d links", c.opts.MaxLinks)
 	}
@@ -186,7 +195,7 @@ func (c *checker) round(ctx context.Context, report *Report, all []Link, follow 
 			c.targets[l.URL] = t
 			fresh = append(fresh, t)
 		}
-		if l.Kind == KindDocument && follow && !c.seen[l.URL] {
+		if l.Kind == KindDocument && follow && !l.mirror && !c.seen[l.URL] {
 			c.read(l.URL)
 			t.follow = true
 			t.link = l // its build's cleanup, and what it should be
@@ -266,6 +275,28 @@ func (c *checker) signatures(all []Link) []Link {
 		if !named[sig.URL] {
 			named[sig.URL] = true
 			out = append(out, sig)
+		}
+	}
+	return out
+}
+
+// mirrors adds the links' other addresses.
+func (c *checker) mirrors(all []Link) []Link {
+	if len(c.opts.Mirrors) == 0 {
+		return all
+	}
+	var out []Link
+	for _, l := range all {
+		out = append(out, l)
+		if l.Fault != "" || l.Kind == KindImage {
+			continue
+		}
+		for _, m := range c.opts.Mirrors {
+			if rest, ok := strings.CutPrefix(l.URL, m.Of+"/"); ok {
+				copied := l
+				copied.URL, copied.mirror = m.At+"/"+rest, true
+				out = append(out, copied)
+			}
 		}
 	}
 	return out

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,8 +26,15 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/httpx"
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/dirstore"
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/publish/memstore"
+)
+
+// What publish has fits.
+var (
+	_ linkcheck.Store    = publish.Store(nil)
+	_ linkcheck.Registry = publish.Registry(nil)
 )
 
 func sum(text string) string {
@@ -99,7 +108,7 @@ func TestLinks(t *testing.T) {
 			}},
 		"rhcos.json": {data: `{"baseURI": "https://e.org/old/1/", "buildid": "1", "images": {"qemu": {"path": "q.xz", "sha256": "aa", "size": "7"}}}`,
 			want: []string{`file images.qemu.path https://e.org/old/1/q.xz 0 aa`}},
-		"ConfigMap": {data: "---\napiVersion: v1\nkind: ConfigMap\ndata:\n  releaseVersion: '1'\n  stream: |\n    {\"a\": {\"location\": \"<not-used>\", \"sha256\": \"aa\"}}\n  streams: '{\"\": {\"location\": \"https://e.org/x\"}}'\n",
+		"ConfigMap": {data: "---\napiVersion: v1\nkind: ConfigMap\ndata:\n  releaseVersion: '1'\n  template: '{{x}}'\n  stream: |\n    {\"a\": {\"location\": \"<not-used>\", \"sha256\": \"aa\"}}\n  streams: '{\"\": {\"location\": \"https://e.org/x\"}}'\n",
 			want: []string{
 				`file data.stream.a.location <not-used> 0 aa ! not an address`,
 				`file data.streams[""].location https://e.org/x 0`,
@@ -299,6 +308,34 @@ func TestFollow(t *testing.T) {
 	report, err = linkcheck.Check(t.Context(), []linkcheck.Document{{Data: []byte(fmt.Sprintf(ring, 0))}}, opts)
 	require.NoError(t, err)
 	require.Len(t, report.Links, 3)
+}
+
+// TestMirrors: what a folder serves, and what its mirror lacks.
+func TestMirrors(t *testing.T) {
+	store, err := dirstore.Open(t.Context(), t.TempDir(), nil)
+	require.NoError(t, err)
+	defer store.Close()
+	put(t, store, "b/1/release.json", `[{"location": "`+base+`/b/1/disk", "sha256": "`+sum("disk")+`", "size": 4, "signature": "`+base+`/b/1/disk.sig"}]`)
+	put(t, store, "b/1/disk", "disk")
+	put(t, store, "b/1/disk.sig", "sig")
+	folder := t.TempDir()
+	for name, content := range map[string]string{"b/1/release.json": "[]", "b/1/disk": "disc"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(folder, "b/1"), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644))
+	}
+	served := httptest.NewServer(http.FileServer(http.Dir(folder)))
+	defer served.Close()
+	doc := linkcheck.Document{Name: "releases.json", Data: []byte(`{"releases": [{"version": "1", "metadata": "` + base + `/b/1/release.json"}]}`)}
+	report, err := linkcheck.Check(t.Context(), []linkcheck.Document{doc}, &linkcheck.Options{
+		Mounts: []linkcheck.Mount{{URL: base, Store: store}}, Mirrors: []linkcheck.Mirror{{Of: base, At: served.URL}},
+		AllowPrivate: true, Follow: true, Checksums: true,
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"ok document " + base + "/b/1/release.json", "ok document " + served.URL + "/b/1/release.json",
+		"ok file " + base + "/b/1/disk", "wrong file " + served.URL + "/b/1/disk",
+		"ok signature " + base + "/b/1/disk.sig", "missing signature " + served.URL + "/b/1/disk.sig",
+	}, summary(report))
 }
 
 type registry map[string]string // reference -> digest

@@ -68,7 +68,8 @@ type Link struct {
 	// Fault is why the value cannot be followed; "" if it can.
 	Fault string `json:"fault,omitempty"`
 
-	kept *kept // of a meta.json: what a cleanup left of its build
+	kept   *kept // of a meta.json: what a cleanup left of its build
+	mirror bool  // added by [Options.Mirrors]
 }
 
 // kept is the policy-cleanup of a build in builds.json.
@@ -166,6 +167,9 @@ func (w *walker) document(root *node) {
 				continue
 			}
 			inside, err := parse([]byte(m.value.text))
+			if err != nil && m.key != "stream" && m.key != "streams" {
+				continue // text that looks like JSON
+			}
 			if err != nil {
 				w.err = errors.Join(w.err, fmt.Errorf("%s: %w", at, err))
 				return
