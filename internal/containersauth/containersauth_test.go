@@ -353,6 +353,13 @@ func TestPlace(t *testing.T) {
 		require.NotContains(t, text, "secret")
 		require.NotContains(t, text, basic("core"))
 	}
+	refused := fmt.Errorf("401: %w", fs.ErrPermission)
+	require.EqualError(t, containersauth.Explain(refused, c), "401: permission denied ("+want+")")
+	require.ErrorIs(t, containersauth.Explain(refused, c), fs.ErrPermission)
+	require.Equal(t, refused, containersauth.Explain(refused, authn.Anonymous))
+	require.Equal(t, fs.ErrNotExist, containersauth.Explain(fs.ErrNotExist, c))
+	require.NoError(t, containersauth.Explain(nil, c))
+
 	c = found(t, k, "other.example/x")
 	require.True(t, c.Anonymous())
 	require.Equal(t, "no credentials for other.example/x in "+file, c.Place)

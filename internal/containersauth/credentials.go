@@ -2,6 +2,9 @@ package containersauth
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -72,6 +75,16 @@ func (c *Credentials) stale() bool {
 	default:
 		return false
 	}
+}
+
+// Explain adds to an error that wraps [fs.ErrPermission] where the credentials
+// that were not good enough came from, or where there were none, if auth is
+// from a [Keychain]. Any other error stays as it is.
+func Explain(err error, auth authn.Authenticator) error {
+	if c, ok := auth.(*Credentials); ok && errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w (%s)", err, c.Place)
+	}
+	return err
 }
 
 // Anonymous reports whether there are none.
