@@ -1,7 +1,10 @@
 package remoteregistry
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -28,12 +31,23 @@ import (
 // request comes from: a ping, a redirect, a token server or an upload location.
 // It also gives a request that is sent again, with a new token, its body again.
 type guard struct {
-	next     http.RoundTripper
+	next http.RoundTripper
+
+	mu       sync.RWMutex
 	insecure []string
 }
 
+// allow adds a host, as host or host:port.
+func (g *guard) allow(host string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !slices.Contains(g.insecure, host) {
+		g.insecure = append(g.insecure, host)
+	}
+}
+
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" && !plainAllowed(req.URL.Host, g.insecure) {
+	if req.URL.Scheme != "https" && !g.plainAllowed(req.URL.Host) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
@@ -58,13 +72,15 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // plainAllowed reports whether host, with or without port, is insecure by
 // option or loopback.
-func plainAllowed(host string, insecure []string) bool {
+func (g *guard) plainAllowed(host string) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
 	bare := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		bare = h
 	}
 	bare = strings.Trim(bare, "[]")
-	if slices.Contains(insecure, host) || slices.Contains(insecure, bare) {
+	if slices.Contains(g.insecure, host) || slices.Contains(g.insecure, bare) {
 		return true
 	}
 	if ip := net.ParseIP(bare); ip != nil {
@@ -80,19 +96,24 @@ type session struct {
 	base string // scheme://host
 }
 
-// client speaks to one repository.
+// greeting is how a registry wants to be spoken to.
+type greeting struct {
+	busy      chan struct{} // as above
+	registry  name.Registry
+	challenge *transport.Challenge
+}
+
+// client speaks to one repository, or to a registry as a whole.
 type client struct {
 	registry *Registry
-	repo     name.Repository
+	repo     name.Repository // zero for a registry as a whole
 	http     *http.Client
 	base     string
 }
 
-// client authenticates for repo, once for each repository and set of scopes.
-func (r *Registry) client(ctx context.Context, repo name.Repository, action string, from []name.Repository) (*client, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+// client authenticates for repo with the scope action and for reading from the
+// repositories from, once for each set of them.
+func (r *Registry) client(ctx context.Context, repo name.Repository, action string, from ...name.Repository) (*client, error) {
 	if err := checkRepository(repo); err != nil {
 		return nil, err
 	}
@@ -100,12 +121,25 @@ func (r *Registry) client(ctx context.Context, repo name.Repository, action stri
 	for _, f := range from {
 		scopes = append(scopes, f.Scope(transport.PullScope))
 	}
-	key := repo.RegistryStr() + " " + strings.Join(scopes, " ")
+	c, err := r.connect(ctx, repo, repo.Registry, scopes)
+	if err != nil {
+		return nil, err
+	}
+	c.repo = repo
+	return c, nil
+}
+
+// connect gives a client with scopes, under the credentials for target.
+func (r *Registry) connect(ctx context.Context, target authn.Resource, reg name.Registry, scopes []string) (*client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	key := target.String() + " " + strings.Join(scopes, " ")
 	r.mu.Lock()
-	s := r.clients[key]
+	s := r.sessions[key]
 	if s == nil {
 		s = &session{busy: make(chan struct{}, 1)}
-		r.clients[key] = s
+		r.sessions[key] = s
 	}
 	r.mu.Unlock()
 	select {
@@ -115,13 +149,13 @@ func (r *Registry) client(ctx context.Context, repo name.Repository, action stri
 		return nil, ctx.Err()
 	}
 	if s.http == nil {
-		rt, base, err := r.handshake(ctx, repo, scopes)
+		rt, base, err := r.handshake(ctx, target, reg, scopes)
 		if err != nil {
 			return nil, fmt.Errorf("authenticate: %w", clean(err))
 		}
 		s.http, s.base = &http.Client{Transport: rt, CheckRedirect: redirect}, base
 	}
-	return &client{registry: r, repo: repo, http: s.http, base: s.base}, nil
+	return &client{registry: r, http: s.http, base: s.base}, nil
 }
 
 // redirect follows a few redirects of requests that read.
@@ -135,26 +169,50 @@ func redirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// handshake asks how the registry wants to be spoken to and gets a token where
-// it wants one.
-func (r *Registry) handshake(ctx context.Context, repo name.Repository, scopes []string) (http.RoundTripper, string, error) {
-	reg := repo.Registry
-	if plainAllowed(reg.RegistryStr(), r.opts.Insecure) {
+// greet asks once how a registry wants to be spoken to.
+func (r *Registry) greet(ctx context.Context, reg name.Registry) (name.Registry, *transport.Challenge, error) {
+	r.mu.Lock()
+	g := r.greetings[reg.RegistryStr()]
+	if g == nil {
+		g = &greeting{busy: make(chan struct{}, 1)}
+		r.greetings[reg.RegistryStr()] = g
+	}
+	r.mu.Unlock()
+	select {
+	case g.busy <- struct{}{}:
+		defer func() { <-g.busy }()
+	case <-ctx.Done():
+		return reg, nil, ctx.Err()
+	}
+	if g.challenge != nil {
+		return g.registry, g.challenge, nil
+	}
+	if r.guard.plainAllowed(reg.RegistryStr()) {
 		insecure, err := name.NewRegistry(reg.RegistryStr(), name.Insecure)
 		if err != nil {
-			return nil, "", err
+			return reg, nil, err
 		}
 		reg = insecure
-	}
-	auth, err := authn.Resolve(ctx, r.keychain, repo)
-	if err != nil {
-		return nil, "", err
 	}
 	challenge, err := transport.Ping(ctx, reg, r.rt)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, "", ctx.Err()
+			return reg, nil, ctx.Err()
 		}
+		return reg, nil, err
+	}
+	g.registry, g.challenge = reg, challenge
+	return reg, challenge, nil
+}
+
+// handshake gets a token where the registry wants one.
+func (r *Registry) handshake(ctx context.Context, target authn.Resource, reg name.Registry, scopes []string) (http.RoundTripper, string, error) {
+	auth, err := authn.Resolve(ctx, r.keychain, target)
+	if err != nil {
+		return nil, "", err
+	}
+	reg, challenge, err := r.greet(ctx, reg)
+	if err != nil {
 		return nil, "", err
 	}
 	base := "https://" + reg.RegistryStr()
@@ -194,6 +252,12 @@ type body struct {
 	reader io.ReadCloser
 	again  func() (io.ReadCloser, error) // nil: cannot be sent twice
 	size   int64
+}
+
+// bytesBody is data, as often as it is wanted.
+func bytesBody(data []byte) *body {
+	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	return &body{reader: io.NopCloser(bytes.NewReader(data)), again: again, size: int64(len(data))}
 }
 
 // do sends a request and wants one of the statuses. The caller closes the
@@ -325,9 +389,7 @@ func (c *client) manifest(ctx context.Context, id string, want v1.Descriptor) (v
 	}
 	digest := said.Digest
 	if digest == (v1.Hash{}) {
-		if digest, _, err = v1.SHA256(strings.NewReader(string(raw))); err != nil {
-			return v1.Descriptor{}, nil, err
-		}
+		digest = sha256Of(raw)
 	}
 	size := int64(verify.SizeUnknown)
 	if want.Digest != (v1.Hash{}) {
@@ -346,21 +408,43 @@ func (c *client) manifest(ctx context.Context, id string, want v1.Descriptor) (v
 	return v1.Descriptor{MediaType: mt, Digest: digest, Size: int64(len(raw))}, raw, nil
 }
 
-// putManifest writes a manifest under a tag or its digest.
-func (c *client) putManifest(ctx context.Context, id string, desc v1.Descriptor, raw []byte) error {
-	open := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(raw))), nil }
-	first, err := open()
-	if err != nil {
-		return err
+func sha256Of(data []byte) v1.Hash {
+	sum := sha256.Sum256(data)
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
+}
+
+// putManifest writes a manifest under a tag or its digest and gives the subject
+// that the server says it has registered it for. Where other bytes arrived than
+// were sent it is sent again, lest a tag stays at them.
+func (c *client) putManifest(ctx context.Context, id string, desc v1.Descriptor, raw []byte) (subject string, err error) {
+	for attempt := 1; ; attempt++ {
+		subject, err = c.putManifestOnce(ctx, id, desc, raw)
+		if !errors.Is(err, verify.ErrDigest) || attempt >= maxDamaged {
+			return subject, err
+		}
 	}
+}
+
+// maxDamaged is how often a server may get bytes that are not what was sent.
+const maxDamaged = 3
+
+func (c *client) putManifestOnce(ctx context.Context, id string, desc v1.Descriptor, raw []byte) (string, error) {
 	resp, err := c.do(ctx, http.MethodPut, c.url("manifests", id), http.Header{"Content-Type": {string(desc.MediaType)}},
-		&body{reader: first, again: open, size: int64(len(raw))}, http.StatusCreated, http.StatusOK, http.StatusAccepted)
+		bytesBody(raw), http.StatusCreated, http.StatusOK, http.StatusAccepted)
 	if err != nil {
-		return err
+		return "", err
 	}
 	resp.Body.Close()
-	if text := resp.Header.Get("Docker-Content-Digest"); text != "" && strings.HasPrefix(text, desc.Digest.Algorithm+":") && text != desc.Digest.String() {
-		return fmt.Errorf("server stored %.100q for %s: %w", text, desc.Digest, verify.ErrDigest)
+	if err := stored(resp, desc.Digest); err != nil {
+		return "", err
+	}
+	return resp.Header.Get("OCI-Subject"), nil
+}
+
+// stored compares the digest that a server says it stored.
+func stored(resp *http.Response, want v1.Hash) error {
+	if text := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(text, want.Algorithm+":") && text != want.String() {
+		return fmt.Errorf("server stored %.100q for %s: %w", text, want, verify.ErrDigest)
 	}
 	return nil
 }
@@ -379,6 +463,3 @@ func resolve(resp *http.Response, ref string) (*url.URL, error) {
 	}
 	return u, nil
 }
-
-// pageSize is the query of the first page of tags.
-func pageSize(n int) string { return "?n=" + strconv.Itoa(n) }

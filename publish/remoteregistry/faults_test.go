@@ -719,12 +719,17 @@ func TestRedirects(t *testing.T) {
 	require.NotContains(t, err.Error(), "abcdefghij")
 }
 
+// dialTo leads every name to one place.
+func dialTo(target string) func(ctx context.Context, network, _ string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, target)
+	}
+}
+
 func TestPlainHTTP(t *testing.T) {
 	t.Parallel()
 	target := server(t)
-	tr := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, host(target)) // every name leads there
-	}}
+	tr := &http.Transport{DialContext: dialTo(host(target))}
 	t.Cleanup(tr.CloseIdleConnections)
 	for _, tc := range []struct {
 		host     string

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +22,7 @@ import (
 	"github.com/okd-project/okd-streams/internal/containersauth"
 	"github.com/okd-project/okd-streams/internal/httpx"
 	"github.com/okd-project/okd-streams/internal/ociimage"
-	"github.com/okd-project/okd-streams/internal/verify"
+	"github.com/okd-project/okd-streams/internal/registriesconf"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -52,6 +54,15 @@ type Options struct {
 	CredentialHelper func(ctx context.Context, name, registry string) (username, secret string, err error)
 	// Keychain finds credentials instead of all of the above.
 	Keychain authn.Keychain
+	// Mirrors say from where to read instead, and what must not be used; nil:
+	// each repository is read from where it is. See [MirrorFiles]. They count
+	// for Head, Image, Index, Manifest, StatBlob and OpenBlob; a list of tags,
+	// of referrers or of repositories is that of the registry named. The blobs
+	// of an image come from where its manifest was found.
+	Mirrors *Mirrors
+	// ImmutableTags are patterns ([path.Match]) of tags that must not move once
+	// they are there, such as "4.*"; none: all may. See [Registry.Tag].
+	ImmutableTags []string
 	// Insecure are hosts, as host or host:port, that may be spoken to over
 	// plain HTTP when HTTPS fails. Loopback hosts always may.
 	Insecure []string
@@ -78,7 +89,8 @@ type Options struct {
 	// blob is one request, which every registry understands. A server's
 	// OCI-Chunk-Min-Length is honoured.
 	ChunkSize int64
-	// PageSize is the number of tags asked for at a time; 0: [DefaultPageSize].
+	// PageSize is the number of tags or repositories asked for at a time; 0:
+	// [DefaultPageSize].
 	PageSize int
 	// UserAgent goes before the protocol library's own; "": okd-streams.
 	UserAgent string
@@ -100,16 +112,25 @@ type Registry struct {
 	keychain authn.Keychain
 	slots    chan struct{}
 
-	mu      sync.Mutex
-	clients map[string]*session
+	guard   *guard
+	mirrors *registriesconf.Config
+	flights flights
+
+	mu        sync.Mutex
+	sessions  map[string]*session
+	greetings map[string]*greeting
 }
 
-var _ publish.Registry = (*Registry)(nil)
+var (
+	_ publish.Registry  = (*Registry)(nil)
+	_ publish.Blobs     = (*Registry)(nil)
+	_ publish.Referrers = (*Registry)(nil)
+)
 
 // Open makes a registry client. It sends nothing: that is done by the first
 // call for a repository. opts may be nil.
 func Open(ctx context.Context, opts *Options) (*Registry, error) {
-	r := &Registry{log: slog.New(slog.DiscardHandler), clients: map[string]*session{}}
+	r := &Registry{log: slog.New(slog.DiscardHandler), sessions: map[string]*session{}, greetings: map[string]*greeting{}}
 	if opts != nil {
 		r.opts = *opts
 	}
@@ -120,6 +141,16 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 	if o.Attempts < 0 || o.ChunkSize < 0 || o.PageSize < 0 || o.Concurrency < 0 {
 		return nil, &publish.Error{Op: "open", Target: "remote registry", Err: errors.New("an option is negative")}
 	}
+	for _, pattern := range o.ImmutableTags {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, &publish.Error{Op: "open", Target: "remote registry", Err: fmt.Errorf("immutable tags: %q: %w", pattern, err)}
+		}
+	}
+	mirrors, err := o.Mirrors.load()
+	if err != nil {
+		return nil, &publish.Error{Op: "open", Target: "remote registry", Err: err}
+	}
+	r.mirrors = mirrors
 	if o.Concurrency == 0 {
 		o.Concurrency = DefaultConcurrency
 	}
@@ -143,13 +174,14 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 	if base == nil {
 		base = httpx.BaseTransport()
 	}
-	r.rt = transport.NewUserAgent(&guard{
-		insecure: o.Insecure,
+	r.guard = &guard{
+		insecure: slices.Clone(o.Insecure),
 		next: httpx.NewTransport(base, &httpx.Options{
 			Attempts: o.Attempts, BaseDelay: o.BaseDelay, HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout, Jitter: o.Jitter,
 			Repeatable: repeatable, Logger: o.Logger,
 		}),
-	}, o.UserAgent)
+	}
+	r.rt = transport.NewUserAgent(r.guard, o.UserAgent)
 	r.keychain = o.Keychain
 	if r.keychain == nil {
 		r.keychain = containersauth.New(&containersauth.Options{File: o.AuthFile, Files: o.AuthFiles, Helper: o.CredentialHelper})
@@ -169,12 +201,11 @@ func repeatable(req *http.Request) bool {
 }
 
 // Head describes what ref names: media type, digest and size.
-func (r *Registry) Head(ctx context.Context, ref name.Reference) (*v1.Descriptor, error) {
-	c, id, err := r.reader(ctx, ref)
-	if err != nil {
-		return nil, fail("head", ref, err)
-	}
-	desc, err := c.head(ctx, id)
+func (r *Registry) Head(ctx context.Context, ref name.Reference) (desc *v1.Descriptor, err error) {
+	err = r.read(ctx, ref, func(c *client, id string) error {
+		desc, err = c.head(ctx, id)
+		return err
+	})
 	if err != nil {
 		return nil, fail("head", ref, err)
 	}
@@ -183,16 +214,14 @@ func (r *Registry) Head(ctx context.Context, ref name.Reference) (*v1.Descriptor
 
 // Image gives the image that ref names. An index gives
 // [errors.ErrUnsupported]: it is for the caller to choose from it.
-func (r *Registry) Image(ctx context.Context, ref name.Reference) (v1.Image, error) {
-	c, id, err := r.reader(ctx, ref)
-	if err != nil {
-		return nil, fail("image", ref, err)
-	}
-	desc, raw, err := c.manifest(ctx, id, v1.Descriptor{})
-	if err != nil {
-		return nil, fail("image", ref, err)
-	}
-	img, err := ociimage.NewImage(ctx, (*repository)(c), desc, raw)
+func (r *Registry) Image(ctx context.Context, ref name.Reference) (img v1.Image, err error) {
+	err = r.read(ctx, ref, func(c *client, id string) error {
+		desc, raw, err := c.manifest(ctx, id, v1.Descriptor{})
+		if err == nil {
+			img, err = ociimage.NewImage(ctx, (*repository)(c), desc, raw)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fail("image", ref, err)
 	}
@@ -201,39 +230,18 @@ func (r *Registry) Image(ctx context.Context, ref name.Reference) (v1.Image, err
 
 // Index gives the index that ref names. A plain image gives
 // [errors.ErrUnsupported].
-func (r *Registry) Index(ctx context.Context, ref name.Reference) (v1.ImageIndex, error) {
-	c, id, err := r.reader(ctx, ref)
-	if err != nil {
-		return nil, fail("index", ref, err)
-	}
-	desc, raw, err := c.manifest(ctx, id, v1.Descriptor{})
-	if err != nil {
-		return nil, fail("index", ref, err)
-	}
-	idx, err := ociimage.NewIndex(ctx, (*repository)(c), desc, raw)
+func (r *Registry) Index(ctx context.Context, ref name.Reference) (idx v1.ImageIndex, err error) {
+	err = r.read(ctx, ref, func(c *client, id string) error {
+		desc, raw, err := c.manifest(ctx, id, v1.Descriptor{})
+		if err == nil {
+			idx, err = ociimage.NewIndex(ctx, (*repository)(c), desc, raw)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fail("index", ref, err)
 	}
 	return idx, nil
-}
-
-// reader prepares reading ref and gives its tag or digest.
-func (r *Registry) reader(ctx context.Context, ref name.Reference) (*client, string, error) {
-	if ref == nil {
-		return nil, "", errors.New("no reference is given")
-	}
-	id := ref.Identifier()
-	if strings.Contains(id, ":") {
-		h, err := v1.NewHash(id)
-		if err != nil {
-			return nil, "", err
-		}
-		id = h.String()
-	} else if err := checkTag(id); err != nil {
-		return nil, "", err
-	}
-	c, err := r.client(ctx, ref.Context(), transport.PullScope, nil)
-	return c, id, err
 }
 
 // What a tag and a component of a repository path may be. Servers are stricter
@@ -277,107 +285,9 @@ func (r *repository) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, 
 
 func (r *repository) Blob(ctx context.Context, desc v1.Descriptor) (io.ReadCloser, error) {
 	c := (*client)(r)
-	target := c.repo.Digest(desc.Digest.String())
-	body := &download{ctx: ctx, client: c, desc: desc}
-	if err := body.open(); err != nil {
-		return nil, fail("blob", target, err)
-	}
-	verified, err := verify.ReadCloser(body, desc.Digest, desc.Size)
+	rc, err := c.blob(ctx, desc)
 	if err != nil {
-		return nil, fail("blob", target, err)
+		return nil, fail("blob", c.repo.Digest(desc.Digest.String()), err)
 	}
-	return &blobReader{verified, target}, nil
-}
-
-// download is a blob's bytes, not verified. When they break off it asks for the
-// rest, as long as each answer brings something.
-type download struct {
-	ctx    context.Context // governs the reader until Close
-	client *client
-	desc   v1.Descriptor
-
-	body    io.ReadCloser
-	at      int64
-	attempt int
-}
-
-// open asks for what is missing.
-func (d *download) open() error {
-	var header http.Header
-	if d.at > 0 {
-		header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.at)}}
-	}
-	resp, err := d.client.do(d.ctx, http.MethodGet, d.client.url("blobs", d.desc.Digest.String()), header, nil, http.StatusOK, http.StatusPartialContent)
-	if err != nil {
-		return err
-	}
-	want, skip := d.desc.Size-d.at, int64(0)
-	if resp.StatusCode == http.StatusOK {
-		want, skip = d.desc.Size, d.at
-	} else if got := resp.Header.Get("Content-Range"); d.at == 0 || !strings.HasPrefix(got, fmt.Sprintf("bytes %d-", d.at)) {
-		resp.Body.Close()
-		return fmt.Errorf("server answers with the range %.60q, want what follows byte %d: %w", got, d.at, verify.ErrDigest)
-	}
-	if resp.ContentLength >= 0 && resp.ContentLength != want {
-		resp.Body.Close()
-		return fmt.Errorf("server sends %d bytes, want %d: %w", resp.ContentLength, want, verify.ErrDigest)
-	}
-	d.body = resp.Body
-	if _, err := io.CopyN(io.Discard, resp.Body, skip); err != nil {
-		// It broke off before the place: the next attempt tells.
-		resp.Body.Close()
-		d.body = io.NopCloser(failing{err})
-	}
-	return nil
-}
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
-
-func (d *download) Read(p []byte) (int, error) {
-	for {
-		n, err := d.body.Read(p)
-		d.at += int64(n)
-		if n > 0 {
-			d.attempt = 0
-			if err != nil && err != io.EOF {
-				err = nil // the body gives it again at the next call
-			}
-		}
-		if n > 0 || err == nil || err == io.EOF {
-			return n, err
-		}
-		if d.ctx.Err() != nil {
-			return 0, d.ctx.Err()
-		}
-		d.attempt++
-		if !httpx.Temporary(err) || d.attempt >= d.client.registry.opts.Attempts {
-			return 0, err
-		}
-		d.body.Close()
-		d.body = io.NopCloser(failing{err})
-		if err := d.client.registry.wait(d.ctx, d.attempt, err); err != nil {
-			return 0, err
-		}
-		if err := d.open(); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func (d *download) Close() error { return d.body.Close() }
-
-// blobReader names the blob in the errors of its reader.
-type blobReader struct {
-	io.ReadCloser
-	target name.Digest
-}
-
-func (b *blobReader) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = fail("read", b.target, err)
-	}
-	return n, err
+	return rc, nil
 }

@@ -38,3 +38,9 @@ func open(t testing.TB, opts *remoteregistry.Options) *remoteregistry.Registry {
 	require.NoError(t, err)
 	return r
 }
+
+// Bounds of what tests wait for.
+const (
+	waitLong  = 10 * time.Second
+	waitShort = time.Millisecond
+)

@@ -8,20 +8,20 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"net/http"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/okd-project/okd-streams/internal/ociimage"
 )
 
-// Limits of a list of tags.
-const (
-	maxTags     = 1_000_000
-	maxPages    = 100_000
-	maxPageBody = 8 << 20 // bytes
-)
+// maxTags bounds a list of tags.
+const maxTags = 1_000_000
 
 // Tags lists the tags of repo in ascending order. All pages are read first, for
 // servers order tags as they like.
@@ -41,109 +41,43 @@ func (r *Registry) Tags(ctx context.Context, repo name.Repository) iter.Seq2[str
 }
 
 func (r *Registry) tags(ctx context.Context, repo name.Repository) ([]string, error) {
-	c, err := r.client(ctx, repo, transport.PullScope, nil)
+	c, err := r.client(ctx, repo, transport.PullScope)
 	if err != nil {
 		return nil, err
 	}
 	var tags []string
-	seen := map[string]bool{}
-	for page := c.url("tags", "list") + pageSize(r.opts.PageSize); page != ""; {
-		if seen[page] || len(seen) >= maxPages {
-			return nil, errors.New("the list of tags does not end")
+	err = c.pages(ctx, c.url("tags", "list")+pageSize(r.opts.PageSize), nil, func(_ *http.Response, data []byte) (bool, error) {
+		var page struct {
+			Tags []string `json:"tags"`
 		}
-		seen[page] = true
-		got, next, err := c.tagPage(ctx, page)
-		if err != nil {
-			return nil, err
+		if err := json.Unmarshal(data, &page); err != nil {
+			return false, err
 		}
-		tags = append(tags, got...)
-		if len(tags) > maxTags {
-			return nil, fmt.Errorf("more than %d tags: %w", maxTags, errors.ErrUnsupported)
+		for _, tag := range page.Tags {
+			if err := checkTag(tag); err != nil {
+				return false, err
+			}
 		}
-		page = next
+		if tags = append(tags, page.Tags...); len(tags) > maxTags {
+			return false, fmt.Errorf("more than %d tags: %w", maxTags, errors.ErrUnsupported)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list of tags: %w", err)
 	}
 	slices.Sort(tags)
 	return slices.Compact(tags), nil
 }
 
-// tagPage gets one page and the address of the next, "" at the end.
-func (c *client) tagPage(ctx context.Context, page string) ([]string, string, error) {
-	resp, data, err := c.document(ctx, page, nil, maxPageBody)
-	if err != nil {
-		return nil, "", fmt.Errorf("list of tags: %w", err)
-	}
-	var doc struct {
-		Tags []string `json:"tags"`
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, "", fmt.Errorf("list of tags: %w", err)
-	}
-	for _, tag := range doc.Tags {
-		if err := checkTag(tag); err != nil {
-			return nil, "", fmt.Errorf("list of tags: %w", err)
-		}
-	}
-	next := nextLink(resp.Header.Values("Link"))
-	if next == "" {
-		return doc.Tags, "", nil
-	}
-	u, err := resolve(resp, next)
-	if err != nil {
-		return nil, "", err
-	}
-	// The next page is on the same server: credentials go with the request.
-	if first := resp.Request.URL; u.Scheme != first.Scheme || u.Host != first.Host {
-		return nil, "", fmt.Errorf("the next page of tags is on another server, %.100q", u.Host)
-	}
-	return doc.Tags, u.String(), nil
-}
-
-// nextLink finds the target of rel="next" in Link headers, RFC 8288; "" if
-// there is none.
-func nextLink(headers []string) string {
-	for _, h := range headers {
-		for h != "" {
-			_, rest, ok := strings.Cut(h, "<")
-			if !ok {
-				break
-			}
-			target, rest, ok := strings.Cut(rest, ">")
-			if !ok {
-				break
-			}
-			// Parameters reach to the comma outside of quotes.
-			var param string
-			for next := byte(';'); next == ';'; {
-				param, rest, next = cutUnquoted(rest)
-				key, value, _ := strings.Cut(param, "=")
-				if strings.EqualFold(strings.TrimSpace(key), "rel") && slices.Contains(strings.Fields(strings.Trim(strings.TrimSpace(value), `"`)), "next") {
-					return target
-				}
-			}
-			h = rest
-		}
-	}
-	return ""
-}
-
-// cutUnquoted cuts s at the first ';' or ',' outside of quotes and says which it
-// was; 0 at the end.
-func cutUnquoted(s string) (before, after string, at byte) {
-	quoted := false
-	for i := range len(s) {
-		switch {
-		case s[i] == '"':
-			quoted = !quoted
-		case !quoted && (s[i] == ';' || s[i] == ','):
-			return s[:i], s[i+1:], s[i]
-		}
-	}
-	return s, "", 0
-}
-
 // Tag points tag at a manifest of its repository: the manifest's bytes are
 // fetched, verified and written under the tag. A missing one gives
 // [io/fs.ErrNotExist].
+//
+// A tag that must not move, by [Options.ImmutableTags] or by the server's own
+// rules, gives [io/fs.ErrExist] unless it is at digest already. The options'
+// rule is checked before the tag is written: no registry offers to do both at
+// once, so two writers at the same moment are not kept apart by it.
 func (r *Registry) Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error {
 	if err := r.tag(ctx, tag, digest); err != nil {
 		return fail("tag", tag, err)
@@ -156,10 +90,10 @@ func (r *Registry) tag(ctx context.Context, tag name.Tag, digest v1.Hash) error 
 	if err := checkTag(tag.TagStr()); err != nil {
 		return err
 	}
-	if _, err := v1.NewHash(digest.String()); err != nil {
+	if err := ociimage.CheckDigest(digest); err != nil {
 		return err
 	}
-	c, err := r.client(ctx, tag.Context(), transport.PushScope, nil)
+	c, err := r.writer(ctx, tag.Context())
 	if err != nil {
 		return err
 	}
@@ -167,10 +101,101 @@ func (r *Registry) tag(ctx context.Context, tag name.Tag, digest v1.Hash) error 
 	if err != nil {
 		return err
 	}
-	if now, err := c.head(ctx, tag.TagStr()); err == nil && now.Digest == digest {
+	now, err := c.head(ctx, tag.TagStr())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case now.Digest == digest:
 		return nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	case r.immutable(tag):
+		return fmt.Errorf("it is at %s and must not move: %w", now.Digest, fs.ErrExist)
+	}
+	_, err = c.putManifest(ctx, tag.TagStr(), desc, raw)
+	if e, ok := errors.AsType[*statusError](err); ok && e.immutable() {
+		return fmt.Errorf("server does not let it move: %w: %w", fs.ErrExist, err)
+	}
+	return err
+}
+
+// immutable says whether the options want tag to stay where it is.
+func (r *Registry) immutable(tag name.Tag) bool {
+	return slices.ContainsFunc(r.opts.ImmutableTags, func(pattern string) bool {
+		ok, err := path.Match(pattern, tag.TagStr())
+		return ok && err == nil
+	})
+}
+
+// immutable says whether a refusal to write a tag is because the tag exists.
+// There is no code for it: Harbor answers 412, Amazon's registry 400 and
+// Quay 409, and all say why.
+func (e *statusError) immutable() bool {
+	switch e.status {
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return true
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed:
+		text := strings.ToLower(e.message)
+		return strings.Contains(text, "immutable") || strings.Contains(text, "overwrit") || strings.Contains(text, "already exists")
+	}
+	return false
+}
+
+// Delete removes a tag or a manifest; one that is missing is no error. A tag
+// goes alone: what it points at stays. With servers that cannot do that, such
+// as Docker's before version 3, it is [errors.ErrUnsupported], for deleting the
+// manifest would take its other tags along. A digest removes the manifest and,
+// with most servers, all of its tags; the blobs are for the server to collect.
+// If it had a subject it is no longer one of its referrers.
+//
+// A tag that [Options.ImmutableTags] names is [io/fs.ErrPermission]; a digest is
+// not held against them.
+func (r *Registry) Delete(ctx context.Context, ref name.Reference) error {
+	if err := r.delete(ctx, ref); err != nil {
+		return fail("delete", ref, err)
+	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, "deleted", slog.String("reference", ref.String()))
+	return nil
+}
+
+func (r *Registry) delete(ctx context.Context, ref name.Reference) error {
+	id, err := identifier(ref)
+	if err != nil {
 		return err
 	}
-	return c.putManifest(ctx, tag.TagStr(), desc, raw)
+	if tag, ok := ref.(name.Tag); ok && r.immutable(tag) {
+		return fmt.Errorf("it must not move: %w", fs.ErrPermission)
+	}
+	if err := r.checkDestination(ref.Context()); err != nil {
+		return err
+	}
+	c, err := r.client(ctx, ref.Context(), transport.DeleteScope)
+	if err != nil {
+		return err
+	}
+	var l link
+	if strings.Contains(id, ":") {
+		_, raw, err := c.manifest(ctx, id, v1.Descriptor{})
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if l, err = linkOf(raw); err != nil {
+			return err
+		}
+	}
+	resp, err := c.do(ctx, http.MethodDelete, c.url("manifests", id), nil, nil, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
+	if err == nil {
+		resp.Body.Close()
+	} else if e, ok := errors.AsType[*statusError](err); ok && e.status == http.StatusBadRequest && !strings.Contains(id, ":") {
+		// Servers that know digests alone say that this is none.
+		return fmt.Errorf("server does not delete tags: %w: %w", errors.ErrUnsupported, err)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if l.subject == (v1.Hash{}) {
+		return nil
+	}
+	return c.dropReferrer(ctx, l.subject, id)
 }
