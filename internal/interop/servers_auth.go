@@ -76,8 +76,10 @@ type Rules struct {
 	// or delete; the user "" is anonymous. nil: core everything, builder what
 	// is below build/, everyone pulls what is below public/.
 	Allow func(user, repository, action string) bool
-	// Lifetime is how long a registry takes a token; 0: five minutes.
-	Lifetime time.Duration
+	// Lifetime is how long a registry takes a token, counted in whole seconds;
+	// 0: five minutes. FirstLifetime is that of the first token for some
+	// repositories after Set; 0: as the others.
+	Lifetime, FirstLifetime time.Duration
 	// Refuse refuses every request for a token with this status; 0: none.
 	Refuse int
 	// Secret is added to the message of a refusal, as careless servers do.
@@ -106,6 +108,7 @@ type Issuer struct {
 	mu       sync.Mutex
 	rules    Rules
 	requests []TokenRequest
+	known    map[string]bool // repositories of tokens since Set
 }
 
 const (
@@ -121,7 +124,7 @@ func (i *Issuer) IdentityToken(user string) string { return identityToken + user
 func (i *Issuer) Set(rules Rules) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.rules = rules
+	i.rules, i.known = rules, map[string]bool{}
 }
 
 // Requests are those answered so far.
@@ -196,6 +199,12 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		request.Status = http.StatusUnauthorized
 	}
 	i.requests = append(i.requests, request)
+	if request.Status == http.StatusOK && rules.FirstLifetime != 0 {
+		if key := repositories(request.Scopes); !i.known[key] {
+			i.known[key] = true
+			rules.Lifetime = rules.FirstLifetime
+		}
+	}
 	i.mu.Unlock()
 
 	w.Header().Set("Content-Type", "application/json")
@@ -221,6 +230,16 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer["refresh_token"] = i.IdentityToken(request.User) // again, as some servers do
 	}
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// repositories names what scopes are about.
+func repositories(scopes []string) string {
+	var out []string
+	for _, scope := range scopes {
+		out = append(out, scope[:max(0, strings.LastIndexByte(scope, ':'))])
+	}
+	slices.Sort(out)
+	return strings.Join(slices.Compact(out), " ")
 }
 
 // access is what a token allows in one repository.
