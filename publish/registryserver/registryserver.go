@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -25,28 +26,40 @@ import (
 // Options of [Open]. The zero value is the default of each field.
 type Options struct {
 	// ReadOnly refuses every write, and changes nothing in the folder. Without
-	// it the server keeps its own annotation in each index.json, and no other
-	// writer may work on the folder while it runs: the server takes no lock.
+	// it the server keeps its own annotation in each index.json.
 	ReadOnly bool
 	// AllowDelete lets clients delete manifests and tags. Blobs are never
 	// removed.
 	AllowDelete bool
+	// Public lets [Server.Listen] open addresses other than loopback. The
+	// server asks nobody who they are and speaks no TLS.
+	Public bool
+	// ShutdownTimeout is how long [Server.Serve] waits for requests that are
+	// running when its context ends; 0: 30 s.
+	ShutdownTimeout time.Duration
 	// Logger gets the server's log; nil: silent.
 	Logger *slog.Logger
 }
 
-// Server is an [http.Handler]. Tags and images that another process writes into
-// the folder of a read-only server appear within about a second.
-type Server struct {
-	handler *olareg.Server
-	root    *os.Root
+const defaultShutdownTimeout = 30 * time.Second
 
-	// The server behind keeps a note of each repository that it reads and
-	// writes without a lock; requests that touch the note go one by one.
-	notes sync.Mutex
+// Server is an [http.Handler]. Tags and images that another process writes into
+// the folder appear at once.
+type Server struct {
+	conf     config.Config
+	shutdown time.Duration
+	public   bool
+	root     *os.Root
+	log      *slog.Logger
+
+	// uploads has the uploads that are going on. It is not asked for anything
+	// that is in index.json: what it knows of that would be old.
+	uploads *olareg.Server
+	posts   sync.Mutex // it keeps a note of each repository without a lock
 
 	mu      sync.Mutex
 	closed  bool
+	repos   map[string]*repository // that exist
 	running sync.WaitGroup
 }
 
@@ -79,7 +92,6 @@ func Open(ctx context.Context, dir string, opts *Options) (*Server, error) {
 	} else if !info.IsDir() {
 		return fail(errors.New("not a folder"))
 	}
-	yes, no := true, false
 	logger := opts.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -88,17 +100,22 @@ func Open(ctx context.Context, dir string, opts *Options) (*Server, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return &Server{root: root, handler: olareg.New(config.Config{
+	yes, no := true, false
+	s := &Server{root: root, log: logger, shutdown: opts.ShutdownTimeout, public: opts.Public, repos: map[string]*repository{}, conf: config.Config{
 		Storage: config.ConfigStorage{
 			StoreType: config.StoreDir, RootDir: abs, ReadOnly: &opts.ReadOnly,
-			// Collecting garbage would need the lock of layoutregistry, and
-			// would take what is written but not named yet. It also happens
-			// when the server is closed, so nothing may ever be old enough.
+			// Garbage is layoutregistry's to collect. The server behind would
+			// also do so when it is closed, so nothing may ever be old enough.
 			GC: config.ConfigGC{Frequency: -1, GracePeriod: math.MaxInt64, Untagged: &no, EmptyRepo: &no, ReferrersDangling: &no, ReferrersWithSubj: &no},
 		},
 		API: config.ConfigAPI{PushEnabled: ptr(!opts.ReadOnly), DeleteEnabled: &opts.AllowDelete, Blob: config.ConfigAPIBlob{DeleteEnabled: &no}, Referrer: config.ConfigAPIReferrer{Enabled: &yes}},
 		Log: logger,
-	})}, nil
+	}}
+	if s.shutdown <= 0 {
+		s.shutdown = defaultShutdownTimeout
+	}
+	s.uploads = olareg.New(s.conf)
+	return s, nil
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -115,29 +132,45 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.mu.Unlock()
 	defer s.running.Done()
 	repo, kind, rest := split(req.URL.Path)
+	if kind == "" { // the greeting, or nothing
+		s.uploads.ServeHTTP(w, req)
+		return
+	}
+	if !isRepository(repo) {
+		refuse(w, http.StatusBadRequest, "NAME_INVALID")
+		return
+	}
+	read := req.Method == http.MethodGet || req.Method == http.MethodHead
 	switch {
-	case kind == "blobs" && (req.Method == http.MethodGet || req.Method == http.MethodHead) && !strings.HasPrefix(rest, "uploads/"):
+	case kind == "blobs" && read && !strings.HasPrefix(rest, "uploads/"):
 		s.blob(w, req, repo, rest)
-	case kind == "blobs" && req.Method != http.MethodPost:
-		s.handler.ServeHTTP(w, req) // the bytes of an upload
+	case kind == "blobs":
+		s.upload(w, req, repo)
+	case read:
+		s.read(w, req, repo, kind, rest)
 	default:
-		if kind == "manifests" && req.Method == http.MethodPut {
-			// A slow client must not keep the others waiting.
-			data, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxManifest))
-			if err != nil {
-				http.Error(w, "manifest cannot be read", http.StatusRequestEntityTooLarge)
-				return
-			}
-			req.Body = io.NopCloser(bytes.NewReader(data))
-		}
-		s.notes.Lock()
-		defer s.notes.Unlock()
-		s.handler.ServeHTTP(w, req)
+		s.write(w, req, repo, kind, rest)
 	}
 }
 
 // maxManifest bounds a manifest, bytes.
 const maxManifest = 8 << 20
+
+// pathPattern is the path of a repository in the distribution specification.
+var pathPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+
+// isRepository refuses what is no repository's path, and files of a layout.
+func isRepository(repo string) bool {
+	if len(repo) > 255 || !pathPattern.MatchString(repo) {
+		return false
+	}
+	for part := range strings.SplitSeq(repo, "/") {
+		if part == "index.json" || part == "oci-layout" || part == "blobs" {
+			return false
+		}
+	}
+	return true
+}
 
 // split takes /v2/REPOSITORY/KIND/REST apart, where KIND is the last of the
 // protocol's words.
@@ -163,20 +196,95 @@ func (s *Server) blob(w http.ResponseWriter, req *http.Request, repo, text strin
 		refuse(w, http.StatusBadRequest, "DIGEST_INVALID")
 		return
 	}
-	f, err := s.root.Open(filepath.Join(filepath.FromSlash(repo), "blobs", digest.Algorithm, digest.Hex))
+	name := blobPath(repo, digest)
+	info, err := s.root.Stat(name)
+	if err != nil || !info.Mode().IsRegular() { // a pipe must not block
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
+		return
+	}
+	f, err := s.root.Open(name)
 	if err != nil {
 		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
 		return
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
-		return
+	if req.Method == http.MethodHead {
+		s.touch(name) // who asks may count on it
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Docker-Content-Digest", digest.String())
 	w.Header().Set("ETag", `"`+digest.String()+`"`)
 	http.ServeContent(w, req, "", time.Time{}, f)
+}
+
+func blobPath(repo string, h v1.Hash) string {
+	return filepath.Join(filepath.FromSlash(repo), "blobs", h.Algorithm, h.Hex)
+}
+
+// touch makes a file young for garbage collection, as layoutregistry does.
+func (s *Server) touch(name string) {
+	if *s.conf.Storage.ReadOnly {
+		return
+	}
+	if info, err := s.root.Lstat(name); err == nil && info.Mode().IsRegular() {
+		_ = s.root.Chmod(name, info.Mode().Perm())
+	}
+}
+
+// upload passes on the bytes of an upload.
+func (s *Server) upload(w http.ResponseWriter, req *http.Request, repo string) {
+	if req.Method != http.MethodPost {
+		s.uploads.ServeHTTP(w, req)
+		return
+	}
+	if !*s.conf.Storage.ReadOnly {
+		// The server behind would begin the layout too, but knows no lock.
+		if err := s.initialise(req.Context(), repo); err != nil {
+			s.unavailable(w, req, err)
+			return
+		}
+		s.repository(repo) // to be closed
+		if s.mount(w, req, repo) {
+			return
+		}
+	}
+	s.posts.Lock()
+	defer s.posts.Unlock()
+	s.uploads.ServeHTTP(w, req)
+}
+
+// mount links a blob from another repository; the server behind would copy it.
+func (s *Server) mount(w http.ResponseWriter, req *http.Request, repo string) bool {
+	from := req.URL.Query().Get("from")
+	digest, err := v1.NewHash(req.URL.Query().Get("mount"))
+	if err != nil || !isRepository(from) {
+		return false
+	}
+	name := blobPath(repo, digest)
+	if info, err := s.root.Lstat(name); err == nil && info.Mode().IsRegular() {
+		s.touch(name)
+	} else {
+		if info, err := s.root.Lstat(blobPath(from, digest)); err != nil || !info.Mode().IsRegular() {
+			return false
+		}
+		if s.root.MkdirAll(filepath.Dir(name), 0o777) != nil {
+			return false
+		}
+		if err := s.root.Link(blobPath(from, digest), name); err != nil && !errors.Is(err, os.ErrExist) {
+			return false
+		}
+	}
+	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	w.Header().Set("Location", "/v2/"+repo+"/blobs/"+digest.String())
+	w.Header().Set("Docker-Content-Digest", digest.String())
+	w.WriteHeader(http.StatusCreated)
+	return true
+}
+
+// unavailable answers when the lock cannot be had.
+func (s *Server) unavailable(w http.ResponseWriter, req *http.Request, err error) {
+	s.log.LogAttrs(req.Context(), slog.LevelWarn, "repository is not available", slog.String("path", req.URL.Path), slog.Any("error", err))
+	refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE")
 }
 
 // refuse answers with an error of the protocol.
@@ -198,7 +306,7 @@ func (s *Server) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.running.Wait()
-	return errors.Join(withoutMissing(s.handler.Close()), s.root.Close())
+	return errors.Join(s.closeUploads(), s.root.Close())
 }
 
 // withoutMissing drops the complaints about repositories that were asked for but never
@@ -218,4 +326,34 @@ func withoutMissing(err error) error {
 		}
 	}
 	return errors.Join(kept...)
+}
+
+// buffered keeps an answer until the lock under which it was made is free: a
+// slow client must not keep others waiting. Answers are manifests and lists.
+type buffered struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (b *buffered) Header() http.Header { return b.header }
+
+func (b *buffered) WriteHeader(status int) {
+	if b.status == 0 {
+		b.status = status
+	}
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	b.WriteHeader(http.StatusOK)
+	return b.body.Write(p)
+}
+
+func (b *buffered) send(w http.ResponseWriter) {
+	for key, values := range b.header {
+		w.Header()[key] = values
+	}
+	w.WriteHeader(max(b.status, http.StatusOK))
+	// A client that left does not need it.
+	_, _ = w.Write(b.body.Bytes())
 }
