@@ -4,7 +4,13 @@
 // [Transport] wraps a round tripper: requests that can be repeated are, with
 // exponential back-off, jitter and Retry-After; a server that stops talking is
 // given up, one that is slow but talks is not; [RedactURL] and [Redact] keep
-// credentials out of errors and logs; [ReadBody] reads documents up to a limit.
+// credentials out of errors and logs; [ReadBody] reads documents up to a limit;
+// [NewClient] follows redirects without taking credentials along; [NewBase] has
+// proxies and certificates.
+//
+// A host that answers 429 or 503 gets fewer requests at once, half as many each
+// time down to one, and none before its Retry-After is over; one more after
+// every eighth good answer, up to [Options.MaxPerHost].
 //
 // What is repeated: GET, HEAD, OPTIONS, PUT and DELETE (PUT and DELETE only
 // without If-Match and If-None-Match, where a repetition after a lost answer

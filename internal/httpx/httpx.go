@@ -52,6 +52,12 @@ type Options struct {
 	// in either direction, while this side is ready. It says nothing about
 	// how long a transfer takes. 0: [DefaultStallTimeout], negative: none.
 	StallTimeout time.Duration
+	// MaxPerHost is how many requests to one host may be under way at most,
+	// from sending them until their response begins. The host makes it fewer,
+	// down to one, by answering 429 or 503, and more again by answering well;
+	// its Retry-After holds back every request to it. 0: [DefaultMaxPerHost],
+	// negative: neither bound nor held back.
+	MaxPerHost int
 	// Repeatable says which requests may be sent twice; nil: [Repeatable].
 	Repeatable func(*http.Request) bool
 	// Logger gets each attempt at debug level, URLs redacted; nil: silent.
@@ -63,6 +69,7 @@ type Options struct {
 type Transport struct {
 	base http.RoundTripper
 	opts Options
+	pace *pacer // nil: none
 }
 
 // NewTransport wraps base, which should not repeat requests itself; nil: a new
@@ -82,6 +89,9 @@ func NewTransport(base http.RoundTripper, opts *Options) *Transport {
 	o.MaxRetryAfter = or(o.MaxRetryAfter, DefaultMaxRetryAfter)
 	o.HeaderTimeout = or(o.HeaderTimeout, DefaultHeaderTimeout)
 	o.StallTimeout = or(o.StallTimeout, DefaultStallTimeout)
+	if o.MaxPerHost = or(o.MaxPerHost, DefaultMaxPerHost); o.MaxPerHost > 0 {
+		t.pace = &pacer{max: o.MaxPerHost, hosts: map[string]*host{}}
+	}
 	if o.Repeatable == nil {
 		o.Repeatable = Repeatable
 	}
@@ -100,24 +110,6 @@ func or[T comparable](value, def T) T {
 	return value
 }
 
-// BaseTransport is the standard library's transport with bounds on dialling
-// and without transparent decompression, which would change the bytes that a
-// digest is of.
-func BaseTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   15 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		WriteBufferSize:       64 << 10,
-		ReadBufferSize:        64 << 10,
-	}
-}
-
 // CloseIdleConnections closes the base transport's.
 func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
@@ -131,7 +123,15 @@ func (t *Transport) CloseIdleConnections() {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	body := req.Body
 	for attempt := 1; ; attempt++ {
-		resp, sent, err := t.send(req, body, attempt)
+		place, err := t.pace.take(req.Context(), origin(req.URL))
+		if err != nil {
+			if body != nil {
+				body.Close()
+			}
+			return nil, err
+		}
+		resp, sent, err := t.send(req, body, place, attempt)
+		place.leave(resp, t.pause(resp))
 		wait, again := t.again(req, resp, sent, err, attempt)
 		if !again {
 			if err != nil && attempt > 1 {
@@ -158,7 +158,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // send makes one attempt. sent is false only if it is certain that no byte of
 // the request reached a server.
-func (t *Transport) send(req *http.Request, body io.ReadCloser, attempt int) (_ *http.Response, sent bool, _ error) {
+func (t *Transport) send(req *http.Request, body io.ReadCloser, place *place, attempt int) (_ *http.Response, sent bool, _ error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watch{cancel: cancel}
 	trace := &httptrace.ClientTrace{
@@ -170,7 +170,7 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, attempt int) (_ 
 		GotFirstResponseByte: func() { w.start(sending, t.opts.StallTimeout, "data") },
 	}
 	out := req.Clone(httptrace.WithClientTrace(ctx, trace))
-	ups := &uploads{}
+	ups := &uploads{place: place}
 	if body != nil && body != http.NoBody {
 		out.Body = ups.add(body, w, t.opts.StallTimeout)
 		// net/http takes a new body by itself where a connection it kept
@@ -244,8 +244,7 @@ func (t *Transport) again(req *http.Request, resp *http.Response, sent bool, err
 	if !TemporaryStatus(resp.StatusCode) {
 		return 0, false
 	}
-	refused := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
-	if !repeatable && !refused {
+	if !repeatable && !refused(resp) {
 		return 0, false
 	}
 	wait := t.delay(attempt)
@@ -256,6 +255,18 @@ func (t *Transport) again(req *http.Request, resp *http.Response, sent bool, err
 		wait = max(wait, after)
 	}
 	return wait, true
+}
+
+// pause is how long the host that answered resp wants to be left alone.
+func (t *Transport) pause(resp *http.Response) time.Duration {
+	if resp == nil || !refused(resp) {
+		return 0
+	}
+	after, ok := RetryAfter(resp.Header)
+	if !ok || after > t.opts.MaxRetryAfter {
+		return 0
+	}
+	return after
 }
 
 // delay is the back-off after the given attempt.
@@ -482,6 +493,7 @@ func (w *watch) cause(ctx, outer context.Context, err error) error {
 type upload struct {
 	watch   *watch
 	timeout time.Duration
+	place   *place
 
 	mu     sync.Mutex
 	body   io.ReadCloser
@@ -496,7 +508,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	u.watch.stop(sending)
-	n, err := u.body.Read(p)
+	n, err := u.place.read(u.body, p)
 	u.watch.start(sending, u.timeout, "data")
 	if err != nil && err != io.EOF {
 		u.fault = err
@@ -516,6 +528,8 @@ func (u *upload) Close() error {
 
 // uploads are the bodies that one attempt used.
 type uploads struct {
+	place *place
+
 	mu   sync.Mutex
 	list []*upload
 }
@@ -523,7 +537,7 @@ type uploads struct {
 func (u *uploads) add(body io.ReadCloser, w *watch, timeout time.Duration) *upload {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	up := &upload{body: body, watch: w, timeout: timeout}
+	up := &upload{body: body, watch: w, timeout: timeout, place: u.place}
 	u.list = append(u.list, up)
 	return up
 }

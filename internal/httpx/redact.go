@@ -48,7 +48,10 @@ func RedactURL(u *url.URL) string {
 }
 
 var (
-	urlText    = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>\x60]+`)
+	urlText = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>\x60]+`)
+	// queryText is a query in an address without scheme and host, such as one
+	// that a Location header has.
+	queryText  = regexp.MustCompile(`([?&])([A-Za-z0-9_.~%-]+)=([^\s"'<>\x60&]+)`)
 	headerText = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~-]{8,}=*`)
 )
 
@@ -67,6 +70,13 @@ func RedactText(text string) string {
 			return scheme + "://" + redacted + tail
 		}
 		return RedactURL(u) + tail
+	})
+	text = queryText.ReplaceAllStringFunc(text, func(s string) string {
+		part := queryText.FindStringSubmatch(s)
+		if plainQuery[part[2]] && !strings.Contains(part[3], "@") {
+			return s
+		}
+		return part[1] + part[2] + "=" + redacted
 	})
 	return headerText.ReplaceAllString(text, "$1 "+redacted)
 }
