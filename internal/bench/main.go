@@ -22,6 +22,8 @@ func main() {
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == oursVerb {
 		err = ours(ctx, os.Args[2:])
+	} else if len(os.Args) > 1 && os.Args[1] == floorVerb {
+		err = floor(ctx, os.Args[2:])
 	} else {
 		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -53,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	tree := flags.String("tree", "", "folder to commit; default: the Debian tree of internal/interop")
 	day2 := flags.String("day2", "", "the same folder a day later; default: made from the tree of internal/interop")
-	only := flags.String("only", "", "regular expression of cases: cp, commit, push")
+	only := flags.String("only", "", "regular expression of cases: cp, commit, push, copy, large")
 	rounds := flags.Int("rounds", 3, "how often each side runs; medians are shown")
 	work := flags.String("work", "", "folder for repositories, emptied; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
@@ -67,33 +69,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	if b.tree == "" {
-		if b.tree, err = interop.MakeDebianTree(ctx); err != nil {
-			return err
-		}
-	}
-	if b.day2 == "" {
-		if b.day2, err = interop.MakeSecondDay(ctx, b.tree); err != nil {
-			return err
-		}
-	}
 	if b.work, err = os.MkdirTemp(*work, "bench-"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.work)
 
-	var rows []row
-	for _, c := range []struct {
+	cases := []struct {
 		name string
 		run  func(context.Context) ([]row, error)
+		tree bool // it commits or copies the tree
 	}{
-		{"cp", b.copyFloor},
-		{"commit bare-user", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "bare-user") }},
-		{"commit archive", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "archive") }},
-		{"push", b.pushes},
-	} {
+		{"cp", b.copyFloor, true},
+		{"commit bare-user", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "bare-user") }, true},
+		{"commit archive", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "archive") }, true},
+		{"push", b.pushes, true},
+		{"copy", b.copies, false},
+		{"large", b.large, false},
+	}
+	var rows []row
+	for _, c := range cases {
 		if !b.only.MatchString(c.name) {
 			continue
+		}
+		if c.tree {
+			if err := b.trees(ctx); err != nil {
+				return err
+			}
 		}
 		more, err := c.run(ctx)
 		if err != nil {
@@ -104,16 +105,33 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(rows) == 0 {
 		return fmt.Errorf("no case matches %q", *only)
 	}
-	version, err := exec.CommandContext(ctx, "ostree", "--version").Output()
-	if err != nil {
-		return err
+	about := "no tree"
+	if b.tree != "" {
+		version, err := exec.CommandContext(ctx, "ostree", "--version").Output()
+		if err != nil {
+			return err
+		}
+		number, _, _ := strings.Cut(strings.TrimPrefix(string(version), "libostree:\n Version: "), "\n")
+		about = fmt.Sprintf("ostree %s, ostree-ext %s; tree %s", strings.Trim(number, "'"), interop.OstreeExtVersion, filepath.Base(b.tree))
 	}
-	number, _, _ := strings.Cut(strings.TrimPrefix(string(version), "libostree:\n Version: "), "\n")
-	fmt.Fprintf(stdout, "ostree %s, ostree-ext %s; medians of %d; tree %s\n", strings.Trim(number, "'"), interop.OstreeExtVersion, b.rounds, filepath.Base(b.tree))
+	fmt.Fprintf(stdout, "%s; medians of %d\n", about, b.rounds)
 	if !print(stdout, rows) {
 		return errors.New("a limit is not met")
 	}
 	return nil
+}
+
+// trees makes the trees that were not given.
+func (b *bench) trees(ctx context.Context) (err error) {
+	if b.tree == "" {
+		if b.tree, err = interop.MakeDebianTree(ctx); err != nil {
+			return err
+		}
+	}
+	if b.day2 == "" {
+		b.day2, err = interop.MakeSecondDay(ctx, b.tree)
+	}
+	return err
 }
 
 // path gives a new name in the work folder. Nothing there is deleted before

@@ -20,7 +20,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | push", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | push | components | copy | pushlarge | pulllarge", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -41,6 +41,23 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursPush(ctx, *repo, *layers, *to)
+	case "components", "copy":
+		list := flags.String("list", "", "file of pullspecs")
+		to := flags.String("to", "", "repository")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		if verb == "components" {
+			return pushComponents(ctx, *list, *to)
+		}
+		return oursCopy(ctx, *list, *to)
+	case "pushlarge", "pulllarge":
+		dir := flags.String("dir", "", "folder of layouts")
+		tag := flags.String("tag", "", "in the registry")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursLarge(ctx, *dir, *tag, verb == "pushlarge")
 	default:
 		return fmt.Errorf("no verb %q", verb)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -16,6 +17,7 @@ type row struct {
 	ours, other cost
 	otherName   string // "ostree", "first day", …
 	limits      []limit
+	peak        int64 // bytes of memory that ours may use; 0: maxPeak
 }
 
 // limit is a bound on a ratio: other/ours of time must be at least min, or
@@ -78,9 +80,9 @@ func print(w io.Writer, rows []row) bool {
 			fmt.Fprint(tw, separator, text)
 			separator = ", "
 		}
-		if r.ours.peak > maxPeak {
+		if most := cmp.Or(r.peak, maxPeak); r.ours.peak > most {
 			ok = false
-			fmt.Fprintf(tw, "%speak above %d MiB NOT MET", separator, maxPeak>>20)
+			fmt.Fprintf(tw, "%speak above %d MiB NOT MET", separator, most>>20)
 		}
 		fmt.Fprintln(tw)
 	}
