@@ -187,6 +187,12 @@ func ExampleRegistry_Referrers() {
 				return err
 			}
 		}
+		if err := registry.Tag(ctx, repo.Tag("next"), image.Digest); err != nil {
+			return err
+		}
+		if err := registry.Untag(ctx, repo.Tag("next")); err != nil {
+			return err
+		}
 		signature, err := remoteregistry.AttachedTag(subject, remoteregistry.SignatureSuffix)
 		if err != nil {
 			return err

@@ -110,7 +110,7 @@ func TestMirrorsRules(t *testing.T) {
 	_, err = blocked.WriteImage(t.Context(), repo, img, nil)
 	require.ErrorIs(t, err, fs.ErrPermission)
 	require.ErrorIs(t, blocked.Tag(t.Context(), repo.Tag("t"), digest(t, img)), fs.ErrPermission)
-	require.ErrorIs(t, blocked.Delete(t.Context(), repo.Tag("t")), fs.ErrPermission)
+	require.ErrorIs(t, blocked.Untag(t.Context(), repo.Tag("t")), fs.ErrPermission)
 	require.ErrorIs(t, blocked.WriteBlob(t.Context(), repo, blobOf(t, nil), publish.BytesSource(nil)), fs.ErrPermission)
 	require.ErrorIs(t, blocked.MountBlob(t.Context(), repo, blobOf(t, nil).Digest, repo), fs.ErrPermission)
 
