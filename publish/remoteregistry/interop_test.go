@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,7 +17,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/interop"
@@ -78,6 +82,96 @@ func TestSkopeo(t *testing.T) {
 	back, err := r.WriteImage(t.Context(), repository(t, host, "okd/c"), got, nil)
 	require.NoError(t, err)
 	require.Equal(t, desc.Digest, back.Digest)
+}
+
+// What is attached to an image by name goes through skopeo as it is.
+func TestSkopeoAttached(t *testing.T) {
+	interop.Peer(t, "skopeo")
+	host := interop.Registry(t)
+	skopeo := func(args ...string) []byte {
+		t.Helper()
+		var stderr bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), "skopeo", append([]string{"--insecure-policy"}, args...)...)
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		require.NoError(t, err, "%v: %s", args, stderr.String())
+		return out
+	}
+	r := open(t, nil)
+	repo := repository(t, host, "okd/a")
+	subject, err := r.WriteImage(t.Context(), repo, image(t, 51, 100), nil)
+	require.NoError(t, err)
+	at := repo.Digest(subject.Digest.String())
+	note, err := r.WriteImage(t.Context(), repo, referrer(t, 52, subject, string(types.OCIConfigJSON)), nil)
+	require.NoError(t, err)
+	index, err := remoteregistry.AttachedTag(at, remoteregistry.ReferrersSuffix)
+	require.NoError(t, err)
+	var read struct{ Manifests []v1.Descriptor }
+	require.NoError(t, json.Unmarshal(skopeo("inspect", "--raw", "--tls-verify=false", "docker://"+index.String()), &read))
+	require.Len(t, read.Manifests, 1)
+	require.Equal(t, note.Digest, read.Manifests[0].Digest)
+
+	// A signature as cosign names it, written by us, copied by skopeo, read by us.
+	signature, err := remoteregistry.AttachedTag(at, remoteregistry.SignatureSuffix)
+	require.NoError(t, err)
+	signed := mutate.ConfigMediaType(image(t, 53, 200), types.OCIConfigJSON)
+	desc, err := r.WriteImage(t.Context(), repo, signed, nil)
+	require.NoError(t, err)
+	require.NoError(t, r.Tag(t.Context(), signature, desc.Digest))
+	other := repository(t, host, "okd/b")
+	copied, err := remoteregistry.AttachedTag(other.Digest(subject.Digest.String()), remoteregistry.SignatureSuffix)
+	require.NoError(t, err)
+	skopeo("copy", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+signature.String(), "docker://"+copied.String())
+	head, err := r.Head(t.Context(), copied)
+	require.NoError(t, err)
+	require.Equal(t, desc.Digest, head.Digest)
+	// skopeo deletes what we wrote.
+	skopeo("delete", "--tls-verify=false", "docker://"+copied.String())
+	_, err = r.Head(t.Context(), copied)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// go-containerregistry reads what we wrote and we read what it wrote.
+func TestGoContainerregistry(t *testing.T) {
+	t.Parallel()
+	testGoContainerregistry(t, host(server(t)))
+}
+
+func TestGoContainerregistryDockerRegistry(t *testing.T) {
+	testGoContainerregistry(t, interop.Registry(t))
+}
+
+func testGoContainerregistry(t *testing.T, target string) {
+	r := open(t, nil)
+	ours, theirs := repository(t, target, "okd/ours"), repository(t, target, "okd/theirs")
+	idx, err := random.Index(1000, 2, 3)
+	require.NoError(t, err)
+	idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: image(t, 54, 3000, large+1)})
+	ctx := remote.WithContext(t.Context())
+
+	desc, err := r.WriteIndex(t.Context(), ours, idx, nil)
+	require.NoError(t, err)
+	require.NoError(t, r.Tag(t.Context(), ours.Tag("t"), desc.Digest))
+	read, err := remote.Index(ours.Tag("t"), ctx)
+	require.NoError(t, err)
+	require.NoError(t, validate.Index(read, validate.Fast))
+	require.NoError(t, remote.WriteIndex(theirs.Tag("t"), idx, ctx))
+	got, err := r.Index(t.Context(), theirs.Tag("t"))
+	require.NoError(t, err)
+	require.NoError(t, validate.Index(got, validate.Fast))
+	m, err := got.IndexManifest()
+	require.NoError(t, err)
+	for _, child := range m.Manifests {
+		img, err := got.Image(child.Digest)
+		require.NoError(t, err)
+		require.NoError(t, readAll(img))
+		same, err := remote.Image(ours.Digest(child.Digest.String()), ctx)
+		require.NoError(t, err)
+		require.NoError(t, readAll(same))
+	}
+	tags, err := remote.List(ours, ctx)
+	require.NoError(t, err)
+	require.Equal(t, []string{"t"}, tags)
 }
 
 // BenchmarkPush moves an image of four layers of 64 MiB; VmHWM is the whole
