@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 		r, err := layoutregistry.Open(t.Context(), t.TempDir(), &layoutregistry.Options{NoSync: true})
 		require.NoError(t, err)
 		return r, testRepo(t, "okd/release")
-	})
+	}, publishtest.ClaimBlobs, publishtest.ClaimReferrers, publishtest.ClaimDelete)
 }
 
 // reopened opens the folder anew for each call: nothing may depend on what an

@@ -26,7 +26,35 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 )
 
-// TestRegistry runs the conformance suite of [publish.Registry]. open gives a
+// Claim names what a registry may offer beside [publish.Registry].
+type Claim string
+
+// What may be claimed.
+const (
+	ClaimBlobs     Claim = "publish.Blobs"
+	ClaimReferrers Claim = "publish.Referrers"
+	// ClaimDelete is for the methods Untag(context.Context, name.Tag) error and
+	// Delete(context.Context, name.Digest) error.
+	ClaimDelete Claim = "deletion"
+)
+
+// offers says whether r has the methods that c is about.
+func (c Claim) offers(r publish.Registry) bool {
+	ok := true
+	switch c {
+	case ClaimBlobs:
+		_, ok = r.(publish.Blobs)
+	case ClaimReferrers:
+		_, ok = r.(publish.Referrers)
+	case ClaimDelete:
+		_, ok = r.(deleter)
+	}
+	return ok
+}
+
+// TestRegistry runs the conformance suite of [publish.Registry], and those of
+// [publish.Blobs], [publish.Referrers] and of deletion on registries that
+// implement them; for what claims names that is required. open gives a
 // registry and a repository in it that does not exist yet; it is called once
 // for each case, from parallel subtests. Repositories beside the given one, its
 // path with a suffix, are used too.
@@ -34,7 +62,7 @@ import (
 // Each case is a subtest, independent of the others and of their order. One
 // case moves a layer of 65 MiB and is skipped with -short. The last looks for
 // goroutines that are left and wants no other test to run beside it.
-func TestRegistry(t *testing.T, open func(t *testing.T) (publish.Registry, name.Repository)) {
+func TestRegistry(t *testing.T, open func(t *testing.T) (publish.Registry, name.Repository), claims ...Claim) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Run("cases", func(t *testing.T) {
@@ -42,6 +70,12 @@ func TestRegistry(t *testing.T, open func(t *testing.T) (publish.Registry, name.
 			t.Run(c.Name, func(t *testing.T) {
 				t.Parallel()
 				r, repo := open(t)
+				if c.needs != "" && !c.needs.offers(r) {
+					if slices.Contains(claims, c.needs) {
+						t.Fatalf("%T does not offer %s", r, c.needs)
+					}
+					t.Skipf("%T does not offer %s", r, c.needs)
+				}
 				c.Run(t, r, repo)
 			})
 		}
@@ -63,43 +97,46 @@ func checkGoroutines(t testing.TB, before goleak.Option) {
 
 // registryCase is one promise of the interface.
 type registryCase struct {
-	Name string
-	Run  func(t testing.TB, r publish.Registry, repo name.Repository)
+	Name  string
+	Run   func(t testing.TB, r publish.Registry, repo name.Repository)
+	needs Claim // "": all registries
 }
 
-var registryCases = []registryCase{
-	{"missing reference", caseMissing},
-	{"image comes back", caseImage},
-	{"nothing is tagged by writing", caseUntagged},
-	{"tag of a missing manifest", caseTagMissing},
-	{"tag and move", caseTag},
-	{"tags are sorted", caseTagsSorted},
-	{"120 tags", caseTagsMany},
-	{"tags stopped early", caseTagsStopped},
-	{"index with children", caseIndex},
-	{"index in an index", caseNestedIndex},
-	{"index as image and image as index", caseWrongKind},
-	{"image with a false digest", caseFalseDigest},
-	{"index with a false child", caseFalseChild},
-	{"layer with wrong bytes", caseLyingLayer},
-	{"layer that breaks off", caseBrokenLayer},
-	{"layer that is not computed", caseStreamLayer},
-	{"context ended before", caseCancelledBefore},
-	{"context ended while writing", caseCancelledDuring},
-	{"context ended while reading", caseCancelledReading},
-	{"reader closed early", caseClosedEarly},
-	{"concurrent writers", caseConcurrentWriters},
-	{"concurrent tags", caseConcurrentTags},
-	{"reuse is reported", caseReused},
-	{"progress", caseProgress},
-	{"mount", caseMount},
-	{"mount from nowhere", caseMountMissing},
-	{"manifest bytes are kept", caseBytesKept},
-	{"docker media types", caseDocker},
-	{"empty and repeated layers", caseEmptyLayers},
-	{"layer from go-containerregistry", caseForeignValue},
-	{"large layer", caseLarge},
-	{"names that escape", caseNames},
+var registryCases = slices.Concat(baseCases, blobCases, referrerCases, deleteCases)
+
+var baseCases = []registryCase{
+	{Name: "missing reference", Run: caseMissing},
+	{Name: "image comes back", Run: caseImage},
+	{Name: "nothing is tagged by writing", Run: caseUntagged},
+	{Name: "tag of a missing manifest", Run: caseTagMissing},
+	{Name: "tag and move", Run: caseTag},
+	{Name: "tags are sorted", Run: caseTagsSorted},
+	{Name: "120 tags", Run: caseTagsMany},
+	{Name: "tags stopped early", Run: caseTagsStopped},
+	{Name: "index with children", Run: caseIndex},
+	{Name: "index in an index", Run: caseNestedIndex},
+	{Name: "index as image and image as index", Run: caseWrongKind},
+	{Name: "image with a false digest", Run: caseFalseDigest},
+	{Name: "index with a false child", Run: caseFalseChild},
+	{Name: "layer with wrong bytes", Run: caseLyingLayer},
+	{Name: "layer that breaks off", Run: caseBrokenLayer},
+	{Name: "layer that is not computed", Run: caseStreamLayer},
+	{Name: "context ended before", Run: caseCancelledBefore},
+	{Name: "context ended while writing", Run: caseCancelledDuring},
+	{Name: "context ended while reading", Run: caseCancelledReading},
+	{Name: "reader closed early", Run: caseClosedEarly},
+	{Name: "concurrent writers", Run: caseConcurrentWriters},
+	{Name: "concurrent tags", Run: caseConcurrentTags},
+	{Name: "reuse is reported", Run: caseReused},
+	{Name: "progress", Run: caseProgress},
+	{Name: "mount", Run: caseMount},
+	{Name: "mount from nowhere", Run: caseMountMissing},
+	{Name: "manifest bytes are kept", Run: caseBytesKept},
+	{Name: "docker media types", Run: caseDocker},
+	{Name: "empty and repeated layers", Run: caseEmptyLayers},
+	{Name: "layer from go-containerregistry", Run: caseForeignValue},
+	{Name: "large layer", Run: caseLarge},
+	{Name: "names that escape", Run: caseNames},
 }
 
 func caseMissing(t testing.TB, r publish.Registry, repo name.Repository) {

@@ -68,8 +68,8 @@ func remote(t testing.TB) *remoteregistry.Registry {
 
 func TestConformance(t *testing.T) {
 	publishtest.TestRegistry(t, func(t *testing.T) (publish.Registry, name.Repository) {
-		return remote(t), repository(t, serve(t, t.TempDir(), nil), "okd/release")
-	})
+		return remote(t), repository(t, serve(t, t.TempDir(), &registryserver.Options{AllowDelete: true}), "okd/release")
+	}, publishtest.ClaimBlobs, publishtest.ClaimReferrers, publishtest.ClaimDelete)
 }
 
 // What goes in on one side comes out on the other.
