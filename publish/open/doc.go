@@ -5,8 +5,11 @@
 //	Stores:      dir:PATH                    a folder
 //	             mem:                        a new, empty store in memory
 //	             s3://BUCKET[/PREFIX][?…]    a bucket, see s3store.ParseURL
+//	             https://HOST[:PORT][/PATH]  what a web server has, to be read; also http:
 //	Registries:  dir:PATH, oci:PATH          a folder of OCI layouts
 //	             docker://HOST[:PORT][/PATH] a registry over HTTP
+//
+// [Transport] makes what carries their requests, with proxies and certificates.
 //
 // Paths are relative to the working directory unless they begin with a slash.
 package open

@@ -14,6 +14,7 @@ import (
 	"github.com/okd-project/okd-streams/internal/httpx"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/dirstore"
+	"github.com/okd-project/okd-streams/publish/httpstore"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
@@ -76,8 +77,14 @@ func Store(ctx context.Context, url string, opts *StoreOptions) (publish.Store, 
 			return nil, err
 		}
 		return s, nil
+	case ok && (scheme == "http" || scheme == "https"):
+		s, err := httpstore.New(url, &httpstore.Options{Transport: opts.Transport, Jitter: opts.Jitter, Logger: opts.Logger})
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
-	return nil, fail("open store", url, unknown(scheme, ok, "dir:PATH, mem:, s3://BUCKET/PREFIX"))
+	return nil, fail("open store", url, unknown(scheme, ok, "dir:PATH, mem:, s3://BUCKET/PREFIX, https://HOST/PATH"))
 }
 
 // RegistryOptions of [Registry]. The zero value is the default of each field;

@@ -2,11 +2,13 @@ package open_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,6 +34,54 @@ func TestStore(t *testing.T) {
 	}
 }
 
+func TestStoreOfAWebServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "key"), []byte("x"), 0o644))
+	h := httptest.NewTLSServer(http.FileServer(http.Dir(dir)))
+	t.Cleanup(h.Close)
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Certificate().Raw})
+	tr, err := open.Transport(&open.TransportOptions{CABundle: authority})
+	require.NoError(t, err)
+	s, err := open.Store(t.Context(), h.URL, &open.StoreOptions{Transport: tr})
+	require.NoError(t, err)
+	info, err := s.Stat(t.Context(), "key")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, info.Size)
+	_, err = s.Put(t.Context(), "key", publish.BytesSource(nil), nil)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.NoError(t, s.(io.Closer).Close())
+	tr.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+}
+
+func TestTransport(t *testing.T) {
+	t.Parallel()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL) }))
+	t.Cleanup(proxy.Close)
+	tr, err := open.Transport(&open.TransportOptions{Getenv: func(name string) string {
+		return map[string]string{"HTTP_PROXY": proxy.URL}[name]
+	}})
+	require.NoError(t, err)
+	s, err := open.Store(t.Context(), "http://host.example/base", &open.StoreOptions{Transport: tr})
+	require.NoError(t, err)
+	body, info, err := s.Open(t.Context(), "key")
+	require.NoError(t, err)
+	data, err := io.ReadAll(body)
+	require.NoError(t, errors.Join(err, body.Close()))
+	require.Equal(t, "http://host.example/base/key", string(data))
+	require.EqualValues(t, len(data), info.Size)
+	require.NoError(t, s.(io.Closer).Close())
+	for _, opts := range []*open.TransportOptions{
+		{CABundle: []byte("junk")},
+		{Getenv: func(string) string { return "ftp://u:abcdefgh@h.example" }},
+	} {
+		_, err = open.Transport(opts)
+		_, ok := errors.AsType[*publish.Error](err)
+		require.True(t, ok, "%v", err)
+		require.NotContains(t, err.Error(), "abcdefgh")
+	}
+}
+
 func TestRegistry(t *testing.T) {
 	t.Parallel()
 	server, err := registryserver.Open(t.Context(), t.TempDir(), nil)
@@ -54,7 +104,7 @@ func TestRegistry(t *testing.T) {
 
 func TestBadURLs(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"", "x", "/folder", "ftp://x/y", "https://bucket", "dir:", "mem:x", "s3:", "s3://", "s3://b?secret=abcdefgh"} {
+	for _, url := range []string{"", "x", "/folder", "ftp://x/y", "https:", "http://", "https://user:abcdefgh@host.example/", "https://host.example/?token=abcdefgh", "dir:", "mem:x", "s3:", "s3://", "s3://b?secret=abcdefgh"} {
 		_, err := open.Store(t.Context(), url, nil)
 		require.Error(t, err, url)
 		_, ok := errors.AsType[*publish.Error](err)
@@ -72,7 +122,7 @@ func TestBadURLs(t *testing.T) {
 	}
 	_, err := open.Store(t.Context(), "gs://bucket", nil)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
-	require.ErrorContains(t, err, "dir:PATH, mem:, s3://BUCKET/PREFIX")
+	require.ErrorContains(t, err, "dir:PATH, mem:, s3://BUCKET/PREFIX, https://HOST/PATH")
 	_, err = open.Registry(t.Context(), "gs://bucket", nil)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorContains(t, err, "docker://HOST/PATH")
@@ -82,7 +132,18 @@ func ExampleStore() {
 	_, err := open.Store(context.Background(), "ftp://mirror.example/okd", nil)
 	fmt.Println(err)
 	// Output:
-	// publish: open store ftp://mirror.example/okd: unknown scheme "ftp", want one of dir:PATH, mem:, s3://BUCKET/PREFIX: unsupported operation
+	// publish: open store ftp://mirror.example/okd: unknown scheme "ftp", want one of dir:PATH, mem:, s3://BUCKET/PREFIX, https://HOST/PATH: unsupported operation
+}
+
+func ExampleTransport() {
+	_, err := open.Transport(&open.TransportOptions{
+		Getenv:   os.Getenv,
+		CertDirs: []string{"/etc/containers/certs.d", "/etc/docker/certs.d"},
+		CABundle: []byte("not a certificate"),
+	})
+	fmt.Println(err)
+	// Output:
+	// publish: open transport: bundle of authorities holds no certificate in PEM
 }
 
 func ExampleRegistry() {
