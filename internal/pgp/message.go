@@ -26,6 +26,9 @@ const maxNesting = 4
 type OpenOptions struct {
 	VerifyOptions
 	MaxSize int64 // of the content, bytes; 0: [MaxMessageSize]
+	// Packets takes only an OpenPGP message in binary, which container
+	// signatures are: neither armour nor clear text.
+	Packets bool
 }
 
 // Open checks a signed message at a time and gives what it holds: an OpenPGP
@@ -47,6 +50,9 @@ func (k *Keyring) Open(ctx context.Context, signed io.Reader, now time.Time, opt
 	data, err := signature.ReadAll(ctx, signed, 2*limit+MaxSignatureSize, "signed message")
 	if err != nil {
 		return nil, nil, fmt.Errorf("pgp: open: %w", err)
+	}
+	if opts.Packets && !isBinary(data) {
+		return nil, nil, fmt.Errorf("pgp: open: %w", malformed("not an OpenPGP message in binary"))
 	}
 	content, sigs, err := take(data, limit)
 	if err != nil {

@@ -50,8 +50,8 @@ type Notation struct {
 
 // VerifyOptions say which signatures count.
 type VerifyOptions struct {
-	// ExpiredKeys lets signatures count whose key has expired since they were
-	// made. The time they were made is the signer's word.
+	// ExpiredKeys lets signatures count whose key has expired, as release
+	// payloads want it: their keys were published once, and used for longer.
 	ExpiredKeys bool
 }
 
@@ -278,7 +278,7 @@ func (c *check) judgeBy(k *key, st *state, sig *packet.Signature) error {
 		return fmt.Errorf("key is not for signing: %w", signature.ErrSignature)
 	case sigExpired(sig, c.now):
 		return fmt.Errorf("signature: %w %s", signature.ErrExpired, stamp(sigExpires(sig)))
-	case st.expired(c.now) && !(c.expired && !st.expired(sig.CreationTime)):
+	case st.expired(c.now) && !c.expired:
 		return fmt.Errorf("key: %w %s", signature.ErrExpired, stamp(st.expires))
 	case st.revoked:
 		return fmt.Errorf("key: %w", signature.ErrRevoked)

@@ -221,6 +221,8 @@ func TestOpen(t *testing.T) {
 		require.Equal(t, want, string(content), form.name)
 		require.Len(t, all, 1)
 
+		_, _, err = k.Open(t.Context(), bytes.NewReader(signed), day(100), &pgp.OpenOptions{Packets: true})
+		require.Equal(t, form.name != "clear" && form.name != "armored.gpg", err == nil, form.name)
 		_, _, err = keyring(t, "rsa.asc").Open(t.Context(), bytes.NewReader(signed), day(100), nil)
 		require.ErrorIs(t, err, signature.ErrUnknownKey)
 		_, _, err = k.Open(t.Context(), bytes.NewReader(append(bytes.Clone(signed), signed...)), day(100), nil)

@@ -43,8 +43,8 @@ func ReadKeyring(dir fs.FS) (*Keyring, error) { return pgp.ReadKeyring(dir) }
 
 // VerifierOptions say which signatures count.
 type VerifierOptions struct {
-	// ExpiredKeys lets signatures count that were made before their key
-	// expired, going by the time the signature says. Default: they do not.
+	// ExpiredKeys lets signatures count whose key has expired; when they were
+	// made is only the signer's word. Default: they do not.
 	ExpiredKeys bool
 }
 
