@@ -1,0 +1,1 @@
+MEUCIQCZ7YyEdC7a60OW2rdrIv5rWUsZT1S2wotM3xrhQkoY3gIgBabs/Ti3NM0tIc+PBHKtozpsvthytcddIoC2ZPhkiGc=
