@@ -361,5 +361,5 @@ func TestHonestRegistry(t *testing.T) {
 		repo, err := name.NewRepository("registry.example/okd/release")
 		require.NoError(t, err)
 		return honest(t), repo
-	})
+	}, publishtest.ClaimBlobs, publishtest.ClaimReferrers, publishtest.ClaimDelete)
 }
