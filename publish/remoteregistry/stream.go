@@ -20,7 +20,7 @@ import (
 const (
 	// StreamChunkSize is how much of a stream, in bytes, is held in memory and
 	// sent at a time, where [Options.ChunkSize] does not say otherwise.
-	StreamChunkSize = 8 << 20
+	StreamChunkSize = 16 << 20
 
 	maxStreamChunk = 64 << 20
 )
@@ -30,7 +30,8 @@ const (
 // hashed while it moves and named at the end. A chunk that breaks off is sent
 // again from memory. A server that loses what came before it, as Docker's
 // registry does when a request breaks off, is an error after the first chunk:
-// a stream cannot be read twice.
+// a stream cannot be read twice. It counts as one of [Options.Concurrency] from
+// its beginning to its end.
 func (r *Registry) WriteStream(ctx context.Context, repo name.Repository, src io.Reader) (v1.Descriptor, error) {
 	desc, err := r.writeStream(ctx, repo, src)
 	if err != nil {
@@ -53,7 +54,7 @@ func (r *Registry) writeStream(ctx context.Context, repo name.Repository, src io
 	if r.opts.ChunkSize > 0 {
 		size = min(r.opts.ChunkSize, maxStreamChunk)
 	}
-	s := &stream{pending: &pending{client: c}, src: src, hash: sha256.New(), chunk: make([]byte, 0, size)}
+	s := &stream{pending: &pending{client: c}, src: src, hash: sha256.New(), size: size, chunk: make([]byte, 0, min(size, MonolithicSize+1))}
 	desc, err := s.run(ctx)
 	if err != nil {
 		s.cancel(ctx)
@@ -66,6 +67,7 @@ type stream struct {
 	*pending
 	src   io.Reader
 	hash  hash.Hash
+	size  int64  // of a chunk
 	chunk []byte // what was read and not sent
 	sent  int64
 	ended bool
@@ -78,6 +80,9 @@ func (s *stream) run(ctx context.Context) (v1.Descriptor, error) {
 	if s.ended && len(s.chunk) <= MonolithicSize {
 		// It is no longer a stream.
 		return s.whole(ctx)
+	}
+	if err := s.enlarge(ctx, s.size); err != nil {
+		return v1.Descriptor{}, err
 	}
 	for len(s.chunk) > 0 {
 		if err := s.send(ctx); err != nil {
@@ -173,8 +178,11 @@ func (s *stream) sendOnce(ctx context.Context) error {
 		if _, err := s.start(ctx, ""); err != nil {
 			return err
 		}
-		if err := s.grow(ctx); err != nil {
-			return err
+		if s.minChunk > maxStreamChunk {
+			return &sourceError{fmt.Errorf("server wants chunks of %d bytes, limit %d: %w", s.minChunk, maxStreamChunk, errors.ErrUnsupported)}
+		}
+		if err := s.enlarge(ctx, s.minChunk); err != nil {
+			return &sourceError{err}
 		}
 	}
 	if rest := s.chunk[s.offset-s.sent:]; len(rest) > 0 {
@@ -183,21 +191,15 @@ func (s *stream) sendOnce(ctx context.Context) error {
 	return nil
 }
 
-// grow makes the chunk as large as the server wants chunks to be.
-func (s *stream) grow(ctx context.Context) error {
-	if s.minChunk <= int64(cap(s.chunk)) || s.ended {
+// enlarge makes the chunk size bytes long if the stream has as many.
+func (s *stream) enlarge(ctx context.Context, size int64) error {
+	if size <= int64(cap(s.chunk)) || s.ended {
 		return nil
 	}
-	if s.minChunk > maxStreamChunk {
-		return fmt.Errorf("server wants chunks of %d bytes, limit %d: %w", s.minChunk, maxStreamChunk, errors.ErrUnsupported)
-	}
-	larger := make([]byte, len(s.chunk), s.minChunk)
+	larger := make([]byte, len(s.chunk), size)
 	copy(larger, s.chunk)
 	s.chunk = larger
-	if err := s.fill(ctx); err != nil {
-		return &sourceError{err}
-	}
-	return nil
+	return s.fill(ctx)
 }
 
 // recover finds out where the upload stands after err.

@@ -44,7 +44,7 @@ func testStream(t *testing.T, target string) {
 func TestStreamFails(t *testing.T) {
 	t.Parallel()
 	for what, fault := range map[string]error{"some error": errors.New("torn"), "short": io.ErrUnexpectedEOF} {
-		for _, at := range []int{0, 1000, 9 << 20} {
+		for _, at := range []int{0, 1000, 17 << 20} {
 			proxy := interop.Proxy(t, server(t))
 			_, err := open(t, nil).WriteStream(t.Context(), repository(t, proxy.Host, "okd/a"),
 				io.MultiReader(bytes.NewReader(content(91, at)), iotest.ErrReader(fault)))
