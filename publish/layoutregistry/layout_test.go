@@ -341,17 +341,54 @@ func TestLockWaitsAndEnds(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// helperVariable makes the test program write images until it is killed.
-const helperVariable = "LAYOUTREGISTRY_TEST_WRITE"
+// These make the test program write images, or collect garbage, until it is
+// killed.
+const (
+	helperVariable    = "LAYOUTREGISTRY_TEST_WRITE"
+	collectorVariable = "LAYOUTREGISTRY_TEST_COLLECT"
+)
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(helperVariable); dir != "" {
-		if err := writeForEver(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for variable, run := range map[string]func(string) error{helperVariable: writeForEver, collectorVariable: collectForEver} {
+		if dir := os.Getenv(variable); dir != "" {
+			if err := run(dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// helper starts the test program as one of these and waits until it works.
+func helper(t *testing.T, variable, dir string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), variable+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, 1))
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, out) }() // ends with the process
+	return cmd
+}
+
+// collectForEver takes everything for old that has no tag right now.
+func collectForEver(dir string) error {
+	ctx := context.Background()
+	r, err := layoutregistry.Open(ctx, dir, nil)
+	if err != nil {
+		return err
+	}
+	for {
+		if _, err := r.GC(ctx, &layoutregistry.GCOptions{Now: later(), Grace: time.Nanosecond}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		fmt.Println("collected")
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func killImage(seed uint64) (v1.Image, error) {
@@ -380,14 +417,16 @@ func writeForEver(dir string) error {
 		if err != nil {
 			return err
 		}
+		// Beside a collector without any grace an image may go before it is
+		// tagged, or lose blobs as fast as they come; that must be said.
 		desc, err := r.WriteImage(ctx, repo, img, nil)
-		if err != nil {
-			return err
+		if err == nil {
+			err = r.Tag(ctx, repo.Tag(fmt.Sprintf("t%d", seed%10)), desc.Digest)
 		}
-		if err := r.Tag(ctx, repo.Tag(fmt.Sprintf("t%d", seed%10)), desc.Digest); err != nil {
-			return err
+		if err == nil {
+			err = r.Tag(ctx, repo.Tag("newest"), desc.Digest)
 		}
-		if err := r.Tag(ctx, repo.Tag("newest"), desc.Digest); err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		fmt.Println("written")
@@ -402,13 +441,7 @@ func TestKilledWriter(t *testing.T) {
 	r := open(t, dir)
 	repo := testRepo(t, "okd/a")
 	for i := range 6 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), helperVariable+"="+dir)
-		out, err := cmd.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		_, err = io.ReadFull(out, make([]byte, 1))
-		require.NoError(t, err)
+		cmd := helper(t, helperVariable, dir)
 		time.Sleep(time.Duration(i*i) * time.Millisecond)
 		require.NoError(t, cmd.Process.Kill())
 		_ = cmd.Wait() // killed
@@ -432,6 +465,64 @@ func TestKilledWriter(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(dir, "okd/a/.tmp"))
 }
 
+// A collector that takes everything without a tag for old, beside two writers
+// in processes of their own: what has a tag is whole at any time, also when all
+// are killed.
+func TestKilledCollector(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := open(t, dir)
+	repo := testRepo(t, "okd/a")
+	_, err := r.WriteImage(t.Context(), repo, randomImage(t, 5, 100, 1), nil)
+	require.NoError(t, err)
+	for i := range 4 {
+		all := []*exec.Cmd{helper(t, helperVariable, dir), helper(t, helperVariable, dir), helper(t, collectorVariable, dir)}
+		whole := func() {
+			for tag, err := range r.Tags(t.Context(), repo) {
+				require.NoError(t, err)
+				img, err := r.Image(t.Context(), repo.Tag(tag))
+				require.NoError(t, err)
+				layers, err := img.Layers()
+				require.NoError(t, err)
+				for _, l := range layers {
+					rc, err := l.Compressed()
+					if errors.Is(err, fs.ErrNotExist) {
+						// The tag moved on since, and nothing protects what lost it.
+						head, err2 := r.Head(t.Context(), repo.Tag(tag))
+						require.NoError(t, err2)
+						digest, err2 := img.Digest()
+						require.NoError(t, err2)
+						require.NotEqual(t, digest, head.Digest, err)
+						continue
+					}
+					require.NoError(t, err)
+					_, err = io.Copy(io.Discard, rc)
+					require.NoError(t, err)
+					require.NoError(t, rc.Close())
+				}
+			}
+		}
+		for range 3 {
+			whole()
+		}
+		time.Sleep(time.Duration(i*7) * time.Millisecond)
+		for _, cmd := range all {
+			require.NoError(t, cmd.Process.Kill())
+			_ = cmd.Wait() // killed
+		}
+		require.NoError(t, r.Verify(t.Context(), repo, nil))
+		_, err := layout.ImageIndexFromPath(filepath.Join(dir, "okd/a"))
+		require.NoError(t, err)
+	}
+	report, err := r.GC(t.Context(), &layoutregistry.GCOptions{Now: later()})
+	require.NoError(t, err)
+	require.NoError(t, r.Verify(t.Context(), repo, nil))
+	again, err := r.GC(t.Context(), &layoutregistry.GCOptions{Now: later()})
+	require.NoError(t, err)
+	require.Zero(t, again.Bytes, "after %+v", report)
+	require.NoDirExists(t, filepath.Join(dir, "okd/a/.tmp"))
+}
+
 func TestValidatedByGoContainerregistry(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -446,6 +537,14 @@ func TestValidatedByGoContainerregistry(t *testing.T) {
 	whole, err := layout.ImageIndexFromPath(filepath.Join(dir, "okd/a"))
 	require.NoError(t, err)
 	require.NoError(t, validate.Index(whole))
+	kept, err := idx.Digest()
+	require.NoError(t, err)
+	require.NoError(t, r.Tag(t.Context(), repo.Tag("kept"), kept))
+	_, err = r.GC(t.Context(), &layoutregistry.GCOptions{Now: later()})
+	require.NoError(t, err)
+	whole, err = layout.ImageIndexFromPath(filepath.Join(dir, "okd/a"))
+	require.NoError(t, err)
+	require.NoError(t, validate.Index(whole), "after a collection too")
 
 	// And the other way round.
 	theirs := filepath.Join(dir, "theirs")
@@ -507,7 +606,20 @@ func TestSkopeo(t *testing.T) {
 	multi, err := r.WriteIndex(t.Context(), repo, idx, nil)
 	require.NoError(t, err)
 	require.NoError(t, r.Tag(t.Context(), repo.Tag("multi"), multi.Digest))
+	sig, err := r.WriteImage(t.Context(), repo, referrer(t, desc, "application/x.sig", 20), nil)
+	require.NoError(t, err)
+	require.NoError(t, r.Untag(t.Context(), repo.Tag("v1")))
+	_, err = r.GC(t.Context(), &layoutregistry.GCOptions{Now: later()})
+	require.NoError(t, err)
+	require.Equal(t, []v1.Hash{sig.Digest}, referrersOf(t, r, repo.Digest(desc.Digest.String()), ""))
 	skopeo("copy", "--all", "--preserve-digests", "oci:"+filepath.Join(dir, "okd/a")+":multi", "oci:"+filepath.Join(dir, "okd/d")+":multi")
+	skopeo("copy", "--preserve-digests", "oci:"+filepath.Join(dir, "okd/a")+":from-skopeo", "oci:"+filepath.Join(dir, "okd/e")+":v1")
+	require.NoError(t, r.Verify(t.Context(), testRepo(t, "okd/e"), nil))
+	require.NoError(t, r.Delete(t.Context(), repo.Digest(desc.Digest.String())))
+	_, err = r.GC(t.Context(), &layoutregistry.GCOptions{Now: later()})
+	require.NoError(t, err)
+	skopeo("copy", "--all", "--preserve-digests", "oci:"+filepath.Join(dir, "okd/a")+":multi", "oci:"+filepath.Join(dir, "okd/f")+":multi")
+	require.NoError(t, r.Verify(t.Context(), testRepo(t, "okd/f"), nil))
 	gotIndex, err := r.Index(t.Context(), testRepo(t, "okd/d").Tag("multi"))
 	require.NoError(t, err)
 	require.NoError(t, validate.Index(gotIndex))
@@ -549,5 +661,43 @@ func BenchmarkWrite(b *testing.B) {
 				require.NoError(b, os.RemoveAll(dir))
 			}
 		})
+	}
+}
+
+// BenchmarkGC walks a repository of 200 images of 8 layers in which there is
+// nothing to remove; bytes are those of its manifests.
+func BenchmarkGC(b *testing.B) {
+	dir := b.TempDir()
+	r, err := layoutregistry.Open(b.Context(), dir, &layoutregistry.Options{NoSync: true})
+	require.NoError(b, err)
+	repo := testRepo(b, "okd/a")
+	var size int64
+	for i := range 200 {
+		desc, err := r.WriteImage(b.Context(), repo, randomImage(b, uint64(i), 100, 8), nil)
+		require.NoError(b, err)
+		require.NoError(b, r.Tag(b.Context(), repo.Tag(fmt.Sprint("t", i)), desc.Digest))
+		size += desc.Size
+	}
+	b.SetBytes(size)
+	now := later()
+	for b.Loop() {
+		report, err := r.GC(b.Context(), &layoutregistry.GCOptions{Now: now})
+		require.NoError(b, err)
+		require.Zero(b, report.Bytes)
+	}
+}
+
+func BenchmarkMountBlob(b *testing.B) {
+	dir := b.TempDir()
+	r, err := layoutregistry.Open(b.Context(), dir, nil)
+	require.NoError(b, err)
+	data := make([]byte, 64<<20)
+	h, size, err := v1.SHA256(bytes.NewReader(data))
+	require.NoError(b, err)
+	from := testRepo(b, "okd/from")
+	require.NoError(b, r.WriteBlob(b.Context(), from, v1.Descriptor{Digest: h, Size: size}, publish.BytesSource(data)))
+	b.SetBytes(size)
+	for i := 0; b.Loop(); i++ {
+		require.NoError(b, r.MountBlob(b.Context(), testRepo(b, fmt.Sprintf("okd/a%d", i)), h, from))
 	}
 }

@@ -91,7 +91,9 @@ func TestGC(t *testing.T) {
 	var would, did []layoutregistry.Garbage
 	opts := layoutregistry.GCOptions{
 		Now: later(), DryRun: true, Removed: func(g layoutregistry.Garbage) { would = append(would, g) },
-		Keep: func(repository string, d v1.Descriptor) bool { return repository == "okd/a/nested" && d.Digest == other.Digest },
+		Keep: func(repository string, d v1.Descriptor) bool {
+			return repository == "okd/a/nested" && d.Digest == other.Digest
+		},
 	}
 	report, err = r.GC(t.Context(), &opts)
 	require.NoError(t, err)
