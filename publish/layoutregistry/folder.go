@@ -94,15 +94,8 @@ func (w *folder) lock(ctx context.Context) (unlock func(), err error) {
 
 // clean removes the temporary files that no writer holds.
 func (w *folder) clean() error {
-	dir, err := w.root.Open(tmpDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	names, err := w.names(tmpDir)
 	if err != nil {
-		return err
-	}
-	names, err := dir.Readdirnames(-1)
-	if err = errors.Join(err, dir.Close()); err != nil {
 		return err
 	}
 	for _, name := range names {

@@ -201,6 +201,9 @@ func (l *layout) names(dir string) ([]string, error) {
 		return nil, err
 	}
 	names, err := f.Readdirnames(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // removed meanwhile
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
