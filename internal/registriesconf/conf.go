@@ -29,8 +29,8 @@ func (c *Config) addConf(file File) error {
 		}
 	}
 	d.conflicts(entries)
-	if len(d.errs) > 0 {
-		return errors.Join(d.errs...)
+	if err := d.err(); err != nil {
+		return err
 	}
 	seen := map[string]bool{}
 	for _, e := range entries {
@@ -48,12 +48,12 @@ func (c *Config) addConf(file File) error {
 
 // confReader turns tables into entries and collects what is wrong with them.
 type confReader struct {
+	faults
 	name string
-	errs []error
 }
 
 func (d *confReader) fail(line int, format string, args ...any) {
-	d.errs = append(d.errs, fmt.Errorf("%s:%d: %w", d.name, line, fmt.Errorf(format, args...)))
+	d.add(fmt.Errorf("%s:%d: %w", d.name, line, fmt.Errorf(format, args...)))
 }
 
 func (d *confReader) tables(key string, v *value) []*table {
@@ -130,7 +130,7 @@ func (d *confReader) known(t *table, keys ...string) {
 
 // registry reads a [[registry]] table; false: it is wrong or matches nothing.
 func (d *confReader) registry(t *table) (entry, bool) {
-	before := len(d.errs)
+	before := d.count
 	d.known(t, "prefix", "location", "insecure", "blocked", "mirror-by-digest-only", "mirror")
 	e := entry{
 		prefix: d.string(t, "prefix"), location: d.string(t, "location"), insecure: d.bool(t, "insecure"), blocked: d.bool(t, "blocked"),
@@ -167,7 +167,7 @@ func (d *confReader) registry(t *table) (entry, bool) {
 	if len(e.mirrors) > MaxEntries {
 		d.fail(t.line, "more than %d mirrors: %w", MaxEntries, errors.ErrUnsupported)
 	}
-	return e, matches && len(d.errs) == before
+	return e, matches && d.count == before
 }
 
 func (d *confReader) mirror(t *table, byDigest bool) mirror {
@@ -209,7 +209,7 @@ func (d *confReader) conflicts(entries []entry) {
 		if !ok {
 			first[location] = e
 		} else if old.insecure != e.insecure || old.blocked != e.blocked {
-			d.errs = append(d.errs, fmt.Errorf("%s: location %q differs in insecure or blocked from %s", e.place, location, old.place))
+			d.add(fmt.Errorf("%s: location %q differs in insecure or blocked from %s", e.place, location, old.place))
 		}
 	}
 }

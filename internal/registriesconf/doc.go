@@ -18,7 +18,10 @@
 // The reader knows the TOML of such files: tables, arrays of tables, dotted and
 // quoted keys, strings on one line, booleans, arrays and inline tables. Numbers
 // and dates are skipped, strings over several lines are refused with
-// [errors.ErrUnsupported].
+// [errors.ErrUnsupported]. It is our own because its cost is in proportion to the
+// file: go-toml 2.4 takes a minute for 256 KiB of table headers, BurntSushi's
+// 1.6 as long for one dotted key of 32 KiB. Both agree with it on what is TOML,
+// and so does skopeo.
 //
 // # Mirror sets
 //

@@ -269,6 +269,32 @@ func TestTooMuch(t *testing.T) {
 	require.ErrorContains(t, err, "more than 1000 objects")
 }
 
+// What is slow or endless in a reader of TOML is neither here.
+func TestHostileSizes(t *testing.T) {
+	t.Parallel()
+	many := func(format string) string {
+		var text strings.Builder
+		for i := 0; text.Len() < registriesconf.MaxFileSize/4; i++ {
+			fmt.Fprintf(&text, format, i)
+		}
+		return text.String()
+	}
+	for text, fine := range map[string]bool{
+		many("a%d=1\n"): true, many("[a%d]\n"): true, many("[[a%d]]\n"): true, "a={" + many("a%d=1,") + "z=1}": true,
+		"credential-helpers=[" + many("'%d',") + "]": true, "[[registry]]\n" + many("a%d=1\n"): false, many("[[registry]]\n#%d\n"): false,
+		strings.Repeat("a.", registriesconf.MaxFileSize/2-10) + "a=1": false, "a=" + strings.Repeat("[", registriesconf.MaxFileSize-10): false,
+	} {
+		_, err := registriesconf.New([]registriesconf.File{{Name: "x", Data: []byte(text)}}, nil)
+		require.Equal(t, fine, err == nil, "%.40q: %v", text, err)
+		if err != nil {
+			require.Less(t, len(err.Error()), 4000, "%.40q", text)
+		}
+	}
+	text := "apiVersion: v1\nkind: List\nitems:\n" + strings.Repeat("- {}\n", 900)
+	_, err := registriesconf.New(nil, []registriesconf.File{{Name: "x", Data: []byte(text)}})
+	require.ErrorContains(t, err, "and 880 more")
+}
+
 // A tag in a prefix matches no repository, and does no harm.
 func TestPrefixWithTag(t *testing.T) {
 	t.Parallel()

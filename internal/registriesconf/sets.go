@@ -143,21 +143,16 @@ func (r *setReader) file(file File) error {
 	if len(file.Data) > MaxFileSize {
 		return fmt.Errorf("%s: more than %d bytes: %w", file.Name, MaxFileSize, errors.ErrUnsupported)
 	}
-	var errs []error
+	var bad faults
 	for i, document := range documents(file.Data) {
 		text, err := yaml.YAMLToJSONStrict(document)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: document %d: %w", file.Name, i+1, err))
-			continue
-		}
-		if string(text) == "null" {
-			continue
-		}
-		if err := r.object(text, fmt.Sprintf("%s: document %d", file.Name, i+1), 0); err != nil {
-			errs = append(errs, err)
+			bad.add(fmt.Errorf("%s: document %d: %w", file.Name, i+1, err))
+		} else if string(text) != "null" {
+			bad.add(r.object(text, fmt.Sprintf("%s: document %d", file.Name, i+1), 0))
 		}
 	}
-	return errors.Join(errs...)
+	return bad.err()
 }
 
 // documents splits at lines that begin with ---.
@@ -185,22 +180,22 @@ func documents(data []byte) [][]byte {
 
 // object reads a mirror set or a list of them.
 func (r *setReader) object(text []byte, place string, depth int) error {
-	if r.objects++; r.objects > maxObjects {
-		return fmt.Errorf("%s: more than %d objects: %w", place, maxObjects, errors.ErrUnsupported)
-	}
 	var o object
 	if err := json.Unmarshal(text, &o); err != nil {
 		return fmt.Errorf("%s: not a Kubernetes object: %w", place, err)
+	}
+	if r.objects++; r.objects+len(o.Items) > maxObjects {
+		return fmt.Errorf("%s: more than %d objects: %w", place, maxObjects, errors.ErrUnsupported)
 	}
 	if o.Metadata.Name != "" {
 		place += fmt.Sprintf(": %s %.100q", o.Kind, o.Metadata.Name)
 	}
 	if strings.HasSuffix(o.Kind, "List") && depth == 0 {
-		var errs []error
+		var bad faults
 		for i, item := range o.Items {
-			errs = append(errs, r.object(item, fmt.Sprintf("%s: items[%d]", place, i), depth+1))
+			bad.add(r.object(item, fmt.Sprintf("%s: items[%d]", place, i), depth+1))
 		}
-		return errors.Join(errs...)
+		return bad.err()
 	}
 	kind, ok := kinds[o.Kind]
 	if !ok || kind.version != o.APIVersion {
@@ -217,14 +212,14 @@ func (r *setReader) object(text []byte, place string, depth int) error {
 	if total != len(*list) {
 		return fmt.Errorf("%s: spec: want %s alone", place, field)
 	}
-	var errs []error
+	var bad faults
 	for i, set := range *list {
 		at := fmt.Sprintf("%s: spec.%s[%d]", place, field, i)
 		if err := r.add(set, kind.pulls, o.Kind, at); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", at, err))
+			bad.add(fmt.Errorf("%s: %w", at, err))
 		}
 	}
-	return errors.Join(errs...)
+	return bad.err()
 }
 
 // add checks a set and adds it to those of its source.
