@@ -333,6 +333,9 @@ func TestForgedBundles(t *testing.T) {
 	} {
 		require.ErrorIs(t, check(img), signature.ErrSignature, name)
 	}
+	elsewhere := described
+	elsewhere.Digest.Hex = strings.Repeat("cd", 32)
+	require.ErrorIs(t, check(mutate.Subject(referring(t, raw), elsewhere).(v1.Image)), signature.ErrSignature, "refers to another image")
 	require.ErrorIs(t, check(lying{referring(t, raw), append(bytes.Clone(raw), ' ')}), vrfy.ErrDigest)
 }
 

@@ -104,8 +104,8 @@ func TestKeys(t *testing.T) {
 		require.NoError(t, err)
 		files := map[string][]byte{
 			"PKCS #8":  pkcs8(t, key),
-			"sigstore": protect(t, key, "secret", "ENCRYPTED SIGSTORE PRIVATE KEY", 1<<14),
-			"cosign":   protect(t, key, "secret", "ENCRYPTED COSIGN PRIVATE KEY", 1<<14),
+			"sigstore": protect(t, key, "secret", "ENCRYPTED SIGSTORE PRIVATE KEY", 1<<8),
+			"cosign":   protect(t, key, "secret", "ENCRYPTED COSIGN PRIVATE KEY", 1<<8),
 		}
 		if k, ok := key.(*ecdsa.PrivateKey); ok {
 			der, err := x509.MarshalECPrivateKey(k)
@@ -134,7 +134,7 @@ func TestKeys(t *testing.T) {
 			require.NoError(t, err)
 			_, err = cosign.Verify(t.Context(), strings.NewReader("message"), raw, public)
 			require.NoError(t, err)
-			for i := range raw {
+			for i := 0; i < len(raw); i += 1 + len(raw)/16 {
 				bad := bytes.Clone(raw)
 				bad[i] ^= 4
 				_, err = cosign.Verify(t.Context(), strings.NewReader("message"), bad, public)
@@ -156,7 +156,7 @@ func TestKeys(t *testing.T) {
 
 func TestBadKeys(t *testing.T) {
 	key := makeKey(t, "p256")
-	good := protect(t, key, "secret", "ENCRYPTED SIGSTORE PRIVATE KEY", 1<<14)
+	good := protect(t, key, "secret", "ENCRYPTED SIGSTORE PRIVATE KEY", 1<<8)
 	_, err := cosign.ParseSecret(good, given("guess"))
 	require.ErrorContains(t, err, "the passphrase does not open it")
 	_, err = cosign.ParseSecret(good, nil)
@@ -171,9 +171,9 @@ func TestBadKeys(t *testing.T) {
 
 	block, _ := pem.Decode(good)
 	for name, edit := range map[string]func(string) string{
-		"memory":     func(s string) string { return strings.Replace(s, `"N":16384`, `"N":1073741824`, 1) },
-		"no power":   func(s string) string { return strings.Replace(s, `"N":16384`, `"N":16385`, 1) },
-		"zero":       func(s string) string { return strings.Replace(s, `"N":16384`, `"N":0`, 1) },
+		"memory":     func(s string) string { return strings.Replace(s, `"N":256`, `"N":1073741824`, 1) },
+		"no power":   func(s string) string { return strings.Replace(s, `"N":256`, `"N":257`, 1) },
+		"zero":       func(s string) string { return strings.Replace(s, `"N":256`, `"N":0`, 1) },
 		"r":          func(s string) string { return strings.Replace(s, `"r":8`, `"r":0`, 1) },
 		"r too much": func(s string) string { return strings.Replace(s, `"r":8`, `"r":1000000000`, 1) },
 		"p":          func(s string) string { return strings.Replace(s, `"p":1`, `"p":1000000000`, 1) },
@@ -235,7 +235,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			require.Empty(t, leaks(fmt.Sprintf(format, *secret)), format)
 		}
 		texts := make(map[string]bool)
-		for i := range block.Bytes {
+		for i := 0; i < len(block.Bytes); i += 1 + len(block.Bytes)/60 {
 			flipped := bytes.Clone(block.Bytes)
 			flipped[i] ^= 0x55
 			for _, bad := range [][]byte{flipped, block.Bytes[:i]} {

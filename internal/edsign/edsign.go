@@ -16,7 +16,7 @@ import (
 
 // MaxMessageSize bounds a message, which Ed25519 needs as a whole, in bytes.
 // Commits and summaries are much smaller.
-const MaxMessageSize = 128 << 20
+const MaxMessageSize = 64 << 20
 
 // MaxKeyFileSize bounds a file of keys, in bytes.
 const MaxKeyFileSize = 1 << 20

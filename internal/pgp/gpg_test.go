@@ -29,6 +29,7 @@ func newGPG(t testing.TB) *gpg {
 	home, err := os.MkdirTemp("", "gpg")
 	require.NoError(t, err)
 	g := &gpg{t: t, home: home}
+	g.file("gpg-agent.conf", []byte("s2k-count 65536\n")) // as little work for a passphrase as may be
 	t.Cleanup(func() {
 		cmd := exec.Command("gpgconf", "--homedir", home, "--kill", "all")
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -34,10 +34,14 @@ const (
 // GnuPG refuses signature packets beyond some 64 KiB too.
 const maxPacket = 64 << 10
 
+// maxPackets bounds the packets of a stream: what is skipped is work too.
+const maxPackets = 100_000
+
 // packets reads the packets of a stream, RFC 4880 section 4.2.
 type packets struct {
 	r    *bufio.Reader
-	body *body
+	body body
+	seen int
 }
 
 func newPackets(r io.Reader) *packets { return &packets{r: bufio.NewReader(r)} }
@@ -45,11 +49,11 @@ func newPackets(r io.Reader) *packets { return &packets{r: bufio.NewReader(r)} }
 // next gives the next packet after skipping what was not read of the last one;
 // [io.EOF] after the last packet.
 func (p *packets) next() (tag byte, content io.Reader, err error) {
-	if p.body != nil {
-		if _, err := io.Copy(io.Discard, p.body); err != nil {
-			return 0, nil, err
-		}
-		p.body = nil
+	if err := p.body.drain(); err != nil {
+		return 0, nil, err
+	}
+	if p.seen++; p.seen > maxPackets {
+		return 0, nil, malformed("more than %d packets", maxPackets)
 	}
 	head, err := p.r.ReadByte()
 	if err != nil {
@@ -58,7 +62,8 @@ func (p *packets) next() (tag byte, content io.Reader, err error) {
 	if head&0x80 == 0 {
 		return 0, nil, malformed("byte 0x%02x begins no packet", head)
 	}
-	b := &body{r: p.r}
+	p.body = body{r: p.r}
+	b := &p.body
 	if head&0x40 != 0 {
 		tag = head & 0x3f
 		err = b.readLength()
@@ -80,7 +85,6 @@ func (p *packets) next() (tag byte, content io.Reader, err error) {
 	if (b.partial || b.endless) && tag != tagLiteral && tag != tagCompressed && tag != 9 && tag != 18 {
 		return 0, nil, malformed("packet %d has no length", tag) // only data packets may, section 4.2.2.4
 	}
-	p.body = b
 	return tag, b, nil
 }
 
@@ -115,6 +119,19 @@ func (b *body) readLength() error {
 			return err
 		}
 		b.left = int64(binary.BigEndian.Uint32(raw[:]))
+	}
+	return nil
+}
+
+// drain reads what is left.
+func (b *body) drain() error {
+	for b.left > 0 || b.partial || b.endless {
+		var buf [512]byte
+		if _, err := b.Read(buf[:]); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"testing/iotest"
@@ -285,6 +286,22 @@ func TestVerifyFlippedBits(t *testing.T) {
 		}
 		require.Less(t, passed, 10*8+16+8, name)
 	}
+}
+
+// One keyring serves any number of goroutines.
+func TestKeyringIsShared(t *testing.T) {
+	t.Parallel()
+	message, sig := readFixture(t, "message"), readFixture(t, "subrsa.message.sig")
+	k := keyring(t, "subrsa.asc", "revoked.asc")
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if _, err := k.Verify(t.Context(), bytes.NewReader(message), sig, day(100), nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestVerifyStopsWithTheContext(t *testing.T) {

@@ -56,7 +56,7 @@ func ExampleSigner_Sign() {
 	_, err = verifier.Verify(ctx, strings.NewReader("another disk"), sig)
 	fmt.Println(errors.Is(err, publish.ErrSignature))
 	// Output:
-	// 361F90DBECDB9D69BD0B88E0420FA8474D60CFC3 <nil>
+	// A0105988C025E81558B90B415EC09279D76EE97F <nil>
 	// true
 }
 
@@ -107,7 +107,7 @@ func ExampleParseKeyring() {
 		return
 	}
 	fmt.Println(keys.Fingerprints())
-	// Output: [361F90DBECDB9D69BD0B88E0420FA8474D60CFC3]
+	// Output: [A0105988C025E81558B90B415EC09279D76EE97F]
 }
 
 func ExampleReadKeyring() {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package pgp_test
-
-const raceEnabled = false
