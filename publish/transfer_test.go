@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,6 +86,13 @@ func put(t testing.TB, r publish.Registry, repo name.Repository, values ...any) 
 		specs = append(specs, repo.Digest(desc.Digest.String()).String())
 	}
 	return specs
+}
+
+func writeJSON(t testing.TB, file string, value any) {
+	t.Helper()
+	data, err := json.Marshal(value)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, data, 0o600))
 }
 
 // recorder keeps events, by action of what was done.
