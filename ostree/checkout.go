@@ -33,16 +33,18 @@ const (
 type CheckoutOptions struct {
 	// UserMode leaves owners and extended attributes out and takes the set-user
 	// and set-group bits of files away. A process that is not root can do
-	// nothing else: for it, false means the same.
+	// nothing else, and a repository of [ModeBareUserOnly] has nothing else: for
+	// them, false means the same.
 	UserMode bool
 	// Subpath is the directory of the commit to check out, slash-separated.
 	// "": all.
 	Subpath string
 	// Union says what to do with names that are there.
 	Union Union
-	// Copy makes every file a copy. Else files of a bare-user repository are
-	// hard links in user mode, where the file system allows it: who writes to
-	// such a file writes to the repository.
+	// Copy makes every file a copy. Else files are hard links to the objects of
+	// a bare-user or bare-user-only repository in user mode, and of a bare one
+	// otherwise, where the file system allows it: who writes to such a file
+	// writes to the repository.
 	Copy bool
 	// Fsync makes the checkout durable before it returns.
 	Fsync bool
@@ -104,7 +106,7 @@ func (r *Repo) checkout(ctx context.Context, dst *os.Root, commit Checksum, opts
 			return err
 		}
 	}
-	co := &checkout{repo: r, opts: opts, user: opts.UserMode || os.Geteuid() != 0, queue: make(chan checkoutBatch, workers)}
+	co := &checkout{repo: r, opts: opts, user: opts.UserMode || r.settings.mode == ModeBareUserOnly || os.Geteuid() != 0, queue: make(chan checkoutBatch, workers)}
 	group, gctx := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error {
@@ -293,10 +295,8 @@ func (co *checkout) apply(fd int, uid, gid, mode uint32, xattrs []Xattr) error {
 		if err := retry(func() error { return unix.Fchown(fd, int(uid), int(gid)) }); err != nil {
 			return err
 		}
-		for _, x := range xattrs {
-			if err := retry(func() error { return unix.Fsetxattr(fd, x.Name, x.Value, 0) }); err != nil {
-				return fmt.Errorf("attribute %s: %w", x.Name, err)
-			}
+		if err := setXattrs(fd, xattrs); err != nil {
+			return err
 		}
 	}
 	return retry(func() error { return unix.Fchmod(fd, mode&0o7777) })
@@ -320,11 +320,12 @@ func (co *checkout) files(ctx context.Context, batch *checkoutBatch, buf []byte)
 
 // file writes one file or link.
 func (co *checkout) file(ctx context.Context, dir int, name string, c Checksum, buf []byte) error {
-	raw, f, err := co.repo.openContent(ctx, c)
+	o, err := co.repo.openContent(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer raw.Close()
+	defer o.Close()
+	f := o.file
 	if f.Mode&ModeType == ModeSymlink {
 		if err := f.verifyHeader(c); err != nil {
 			return err
@@ -342,9 +343,9 @@ func (co *checkout) file(ctx context.Context, dir int, name string, c Checksum, 
 		// What its owner can't read is no use to a checkout that is not root's.
 		mode |= 0o400
 	}
-	if co.user && co.repo.settings.mode == ModeBareUser && f.Size > 0 && f.Mode&0o400 != 0 && !co.opts.Copy && !co.noLink.Load() {
+	if co.linkable(o) {
 		err := co.put(dir, name, func(as string) error {
-			return pathError("link", name, retry(func() error { return unix.Linkat(co.repo.objects, raw.name, dir, as, 0) }))
+			return pathError("link", name, retry(func() error { return unix.Linkat(o.repo.objects, o.name, dir, as, 0) }))
 		})
 		switch {
 		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP):
@@ -354,7 +355,22 @@ func (co *checkout) file(ctx context.Context, dir int, name string, c Checksum, 
 			return err
 		}
 	}
-	return co.copy(ctx, dir, name, c, raw, f, mode, buf)
+	return co.copy(ctx, dir, name, c, o, mode, buf)
+}
+
+// linkable reports whether a regular file may be a hard link to its object: one
+// with the owner, mode and attributes that the checkout gives files.
+func (co *checkout) linkable(o *opened) bool {
+	if o.file.Size == 0 || co.opts.Copy || co.noLink.Load() {
+		return false
+	}
+	switch o.repo.settings.mode {
+	case ModeBare:
+		return !co.user
+	case ModeBareUser, ModeBareUserOnly:
+		return co.user && o.file.Mode&0o400 != 0
+	}
+	return false
 }
 
 // put makes name by way of fn, which makes the name that it is given, and does
@@ -394,7 +410,8 @@ func (co *checkout) replace(dir int, temp, name string) error {
 }
 
 // copy writes a regular file and verifies it. Under its name, it is whole.
-func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, raw *rawFile, f *File, mode uint32, buf []byte) (err error) {
+func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, o *opened, mode uint32, buf []byte) (err error) {
+	f := o.file
 	if co.opts.Union == UnionAdd {
 		var st unix.Stat_t
 		if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
@@ -427,11 +444,8 @@ func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, 
 			err = nil
 		}
 	}()
-	if !co.reflink(fd, raw, f) {
-		body, err := co.repo.openBody(ctx, c)
-		if err != nil {
-			return err
-		}
+	if !co.reflink(fd, o) {
+		body := o.body(ctx, c)
 		_, err = io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{body}, buf)
 		if e := body.Close(); err == nil {
 			err = e
@@ -447,11 +461,11 @@ func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, 
 }
 
 // reflink shares the blocks of an object with fd, if the file system can.
-func (co *checkout) reflink(fd int, raw *rawFile, f *File) bool {
-	if co.repo.settings.mode != ModeBareUser || f.Size == 0 || co.noReflink.Load() {
+func (co *checkout) reflink(fd int, o *opened) bool {
+	if o.repo.settings.mode == ModeArchive || o.file.Size == 0 || co.noReflink.Load() {
 		return false
 	}
-	if err := retry(func() error { return unix.IoctlFileClone(fd, raw.fd) }); err != nil {
+	if err := retry(func() error { return unix.IoctlFileClone(fd, o.fd) }); err != nil {
 		co.noReflink.Store(true)
 		return false
 	}
@@ -475,13 +489,5 @@ func (co *checkout) applyLink(dir int, name string, f *File) error {
 	if err := unix.Fchownat(dir, name, int(f.UID), int(f.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return pathError("chown", name, err)
 	}
-	for _, x := range f.Xattrs {
-		// There is no call for attributes of a link below a directory's
-		// descriptor but by way of /proc.
-		at := fmt.Sprintf("/proc/self/fd/%d/%s", dir, name)
-		if err := unix.Lsetxattr(at, x.Name, x.Value, 0); err != nil {
-			return pathError("setxattr "+x.Name, name, err)
-		}
-	}
-	return nil
+	return setLinkXattrs(dir, name, f.Xattrs)
 }

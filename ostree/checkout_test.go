@@ -20,7 +20,7 @@ func TestCommitOfCheckout(t *testing.T) {
 	}
 	for seed := range uint64(3) {
 		tree := treegen.Tree(seed, &treegen.Options{Root: true, Files: 100, MaxSize: 1 << 20})
-		for _, mode := range modes {
+		for _, mode := range faithful() {
 			r := newRepo(t, mode)
 			want, err := r.Commit(t.Context(), tree, &ostree.CommitOptions{Edit: withoutEmpty})
 			require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestCheckoutLinks(t *testing.T) {
 }
 
 func TestCheckoutUnion(t *testing.T) {
-	for _, mode := range modes {
+	for _, mode := range allModes() {
 		for _, copied := range []bool{false, true} {
 			r := newRepo(t, mode)
 			c, _ := commitTree(t, r, dir("."), dir("d"), file("d/a", "new"), link("d/l", "new"), file("d/only", "1"))

@@ -44,7 +44,7 @@ type CommitOptions struct {
 	Owner *Owner
 	// CanonicalPermissions makes everything owned by root, takes all bits but
 	// 0755 off the modes of files and directories and all extended attributes
-	// away.
+	// away. In a repository of [ModeBareUserOnly] it is always so.
 	CanonicalPermissions bool
 	// SkipXattrs takes all extended attributes away.
 	SkipXattrs bool
@@ -139,6 +139,9 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	if workers < 0 || workers > maxWorkers {
 		return Checksum{}, fmt.Errorf("%d workers, want 0 to %d", workers, maxWorkers)
 	}
+	if r.settings.mode == ModeBareSplitXattrs {
+		return Checksum{}, fmt.Errorf("writing to a repository of mode %s: %w", r.settings.mode, errUnsupported)
+	}
 	// The last shelf is the walk's own.
 	t, err := r.begin(ctx, workers+1, opts.NoFsync)
 	if err != nil {
@@ -182,7 +185,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	if last, err = b.stageDetached(ctx, c, last); err != nil {
 		return c, err
 	}
-	if there, err := r.hasPath(r.objectPath(TypeCommit, c)); err != nil {
+	if there, err := r.hasPath(TypeCommit, r.objectPath(TypeCommit, c)); err != nil {
 		return c, err
 	} else if !there {
 		if err := b.shelf.last(TypeCommit, data); err != nil {
@@ -219,7 +222,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 // Nil: src has to be walked.
 func (r *Repo) wholeTree(ctx context.Context, src Tree, opts *CommitOptions) (*Commit, error) {
 	t, ok := src.(*commitTree)
-	if !ok || t.repo != r || opts.Owner != nil || opts.CanonicalPermissions || opts.SkipXattrs || opts.Edit != nil {
+	if !ok || t.repo != r || opts.Owner != nil || opts.canonical(r) || opts.SkipXattrs || opts.Edit != nil {
 		return nil, nil
 	}
 	err := unix.Faccessat(r.dir, "state/"+t.commit.String()+".commitpartial", unix.F_OK, unix.AT_SYMLINK_NOFOLLOW)
@@ -490,6 +493,11 @@ func (b *builder) orphan(ctx context.Context, w *contentWriter, e Entry) (job, i
 	return job{}, 0, errNoParent
 }
 
+// canonical reports whether owners, modes and attributes are made canonical.
+func (o *CommitOptions) canonical(r *Repo) bool {
+	return o.CanonicalPermissions || r.settings.mode == ModeBareUserOnly
+}
+
 // override applies the options that change every entry.
 func (b *builder) override(e *Entry) {
 	before := *e
@@ -497,14 +505,15 @@ func (b *builder) override(e *Entry) {
 	if o.Owner != nil {
 		e.UID, e.GID = o.Owner.UID, o.Owner.GID
 	}
-	if o.CanonicalPermissions {
+	canonical := o.canonical(b.repo)
+	if canonical {
 		e.UID, e.GID = 0, 0
 		if t := e.Mode & ModeType; t == ModeRegular || t == ModeDir {
 			e.Mode &= ModeType | 0o755
 		}
 	}
 	switch {
-	case o.CanonicalPermissions || o.SkipXattrs:
+	case canonical || o.SkipXattrs || b.repo.settings.noXattrs:
 		e.Xattrs = nil
 	case e.Identity != (FileID{}) && slices.ContainsFunc(e.Xattrs, withoutValue):
 		e.Xattrs = slices.DeleteFunc(slices.Clone(e.Xattrs), withoutValue)

@@ -250,10 +250,12 @@ func (w *contentWriter) store(o object, c Checksum, data []byte) error {
 	if err != nil || !write {
 		return err
 	}
-	if w.repo.settings.mode == ModeArchive {
+	isLink := o.Mode&ModeType == ModeSymlink
+	switch {
+	case w.repo.settings.mode == ModeArchive:
 		w.zbuf.Reset()
 		w.zbuf.Write(appendFilezHeader(w.meta[:0], int64(len(data)), o.UID, o.GID, o.Mode, o.Target, o.xattrs))
-		if o.Mode&ModeType == ModeRegular {
+		if !isLink {
 			if err := w.deflate(&w.zbuf, data); err != nil {
 				return err
 			}
@@ -266,8 +268,12 @@ func (w *contentWriter) store(o object, c Checksum, data []byte) error {
 			return err
 		}
 		w.wrote(int64(w.zbuf.Len()))
-	} else {
-		if o.Mode&ModeType == ModeSymlink {
+	case isLink && w.repo.settings.mode.hasLinks():
+		if err := w.symlink(o, &c); err != nil {
+			return err
+		}
+	default:
+		if isLink {
 			w.meta = append(append(w.meta[:0], o.Target...), 0)
 			data = w.meta
 		}
@@ -293,20 +299,81 @@ func (w *contentWriter) wrote(n int64) {
 	w.stats.written.Add(n)
 }
 
-// finishBare sets what a bare-user object has besides its content, unless err
-// says that writing failed, and closes it.
+// symlink makes the object of a symbolic link that is one itself.
+func (w *contentWriter) symlink(o object, c *Checksum) error {
+	if err := w.txn.take(int64(len(o.Target))); err != nil {
+		return err
+	}
+	name, err := w.shelf.name(w.path, c[0])
+	if err != nil {
+		return err
+	}
+	if err := pathError("symlink", name, retry(func() error { return unix.Symlinkat(o.Target, w.txn.staging, name) })); err != nil {
+		return err
+	}
+	if w.repo.settings.mode == ModeBare {
+		if err := checkBare(o); err != nil {
+			return err
+		}
+		err := retry(func() error {
+			return unix.Fchownat(w.txn.staging, name, int(o.UID), int(o.GID), unix.AT_SYMLINK_NOFOLLOW)
+		})
+		if err != nil {
+			return ownerError(o, err)
+		}
+		if err := setLinkXattrs(w.txn.staging, name, o.Xattrs); err != nil {
+			return err
+		}
+	}
+	w.wrote(int64(len(o.Target)))
+	return nil
+}
+
+// checkBare refuses what a bare repository can't keep.
+func checkBare(o object) error {
+	for i := range o.Xattrs {
+		if withoutValue(o.Xattrs[i]) {
+			return fmt.Errorf("attribute %.80q has no value, which a bare repository can't keep: %w", o.Xattrs[i].Name, errUnsupported)
+		}
+	}
+	return nil
+}
+
+func ownerError(o object, err error) error {
+	return fmt.Errorf("chown to %d:%d, as a bare repository has to: %w", o.UID, o.GID, err)
+}
+
+// finishBare sets what an object that is not compressed has besides its content,
+// unless err says that writing failed, and closes it.
 func (w *contentWriter) finishBare(o object, f *rawFile, err error) error {
-	if err == nil {
+	mode := uint32(0o644)
+	switch {
+	case err != nil:
+	case w.repo.settings.mode == ModeBareUser:
 		w.meta = appendMeta(w.meta[:0], o.UID, o.GID, o.Mode, o.xattrs)
 		err = pathError("setxattr "+metaAttribute, f.name, retry(func() error { return unix.Fsetxattr(f.fd, metaAttribute, w.meta, 0) }))
+		if o.Mode&ModeType == ModeRegular {
+			// The owner of the repository must always be able to read.
+			mode = o.Mode&0o775 | 0o400
+		}
+	case w.repo.settings.mode == ModeBareUserOnly:
+		if mode = o.Mode & 0o7777; mode&^maxOnlyMode != 0 {
+			err = fmt.Errorf("mode %#o has bits that an object of a %s repository can't have", o.Mode, ModeBareUserOnly)
+		}
+	default:
+		mode = o.Mode & 0o7777
+		if err = checkBare(o); err != nil {
+			break
+		}
+		// Owners first: a change of owner takes capabilities and set-user bits.
+		if e := retry(func() error { return unix.Fchown(f.fd, int(o.UID), int(o.GID)) }); e != nil {
+			err = ownerError(o, e)
+			break
+		}
+		err = pathError("finish", f.name, setXattrs(f.fd, o.Xattrs))
 	}
 	if err == nil {
 		err = setMtimeZero(w.txn.staging, f.name)
-	}
-	mode := uint32(0o644)
-	if o.Mode&ModeType == ModeRegular {
-		// The owner of the repository must always be able to read.
-		mode = o.Mode&0o775 | 0o400
 	}
 	return w.shelf.finish(f, err, mode)
 }

@@ -118,6 +118,7 @@ type settings struct {
 	mode           Mode
 	fsync          bool  // core.fsync
 	perObjectFsync bool  // core.per-object-fsync
+	noXattrs       bool  // core.disable-xattrs
 	locking        bool  // core.locking
 	lockTimeout    int64 // core.lock-timeout-secs; negative: no limit
 	freePercent    int64 // core.min-free-space-percent
@@ -130,12 +131,8 @@ func parseSettings(k *keyFile) (s settings, err error) {
 		return s, fmt.Errorf("core.repo_version %.80q: %w", version, errUnsupported)
 	}
 	mode, _ := k.get("core", "mode")
-	switch mode {
-	case "archive", "archive-z2":
-		s.mode = ModeArchive
-	case "bare-user":
-		s.mode = ModeBareUser
-	default:
+	var known bool
+	if s.mode, known = parseMode(mode); !known {
 		return s, fmt.Errorf("core.mode %.80q: %w", mode, errUnsupported)
 	}
 	if _, ok := k.get("core", "parent"); ok {
@@ -145,6 +142,9 @@ func parseSettings(k *keyFile) (s settings, err error) {
 		return s, err
 	}
 	if s.perObjectFsync, err = k.boolean("core", "per-object-fsync", false); err != nil {
+		return s, err
+	}
+	if s.noXattrs, err = k.boolean("core", "disable-xattrs", false); err != nil {
 		return s, err
 	}
 	if s.locking, err = k.boolean("core", "locking", true); err != nil {

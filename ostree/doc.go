@@ -25,9 +25,11 @@
 //
 // # Repositories
 //
-// Two modes are read and written: [ModeArchive], compressed files for serving
-// over HTTP, and [ModeBareUser], plain files whose owner, mode and attributes
-// are kept in an attribute, which needs no privileges. Every other mode is
+// Four modes are read and written: [ModeArchive], compressed files for serving
+// over HTTP; [ModeBareUser], plain files whose owner, mode and attributes are
+// kept in an attribute, which needs no privileges; [ModeBareUserOnly], plain
+// files without owners and attributes; and [ModeBare], the files as they are,
+// for root. [ModeBareSplitXattrs] is read. What else a repository may be is
 // refused with an error that wraps [errors.ErrUnsupported].
 //
 // Writing is a transaction. Objects are staged in a folder under tmp/, flushed,

@@ -141,7 +141,7 @@ func (f *fsck) run(ctx context.Context, workers int) error {
 // list gives the objects that are there, sorted.
 func (f *fsck) list(ctx context.Context) ([]claimKey, error) {
 	kinds := map[string]ObjectType{f.repo.ext(TypeFile): TypeFile}
-	for _, t := range []ObjectType{TypeDirTree, TypeDirMeta, TypeCommit, TypeCommitMeta} {
+	for _, t := range []ObjectType{TypeDirTree, TypeDirMeta, TypeCommit, TypeCommitMeta, TypeFileXattrs, TypeFileXattrsLink} {
 		kinds[t.String()] = t
 	}
 	var list []claimKey
@@ -194,6 +194,8 @@ func (f *fsck) object(ctx context.Context, key claimKey, buf []byte) error {
 		_, err = f.repo.ReadCommit(ctx, key.sum)
 	case TypeCommitMeta:
 		_, err = f.repo.ReadMetadata(ctx, key.sum)
+	case TypeFileXattrs, TypeFileXattrsLink:
+		err = f.xattrs(key)
 	}
 	if err != nil {
 		return f.fault(objectName(key.kind, key.sum), err)
@@ -202,14 +204,15 @@ func (f *fsck) object(ctx context.Context, key claimKey, buf []byte) error {
 }
 
 func (f *fsck) content(ctx context.Context, c Checksum, buf []byte) error {
-	file, err := f.repo.readFile(ctx, c)
-	if err != nil || file.Open == nil {
-		return err
-	}
-	body, err := f.repo.openBody(ctx, c)
+	o, err := f.repo.openContent(ctx, c)
 	if err != nil {
 		return err
 	}
+	if o.file.Mode&ModeType == ModeSymlink {
+		o.Close()
+		return o.file.verifyHeader(c)
+	}
+	body := o.body(ctx, c)
 	defer body.Close()
 	for {
 		if _, err := body.Read(buf); err == io.EOF {
@@ -218,6 +221,19 @@ func (f *fsck) content(ctx context.Context, c Checksum, buf []byte) error {
 			return err
 		}
 	}
+}
+
+// xattrs checks an object of attributes.
+func (f *fsck) xattrs(key claimKey) error {
+	data, err := readFileAt(f.repo.objects, f.repo.objectPath(key.kind, key.sum), maxHeaderSize)
+	if err != nil {
+		return err
+	}
+	if got := sum(data); key.kind == TypeFileXattrs && got != key.sum {
+		return corruptf("checksum is %s", got)
+	}
+	_, err = decodeXattrs(data)
+	return err
 }
 
 // named checks that an object is there. One that isn't is one fault, however

@@ -39,7 +39,7 @@ func plant(t testing.TB, r *ostree.Repo, kind ostree.ObjectType, data []byte) os
 }
 
 func TestFsckFindsDamage(t *testing.T) {
-	for _, mode := range modes {
+	for _, mode := range allModes() {
 		for _, c := range []struct {
 			name   string
 			damage func(t *testing.T, r *ostree.Repo, commit *ostree.Commit, file ostree.Checksum)

@@ -20,6 +20,11 @@ const (
 	TypeCommit     ObjectType = 4
 	TypeTombstone  ObjectType = 5 // stands for a commit deleted on purpose; not content-addressed
 	TypeCommitMeta ObjectType = 6 // a commit's detached metadata; not content-addressed
+
+	// Of [ModeBareSplitXattrs]: attributes, and those of the content object with
+	// the same checksum.
+	TypeFileXattrs     ObjectType = 8
+	TypeFileXattrsLink ObjectType = 9 // not content-addressed
 )
 
 // MaxMetadataSize is the length in bytes above which a metadata object is
@@ -42,6 +47,10 @@ func (t ObjectType) String() string {
 		return "tombstone-commit"
 	case TypeCommitMeta:
 		return "commitmeta"
+	case TypeFileXattrs:
+		return "file-xattrs"
+	case TypeFileXattrsLink:
+		return "file-xattrs-link"
 	default:
 		return fmt.Sprintf("object-type-%d", uint8(t))
 	}

@@ -32,7 +32,7 @@ func (p *present) has(key *claimKey, path []byte) (bool, error) {
 	defer f.Unlock()
 	if f.names == nil {
 		if f.asked++; f.asked <= listAfter {
-			return p.repo.hasPath(string(path))
+			return p.repo.hasPath(key.kind, string(path))
 		}
 		var err error
 		if f.names, err = p.list(string(path[:2])); err != nil {
@@ -59,6 +59,7 @@ func (p *present) list(folder string) (map[claimKey]struct{}, error) {
 	for kind := TypeFile; kind <= TypeCommitMeta; kind++ {
 		kinds[p.repo.ext(kind)] = kind
 	}
+	links := p.repo.settings.mode.hasLinks()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := unix.ReadDirent(dir, buf)
@@ -79,15 +80,15 @@ func (p *present) list(folder string) (map[claimKey]struct{}, error) {
 			rest = rest[length:]
 			name, _, _ = bytes.Cut(name, []byte{0})
 			const digits = 2*ChecksumSize - 2
-			if kind != unix.DT_REG && kind != unix.DT_UNKNOWN || len(name) <= digits || name[digits] != '.' {
+			if kind != unix.DT_REG && kind != unix.DT_UNKNOWN && (kind != unix.DT_LNK || !links) || len(name) <= digits || name[digits] != '.' {
 				continue
 			}
 			key := claimKey{kind: kinds[string(name[digits+1:])]}
-			if key.kind == 0 {
+			if key.kind == 0 || kind == unix.DT_LNK && key.kind != TypeFile {
 				continue
 			}
 			if kind == unix.DT_UNKNOWN {
-				if ok, err := p.repo.hasPath(folder + "/" + string(name)); err != nil {
+				if ok, err := p.repo.hasPath(key.kind, folder+"/"+string(name)); err != nil {
 					return nil, err
 				} else if !ok {
 					continue

@@ -34,14 +34,14 @@ func (r *Repo) Has(ctx context.Context, t ObjectType, c Checksum) (bool, error) 
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	ok, err := r.hasPath(r.objectPath(t, c))
+	ok, err := r.hasPath(t, r.objectPath(t, c))
 	if err != nil {
 		return false, &Error{Op: "look up", Target: objectName(t, c), Err: err}
 	}
 	return ok, nil
 }
 
-func (r *Repo) hasPath(p string) (bool, error) {
+func (r *Repo) hasPath(t ObjectType, p string) (bool, error) {
 	var st unix.Stat_t
 	err := retry(func() error { return unix.Fstatat(r.objects, p, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	switch {
@@ -49,7 +49,7 @@ func (r *Repo) hasPath(p string) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, pathError("stat", p, err)
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+	case !r.settings.mode.fits(t, st.Mode):
 		return false, fmt.Errorf("objects/%s is not a regular file", p)
 	}
 	return true, nil
@@ -136,11 +136,12 @@ func (r *Repo) ReadFile(ctx context.Context, c Checksum) (*File, error) {
 }
 
 func (r *Repo) readFile(ctx context.Context, c Checksum) (*File, error) {
-	raw, f, err := r.openContent(ctx, c)
+	o, err := r.openContent(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	defer raw.Close()
+	defer o.Close()
+	f := o.file
 	if f.Mode&ModeType == ModeSymlink {
 		if err := f.verifyHeader(c); err != nil {
 			return nil, err
@@ -177,40 +178,102 @@ func (f *File) xattrOrders() [][]byte {
 	return orders
 }
 
-// openContent opens a content object and reads its header. The descriptor
-// stands where the stored content begins.
-func (r *Repo) openContent(ctx context.Context, c Checksum) (_ *rawFile, _ *File, err error) {
+// opened is a content object whose header was read.
+type opened struct {
+	*rawFile       // stands where the stored content begins; closed for a symbolic link that is one itself
+	repo     *Repo // that has the object
+	file     *File // without Open
+}
+
+// openContent opens a content object and reads its header.
+func (r *Repo) openContent(ctx context.Context, c Checksum) (_ *opened, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	mode := r.settings.mode
 	p := r.objectPath(TypeFile, c)
 	fd, err := openat(r.objects, p, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
+	if errors.Is(err, unix.ELOOP) {
+		if !mode.hasLinks() {
+			return nil, corruptf("not a regular file")
+		}
+		f, err := r.readLink(p, c)
+		return &opened{&rawFile{-1, p}, r, f}, err
 	}
-	raw := &rawFile{fd, p}
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{rawFile: &rawFile{fd, p}, repo: r}
 	defer func() {
 		if err != nil {
-			raw.Close()
+			o.Close()
 		}
 	}()
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
-		return nil, nil, pathError("stat", p, err)
+		return nil, pathError("stat", p, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, nil, corruptf("not a regular file")
+		return nil, corruptf("not a regular file")
 	}
-	var f *File
-	if r.settings.mode == ModeArchive {
-		f, err = readFilez(raw)
-	} else {
-		f, err = readBareUser(raw, st.Size)
+	switch mode {
+	case ModeArchive:
+		o.file, err = readFilez(o.rawFile)
+	case ModeBareUser:
+		o.file, err = readBareUser(o.rawFile, st.Size)
+	default:
+		o.file, err = r.readBare(&st, c, func() ([]Xattr, error) { return fileXattrs(fd) })
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return raw, f, nil
+	return o, nil
+}
+
+// readLink reads the object of a symbolic link that is one itself.
+func (r *Repo) readLink(p string, c Checksum) (*File, error) {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstatat(r.objects, p, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return nil, pathError("stat", p, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return nil, fmt.Errorf("%s: changed while it was opened", p)
+	}
+	f, err := r.readBare(&st, c, func() ([]Xattr, error) { return linkXattrs(r.objects, p) })
+	if err != nil {
+		return nil, err
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(r.objects, p, buf)
+	if err != nil {
+		return nil, pathError("readlink", p, err)
+	}
+	f.Size, f.Target = 0, string(buf[:n])
+	if err := checkFile(f.Mode, f.Target, f.Xattrs); err != nil {
+		return nil, corrupt(err)
+	}
+	return f, nil
+}
+
+// readBare makes the header of an object that is the file itself; xattrs reads
+// its own attributes.
+func (r *Repo) readBare(st *unix.Stat_t, c Checksum, xattrs func() ([]Xattr, error)) (_ *File, err error) {
+	f := &File{UID: st.Uid, GID: st.Gid, Mode: st.Mode, Size: st.Size}
+	switch {
+	case r.settings.mode == ModeBareUserOnly:
+		f.UID, f.GID = 0, 0
+	case r.settings.mode == ModeBareSplitXattrs:
+		var data []byte
+		if data, err = readFileAt(r.objects, r.objectPath(TypeFileXattrsLink, c), maxHeaderSize); errors.Is(err, fs.ErrNotExist) {
+			return nil, corruptf("has no %s", TypeFileXattrsLink)
+		}
+		if err == nil {
+			f.Xattrs, err = decodeXattrs(data)
+		}
+	case !r.settings.noXattrs:
+		f.Xattrs, err = xattrs()
+	}
+	return f, err
 }
 
 // readFilez reads the header of an archive object.
@@ -281,26 +344,33 @@ func readBareUser(raw *rawFile, size int64) (*File, error) {
 
 // openBody opens a regular file's content.
 func (r *Repo) openBody(ctx context.Context, c Checksum) (io.ReadCloser, error) {
-	raw, f, err := r.openContent(ctx, c)
+	o, err := r.openContent(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if f.Mode&ModeType != ModeRegular {
-		raw.Close()
+	if o.file.Mode&ModeType != ModeRegular {
+		o.Close()
 		return nil, corruptf("is no regular file any more")
 	}
-	b := &body{ctx: ctx, name: c, raw: raw, src: raw, left: f.Size, want: c}
+	return o.body(ctx, c), nil
+}
+
+// body is o's content, which verifies at its end that the object has checksum c.
+// It closes o.
+func (o *opened) body(ctx context.Context, c Checksum) *body {
+	f := o.file
+	b := &body{ctx: ctx, name: c, raw: o.rawFile, src: o.rawFile, left: f.Size, want: c}
 	for _, x := range f.xattrOrders() {
 		h := sha256.New()
 		h.Write(appendFileHeader(nil, f.UID, f.GID, f.Mode, f.Target, x))
 		b.hashes = append(b.hashes, h)
 	}
-	if r.settings.mode == ModeArchive {
+	if o.repo.settings.mode == ModeArchive {
 		b.inflater = inflaters.Get().(*inflater)
-		b.inflater.reset(raw)
+		b.inflater.reset(o.rawFile)
 		b.src = b.inflater.flate
 	}
-	return b, nil
+	return b
 }
 
 // inflater is a reusable DEFLATE reader.

@@ -14,19 +14,6 @@ import (
 
 var errUnsupported = errors.ErrUnsupported
 
-// Mode is how a repository stores content objects.
-type Mode string
-
-// The modes that are read and written.
-const (
-	// ModeArchive stores each file compressed; owner, mode and attributes are
-	// in its header. It is the mode for serving over HTTP.
-	ModeArchive Mode = "archive"
-	// ModeBareUser stores plain files; owner, mode and attributes are in the
-	// attribute user.ostreemeta. Checkouts may be hard links.
-	ModeBareUser Mode = "bare-user"
-)
-
 // OpenOptions configures [Open] and [Init]. Nil is the zero value.
 type OpenOptions struct {
 	// Logger gets a message for each finished transaction (info) and for each
@@ -56,12 +43,8 @@ func Init(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*Repo,
 }
 
 func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*Repo, error) {
-	stored := string(mode)
-	switch mode {
-	case ModeArchive:
-		stored = "archive-z2" // the older name, which every reader knows
-	case ModeBareUser:
-	default:
+	stored := mode.stored()
+	if stored == "" || mode == ModeBareSplitXattrs {
 		return nil, fmt.Errorf("mode %.80q: %w", mode, errUnsupported)
 	}
 	if err := mkdirat(unix.AT_FDCWD, dir, 0o775); err != nil {

@@ -32,7 +32,7 @@ func TestInit(t *testing.T) {
 	require.NoError(t, r.Close())
 	_, err = ostree.Init(t.Context(), dir, ostree.ModeBareUser, nil)
 	require.ErrorIs(t, err, fs.ErrExist)
-	_, err = ostree.Init(t.Context(), filepath.Join(t.TempDir(), "x"), "bare", nil)
+	_, err = ostree.Init(t.Context(), filepath.Join(t.TempDir(), "x"), ostree.ModeBareSplitXattrs, nil)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	_, err = ostree.Open(t.Context(), t.TempDir(), nil)
 	require.ErrorIs(t, err, fs.ErrNotExist)
@@ -40,9 +40,7 @@ func TestInit(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	for config, want := range map[string]error{
-		"[core]\nrepo_version=1\nmode=bare\n":               errors.ErrUnsupported,
-		"[core]\nrepo_version=1\nmode=bare-user-only\n":     errors.ErrUnsupported,
-		"[core]\nrepo_version=1\nmode=bare-split-xattrs\n":  errors.ErrUnsupported,
+		"[core]\nrepo_version=1\nmode=bare-other\n":         errors.ErrUnsupported,
 		"[core]\nrepo_version=2\nmode=archive\n":            errors.ErrUnsupported,
 		"[core]\nrepo_version=1\nmode=archive\nparent=/x\n": errors.ErrUnsupported,
 		"":                   errors.ErrUnsupported,
@@ -80,7 +78,7 @@ func TestSetConfigKeepsEverythingElse(t *testing.T) {
 	got, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, "# mine\n[core]\nrepo_version=1\nmode = bare-user\nunknown-key=a=b\nfsync=true\n\n[remote \"x\"]\nurl=https://example.com\n\n[archive]\nzlib-level=3\n", string(got))
-	require.Error(t, r.SetConfig(t.Context(), "core", "mode", "bare"))
+	require.Error(t, r.SetConfig(t.Context(), "core", "mode", "bear"))
 	require.Error(t, r.SetConfig(t.Context(), "core", "x\ny", "1"))
 	require.Error(t, r.SetConfig(t.Context(), "core", "x", "1\n2"))
 }
@@ -172,7 +170,7 @@ func TestCommitStream(t *testing.T) {
 		{Path: "d/hard", Link: "large"}, {Path: "d/hardlink", Link: "l"}}
 	plain := []ostree.Entry{dir("."), file("small", "x"), file("large", large(3)), file("same", large(3)), link("l", "small"), dir("d"),
 		file("d/hard", large(3)), link("d/hardlink", "small")}
-	for _, mode := range modes {
+	for _, mode := range allModes() {
 		want, err := newRepo(t, mode).Commit(t.Context(), literal(plain...), nil)
 		require.NoError(t, err)
 		r := newRepo(t, mode)
@@ -369,7 +367,7 @@ func TestDeterminism(t *testing.T) {
 	}
 	var want ostree.Checksum
 	for i, workers := range []int{1, 2, 7, 64} {
-		for _, mode := range modes {
+		for _, mode := range allModes() {
 			got, err := newRepo(t, mode).Commit(t.Context(), literal(entries...), &ostree.CommitOptions{Workers: workers})
 			require.NoError(t, err)
 			if i == 0 && want.IsZero() {
