@@ -150,7 +150,31 @@ func ExampleStore_Calls() {
 }
 
 func ExampleNew() {
-	s := dryrunstore.New(memstore.New(), nil)
-	fmt.Println(s.Delete(context.Background(), "old.json"), len(s.Calls()))
-	// Output: <nil> 1
+	ctx := context.Background()
+	bucket := memstore.New()
+	if _, err := bucket.Put(ctx, "old.json", publish.BytesSource([]byte("[]")), nil); err != nil {
+		fmt.Println(err)
+		return
+	}
+	s := dryrunstore.New(bucket, nil)
+	_, err := s.Put(ctx, "new.json", publish.BytesSource([]byte("{}")), nil)
+	fmt.Println(err, s.Delete(ctx, "old.json"))
+	for info, err := range s.List(ctx, "") {
+		fmt.Println(info.Key, err)
+	}
+	body, info, err := s.Open(ctx, "new.json")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	fmt.Println(string(data), info.Size, err)
+	_, err = s.Stat(ctx, "old.json")
+	fmt.Println(err)
+	// Output:
+	// <nil> <nil>
+	// new.json <nil>
+	// {} 2 <nil>
+	// publish: stat old.json: file does not exist
 }

@@ -18,12 +18,8 @@ import (
 	"github.com/okd-project/okd-streams/publish/publishtest"
 )
 
+// TestConformance is with faults that strike nothing.
 func TestConformance(t *testing.T) {
-	publishtest.TestStore(t, func(*testing.T) publish.Store { return faultstore.New(memstore.New()) })
-}
-
-// TestConformanceOfOtherKeys is with faults that strike nothing.
-func TestConformanceOfOtherKeys(t *testing.T) {
 	publishtest.TestStore(t, func(*testing.T) publish.Store {
 		return faultstore.New(memstore.New(), faultstore.Fault{Key: "never/*"}, faultstore.Fault{Op: "put", N: 1 << 30})
 	})
@@ -208,4 +204,35 @@ func ExampleNew() {
 	// <nil>
 	// publish: put builds.json: injected fault
 	// <nil>
+}
+
+func ExampleStore_Open() {
+	ctx := context.Background()
+	s := faultstore.New(memstore.New(),
+		faultstore.Fault{Op: "open", Kind: faultstore.Cut, At: 3},
+		faultstore.Fault{Op: "stat"}, faultstore.Fault{Op: "delete"}, faultstore.Fault{Op: "list", Kind: faultstore.Truncate})
+	if _, err := s.Put(ctx, "key", publish.BytesSource([]byte("content")), nil); err != nil {
+		fmt.Println(err)
+		return
+	}
+	body, _, err := s.Open(ctx, "key")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	fmt.Println(string(data), err)
+	_, err = s.Stat(ctx, "key")
+	fmt.Println(err)
+	fmt.Println(s.Delete(ctx, "key"))
+	for info, err := range s.List(ctx, "") {
+		fmt.Println(info.Key, err)
+	}
+	fmt.Println(len(s.Left()), len(s.Calls()))
+	// Output:
+	// con publish: read key: injected fault
+	// publish: stat key: injected fault
+	// publish: delete key: injected fault
+	// 0 5
 }

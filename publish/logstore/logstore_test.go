@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -84,10 +83,30 @@ func TestNoSecretIsLogged(t *testing.T) {
 }
 
 func ExampleNew() {
-	s := logstore.New(memstore.New(), logger(os.Stdout, slog.LevelInfo))
-	_, err := s.Put(context.Background(), "builds.json", publish.BytesSource([]byte("{}")), nil)
-	fmt.Println(err)
+	ctx := context.Background()
+	s := logstore.New(memstore.New(), logger(os.Stdout, slog.LevelDebug))
+	if _, err := s.Put(ctx, "builds.json", publish.BytesSource([]byte("{}")), nil); err != nil {
+		return // it is in the log
+	}
+	if _, err := s.Stat(ctx, "builds.json"); err != nil {
+		return
+	}
+	body, _, err := s.Open(ctx, "builds.json")
+	if err != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, body)
+	body.Close()
+	for info, err := range s.List(ctx, "") {
+		if err == nil {
+			_ = s.Delete(ctx, info.Key)
+		}
+	}
 	// Output:
 	// level=INFO msg=store op=put key=builds.json size=2 revision=1
-	// <nil>
+	// level=DEBUG msg=store op=stat key=builds.json size=2 revision=1
+	// level=DEBUG msg=store op=open key=builds.json size=2 revision=1
+	// level=DEBUG msg=store op=close key=builds.json read=2
+	// level=INFO msg=store op=delete key=builds.json
+	// level=DEBUG msg=store op=list key="" objects=1
 }
