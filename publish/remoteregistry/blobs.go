@@ -185,7 +185,8 @@ func (r *Registry) writeBlob(ctx context.Context, repo name.Repository, blob v1.
 // MountBlob makes a blob of from one of repo, without moving it. It takes
 // credentials for both: the token that is asked for allows to read the one and
 // to write the other. Where the server does not mount, and where from is in
-// another registry or has no such blob, it gives [errors.ErrUnsupported].
+// another registry, may not be read or has no such blob, it gives
+// [errors.ErrUnsupported].
 func (r *Registry) MountBlob(ctx context.Context, repo name.Repository, digest v1.Hash, from name.Repository) error {
 	if err := r.mountBlob(ctx, repo, digest, from); err != nil {
 		return fail("mount", repo.Digest(digest.String()), err)
@@ -206,17 +207,19 @@ func (r *Registry) mountBlob(ctx context.Context, repo name.Repository, digest v
 	if err := r.checkDestination(repo); err != nil {
 		return err
 	}
+	var begun *pending
 	c, err := r.client(ctx, repo, transport.PushScope, from)
-	if err != nil {
-		return err
+	if err == nil {
+		begun, err = c.mount(ctx, digest, from)
 	}
-	begun, err := c.mount(ctx, digest, from)
 	if begun != nil {
 		begun.cancel(ctx)
 		return fmt.Errorf("server began an upload instead: %w", errors.ErrUnsupported)
 	}
-	if e, ok := errors.AsType[*statusError](err); ok && (errors.Is(err, fs.ErrNotExist) || e.status == http.StatusBadRequest) {
-		return fmt.Errorf("server does not mount: %w: %s", errors.ErrUnsupported, e.Error())
+	e, ok := errors.AsType[*statusError](err)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || ok && e.status == http.StatusBadRequest {
+		// Whatever it is about from, it does not keep the blob from being written.
+		return fmt.Errorf("server does not mount: %w: %s", errors.ErrUnsupported, clean(err))
 	}
 	return err
 }

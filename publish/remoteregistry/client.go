@@ -158,15 +158,13 @@ func (r *Registry) connect(ctx context.Context, target authn.Resource, reg name.
 	return &client{registry: r, http: s.http, base: s.base}, nil
 }
 
-// redirect follows a few redirects of requests that read.
+// redirect follows redirects of requests that read; an upload goes on where a
+// Location header says, not where a redirect does.
 func redirect(req *http.Request, via []*http.Request) error {
 	if first := via[0].Method; first != http.MethodGet && first != http.MethodHead {
 		return http.ErrUseLastResponse
 	}
-	if len(via) >= 10 {
-		return errors.New("more than 10 redirects")
-	}
-	return nil
+	return httpx.CheckRedirect(req, via)
 }
 
 // greet asks once how a registry wants to be spoken to.
@@ -199,10 +197,21 @@ func (r *Registry) greet(ctx context.Context, reg name.Registry) (name.Registry,
 		if ctx.Err() != nil {
 			return reg, nil, ctx.Err()
 		}
-		return reg, nil, err
+		return reg, nil, bothFailed(err)
 	}
 	g.registry, g.challenge = reg, challenge
 	return reg, challenge, nil
+}
+
+// bothFailed keeps why HTTPS failed beside what plain HTTP was answered: the
+// protocol library puts them into one text.
+func bothFailed(err error) error {
+	if e, ok := errors.AsType[*transport.Error](err); ok {
+		if first, _, both := strings.Cut(err.Error(), "; "+e.Error()); both {
+			return fmt.Errorf("%w (without TLS; with it: %s)", clean(e), printable(first, nil))
+		}
+	}
+	return err
 }
 
 // handshake gets a token where the registry wants one.

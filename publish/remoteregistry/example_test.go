@@ -111,6 +111,7 @@ func ExampleRegistry_Referrers() {
 		defer front.Close()
 
 		registry, err := remoteregistry.Open(ctx, &remoteregistry.Options{
+			CertDirs:      remoteregistry.CertDirs(os.Getenv),
 			Mirrors:       remoteregistry.MirrorFiles(func(string) string { return "" }),
 			ImmutableTags: []string{"4.*"},
 		})

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -66,8 +67,18 @@ type Options struct {
 	// Insecure are hosts, as host or host:port, that may be spoken to over
 	// plain HTTP when HTTPS fails. Loopback hosts always may.
 	Insecure []string
+	// CABundle holds certificates in PEM that are trusted beside the system's
+	// for every host; nil: the system's alone.
+	CABundle []byte
+	// CertDirs are folders as containers-certs.d(5) has them, with a folder
+	// HOST or HOST:PORT for each registry that has authorities or client
+	// certificates of its own; those that do not exist are skipped. See
+	// [CertDirs].
+	CertDirs []string
 	// Transport carries the requests; certificates and proxies are its affair,
-	// repeating requests is not. nil: one like [net/http.DefaultTransport].
+	// repeating requests is not, and CABundle and CertDirs may not be set
+	// beside it. nil: one like [net/http.DefaultTransport], with the proxies
+	// of the environment.
 	Transport http.RoundTripper
 	// Attempts is how often a request is sent, and how often an upload is
 	// continued without a byte of progress; 0: 6.
@@ -102,6 +113,31 @@ type Options struct {
 // AuthFiles lists the credentials files that podman and oc read when no flag
 // names one. getenv is [os.Getenv] of a program.
 func AuthFiles(getenv func(string) string) []string { return containersauth.DefaultPaths(getenv) }
+
+// CertDirs lists the folders of certificates that podman and skopeo read. getenv
+// is [os.Getenv] of a program.
+func CertDirs(getenv func(string) string) []string {
+	var dirs []string
+	if config := getenv("XDG_CONFIG_HOME"); config != "" {
+		dirs = append(dirs, filepath.Join(config, "containers", "certs.d"))
+	} else if home := getenv("HOME"); home != "" {
+		dirs = append(dirs, filepath.Join(home, ".config", "containers", "certs.d"))
+	}
+	return append(dirs, "/etc/containers/certs.d", "/etc/docker/certs.d")
+}
+
+// transport is what carries the requests.
+func (o *Options) transport() (http.RoundTripper, error) {
+	switch {
+	case o.Transport == nil && len(o.CABundle)+len(o.CertDirs) == 0:
+		return httpx.BaseTransport(), nil
+	case o.Transport == nil:
+		return httpx.NewBase(&httpx.BaseOptions{Proxy: http.ProxyFromEnvironment, CABundle: o.CABundle, CertDirs: o.CertDirs})
+	case len(o.CABundle)+len(o.CertDirs) > 0:
+		return nil, errors.New("certificates are named beside a transport")
+	}
+	return o.Transport, nil
+}
 
 // Registry is every registry that can be reached. It may be used from any
 // goroutine and holds nothing that needs closing.
@@ -170,9 +206,9 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 		r.log = o.Logger
 	}
 	r.slots = make(chan struct{}, min(o.Concurrency, maxConcurrency))
-	base := o.Transport
-	if base == nil {
-		base = httpx.BaseTransport()
+	base, err := o.transport()
+	if err != nil {
+		return nil, &publish.Error{Op: "open", Target: "remote registry", Err: err}
 	}
 	r.guard = &guard{
 		insecure: slices.Clone(o.Insecure),
