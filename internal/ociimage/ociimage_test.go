@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -145,6 +147,60 @@ func TestHostileManifests(t *testing.T) {
 	require.ErrorIs(t, ociimage.CheckManifestSize(ociimage.MaxManifestSize+1), errors.ErrUnsupported)
 }
 
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	img, err := random.Image(100, 2)
+	require.NoError(t, err)
+	subject, err := partial.Descriptor(img)
+	require.NoError(t, err)
+	foreign, err := mutate.Append(mutate.MediaType(img, types.OCIManifestSchema1), mutate.Addendum{
+		Layer: static.NewLayer([]byte("x"), types.OCIRestrictedLayer), URLs: []string{"https://elsewhere.example/x"}, MediaType: types.OCIRestrictedLayer,
+	})
+	require.NoError(t, err)
+	about := mutate.Subject(mutate.ConfigMediaType(foreign, "application/x.config"), *subject)
+	raw, err := about.RawManifest()
+	require.NoError(t, err)
+	c, err := ociimage.Decode(raw, "")
+	require.NoError(t, err)
+	require.Equal(t, types.OCIManifestSchema1, c.MediaType)
+	require.Len(t, c.Blobs, 3, "config and two layers, without the foreign one")
+	require.Equal(t, subject.Digest, c.Subject.Digest)
+	require.Equal(t, "application/x.config", c.ArtifactType)
+	c, err = ociimage.Decode([]byte(strings.Replace(string(raw), `{"schemaVersion"`, `{"artifactType":"application/y","schemaVersion"`, 1)), "")
+	require.NoError(t, err)
+	require.Equal(t, "application/y", c.ArtifactType)
+
+	idx, err := random.Index(100, 1, 2)
+	require.NoError(t, err)
+	raw, err = idx.RawManifest()
+	require.NoError(t, err)
+	c, err = ociimage.Decode(raw, types.OCIImageIndex)
+	require.NoError(t, err)
+	require.Len(t, c.Children, 2)
+	require.Empty(t, c.Blobs)
+	for _, bad := range []string{"", "{", `{"schemaVersion":2,"manifests":[{}]}`, `{"schemaVersion":2,"manifests":[],"subject":{"digest":"sha256:../x","size":1}}`} {
+		_, err = ociimage.Decode([]byte(bad), "")
+		require.Error(t, err, bad)
+	}
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, err := os.Open(dir)
+	require.NoError(t, err)
+	b, err := os.Open(dir)
+	require.NoError(t, err)
+	defer b.Close()
+	require.NoError(t, ociimage.Lock(t.Context(), a))
+	require.Error(t, ociimage.TryLock(b))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, ociimage.Lock(ctx, b), context.DeadlineExceeded)
+	require.NoError(t, a.Close())
+	require.NoError(t, ociimage.Lock(t.Context(), b))
+}
+
 func TestLargeConfigIsRefused(t *testing.T) {
 	t.Parallel()
 	raw := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x","size":%d,"digest":"sha256:%s"},"layers":[]}`, ociimage.MaxConfigSize+1, strings.Repeat("ab", 32))
@@ -201,6 +257,14 @@ func FuzzManifest(f *testing.F) {
 			return
 		}
 		require.True(t, said == "" || string(mt) == said)
+		if c, err := ociimage.Decode(raw, desc.MediaType); err == nil {
+			require.Equal(t, mt, c.MediaType)
+			require.LessOrEqual(t, len(c.Blobs)+len(c.Children), 1+len(raw)/64, "what it names is bounded by the input")
+			for _, d := range append(c.Blobs, c.Children...) {
+				require.NoError(t, ociimage.CheckDigest(d.Digest))
+				require.GreaterOrEqual(t, d.Size, int64(0))
+			}
+		}
 		if img, err := ociimage.NewImage(t.Context(), memory{}, desc, raw); err == nil {
 			m, err := ociimage.FromImage(img)
 			require.NoError(t, err)

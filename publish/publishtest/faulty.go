@@ -8,14 +8,19 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/okd-project/okd-streams/publish"
 )
 
 // Call is one call of a method of a backend.
 type Call struct {
-	N      int    // calls are counted from 1
-	Op     string // "open", "stat", "put", "delete", "list"; "head", "image", "index", "write", "tag", "tags"
+	N int // calls are counted from 1
+	// Op is "open", "stat", "put", "delete", "list"; of a registry "head",
+	// "image", "index", "write", "tag", "tags", and of its optional seams
+	// "manifest", "write manifest", "stat blob", "open blob", "write blob",
+	// "mount blob", "referrers".
+	Op     string
 	Target string // key, prefix or reference
 	// After is false before the backend is called and true once it has done
 	// its work, where a fault stands for a lost answer.
@@ -28,9 +33,16 @@ func Faulty(s publish.Store, fault func(Call) error) publish.Store {
 	return &faultyStore{s: s, faults: faults{ask: fault}}
 }
 
-// FaultyRegistry is [Faulty] for a registry.
+// FaultyRegistry is [Faulty] for a registry. What it gives offers
+// [publish.Blobs] and [publish.Referrers] if r offers both, else neither.
 func FaultyRegistry(r publish.Registry, fault func(Call) error) publish.Registry {
-	return &faultyRegistry{r: r, faults: faults{ask: fault}}
+	f := &faultyRegistry{r: r, faults: faults{ask: fault}}
+	blobs, ok := r.(publish.Blobs)
+	referrers, ok2 := r.(publish.Referrers)
+	if ok && ok2 {
+		return &faultyFull{faultyRegistry: f, blobs: blobs, referrers: referrers}
+	}
+	return f
 }
 
 type faults struct {
@@ -156,3 +168,66 @@ func (f *faultyRegistry) Tags(ctx context.Context, repo name.Repository) iter.Se
 		f.r.Tags(ctx, repo)(yield)
 	}
 }
+
+// faultyFull is a registry with the optional seams.
+type faultyFull struct {
+	*faultyRegistry
+	blobs     publish.Blobs
+	referrers publish.Referrers
+}
+
+func (f *faultyFull) Manifest(ctx context.Context, ref name.Reference) (d v1.Descriptor, raw []byte, err error) {
+	err = f.do("manifest", ref.String(), func() (err error) {
+		d, raw, err = f.blobs.Manifest(ctx, ref)
+		return err
+	})
+	return d, raw, err
+}
+
+func (f *faultyFull) WriteManifest(ctx context.Context, repo name.Repository, mediaType types.MediaType, raw []byte) (d v1.Descriptor, err error) {
+	err = f.do("write manifest", repo.String(), func() (err error) {
+		d, err = f.blobs.WriteManifest(ctx, repo, mediaType, raw)
+		return err
+	})
+	return d, err
+}
+
+func (f *faultyFull) StatBlob(ctx context.Context, repo name.Repository, digest v1.Hash) (size int64, err error) {
+	err = f.do("stat blob", blobTarget(repo, digest), func() (err error) {
+		size, err = f.blobs.StatBlob(ctx, repo, digest)
+		return err
+	})
+	return size, err
+}
+
+func (f *faultyFull) OpenBlob(ctx context.Context, repo name.Repository, blob v1.Descriptor) (rc io.ReadCloser, err error) {
+	err = f.do("open blob", blobTarget(repo, blob.Digest), func() (err error) {
+		rc, err = f.blobs.OpenBlob(ctx, repo, blob)
+		return err
+	})
+	if err != nil && rc != nil {
+		rc.Close()
+		rc = nil
+	}
+	return rc, err
+}
+
+func (f *faultyFull) WriteBlob(ctx context.Context, repo name.Repository, blob v1.Descriptor, src publish.Source) error {
+	return f.do("write blob", blobTarget(repo, blob.Digest), func() error { return f.blobs.WriteBlob(ctx, repo, blob, src) })
+}
+
+func (f *faultyFull) MountBlob(ctx context.Context, repo name.Repository, digest v1.Hash, from name.Repository) error {
+	return f.do("mount blob", blobTarget(repo, digest), func() error { return f.blobs.MountBlob(ctx, repo, digest, from) })
+}
+
+func (f *faultyFull) Referrers(ctx context.Context, subject name.Digest, artifactType string) iter.Seq2[v1.Descriptor, error] {
+	return func(yield func(v1.Descriptor, error) bool) {
+		if err := f.do("referrers", subject.String(), func() error { return nil }); err != nil {
+			yield(v1.Descriptor{}, err)
+			return
+		}
+		f.referrers.Referrers(ctx, subject, artifactType)(yield)
+	}
+}
+
+func blobTarget(repo name.Repository, h v1.Hash) string { return repo.String() + "@" + h.String() }

@@ -183,8 +183,10 @@ func (r listsByNothing) Referrers(ctx context.Context, subject name.Digest, arti
 func (r listsTwice) Referrers(ctx context.Context, subject name.Digest, artifactType string) iter.Seq2[v1.Descriptor, error] {
 	return func(yield func(v1.Descriptor, error) bool) {
 		for d, err := range r.full.Referrers(ctx, subject, artifactType) {
-			if !yield(d, err) || !yield(d, err) {
-				return
+			for range 2 {
+				if !yield(d, err) {
+					return
+				}
 			}
 		}
 	}
@@ -261,6 +263,7 @@ func (r remembersDeleted) Image(ctx context.Context, ref name.Reference) (v1.Ima
 	return r.full.Image(ctx, ref)
 }
 
+// Without its fault each passes: see TestHonestRegistry.
 func TestBrokenOptionalSeamsFail(t *testing.T) {
 	t.Parallel()
 	for _, b := range []struct {
@@ -299,9 +302,37 @@ func TestBrokenOptionalSeamsFail(t *testing.T) {
 			t.Run(strings.TrimPrefix(fmt.Sprintf("%T", broken), "publishtest_test.")+"/"+c, func(t *testing.T) {
 				t.Parallel()
 				require.True(t, judge(t, broken, c).failed, "the case did not notice")
-				v := judge(t, honest(t), c)
-				require.False(t, v.failed, "and it passes without the fault: %s", v.log)
 			})
 		}
 	}
+}
+
+// Without faults a faulty registry is an honest one, with one it is not.
+func TestFaultyRegistry(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("gone")
+	for _, c := range []string{"image of blobs", "mounted blob", "referrers", "manifest alone", "blob with wrong bytes"} {
+		v := judge(t, publishtest.FaultyRegistry(honest(t), func(publishtest.Call) error { return nil }), c)
+		require.False(t, v.failed, "%s: %s", c, v.log)
+	}
+	for op, c := range map[string]string{
+		"manifest": "manifest alone", "write manifest": "manifest alone", "stat blob": "blob comes back", "open blob": "blob comes back",
+		"write blob": "blob comes back", "mount blob": "mounted blob", "referrers": "referrers",
+	} {
+		for _, after := range []bool{false, true} {
+			if op == "referrers" && after {
+				continue
+			}
+			v := judge(t, publishtest.FaultyRegistry(honest(t), func(call publishtest.Call) error {
+				if call.Op == op && call.After == after {
+					return gone
+				}
+				return nil
+			}), c)
+			require.True(t, v.failed, "%s, after: %v", op, after)
+			require.Contains(t, strings.Join(v.log, " "), "gone")
+		}
+	}
+	_, ok := publishtest.FaultyRegistry(tagsWhatItWrites{honest(t)}, nil).(publish.Blobs)
+	require.False(t, ok, "it offers nothing that is not there")
 }

@@ -301,6 +301,7 @@ func (r losesConcurrentTag) Tag(ctx context.Context, tag name.Tag, digest v1.Has
 	return r.Registry.Tag(ctx, tag, digest)
 }
 
+// Without its fault each passes: see TestHonestRegistry.
 func TestBrokenRegistriesFail(t *testing.T) {
 	t.Parallel()
 	for _, b := range []struct {
@@ -335,8 +336,6 @@ func TestBrokenRegistriesFail(t *testing.T) {
 			t.Run(strings.TrimPrefix(fmt.Sprintf("%T", broken), "publishtest_test.")+"/"+c, func(t *testing.T) {
 				t.Parallel()
 				require.True(t, judge(t, broken, c).failed, "the case did not notice")
-				v := judge(t, honest(t), c)
-				require.False(t, v.failed, "and it passes without the fault: %s", v.log)
 			})
 		}
 	}

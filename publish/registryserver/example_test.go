@@ -38,3 +38,39 @@ func Example() {
 	// Output:
 	// 200 {} <nil>
 }
+
+// A registry on a free port of loopback, until the context ends.
+func ExampleServer_Serve() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	server, err := registryserver.Open(ctx, dir, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	l, err := server.Listen(ctx, "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, l) }()
+	resp, err := http.Get("http://" + l.Addr().String() + "/v2/okd/release/tags/list")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+	stop()
+	fmt.Println(<-served)
+	// Output:
+	// 404
+	// <nil>
+}

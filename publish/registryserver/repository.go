@@ -74,6 +74,11 @@ func (s *Server) repository(repo string) *repository {
 // read answers what asks for index.json or a manifest.
 func (s *Server) read(w http.ResponseWriter, req *http.Request, repo, kind, rest string) {
 	now, err := s.version(repo)
+	if err != nil && kind == "tags" {
+		w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+		refuse(w, http.StatusNotFound, "NAME_UNKNOWN")
+		return
+	}
 	if err != nil {
 		// It knows best how to say that there is none, and must not remember.
 		s.server(true, true).ServeHTTP(w, req)
