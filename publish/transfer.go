@@ -195,6 +195,7 @@ type transfer struct {
 	size      int64 // of manifests, bytes
 	sources   map[v1.Hash][]name.Repository
 	places    map[placeKey]*place
+	untagged  map[name.Repository]bool       // a tag was missing there
 	needed    map[placeKey][]name.Repository // repositories that need a blob
 	targets   map[string][]name.Repository   // all destinations, by host
 	refused   map[[2]string]int              // mounts between two repositories that failed in a row
@@ -209,7 +210,7 @@ func newTransfer(to, from Registry, copies []Copy, opts *TransferOptions) (*tran
 		to: to, source: from, from: readerOf(from),
 		manifests: map[v1.Hash]*manifest{}, sources: map[v1.Hash][]name.Repository{},
 		places: map[placeKey]*place{}, needed: map[placeKey][]name.Repository{}, targets: map[string][]name.Repository{},
-		refused: map[[2]string]int{}, hints: map[placeKey][]name.Repository{},
+		untagged: map[name.Repository]bool{}, refused: map[[2]string]int{}, hints: map[placeKey][]name.Repository{},
 	}
 	t.blobs, _ = to.(Blobs)
 	kind := reflect.TypeOf(to)

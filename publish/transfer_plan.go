@@ -138,37 +138,51 @@ func (t *transfer) look(ctx context.Context, j *job) error {
 
 // inPlace asks the destination for the job's tags and digest. It notes which
 // tags have to be set.
+//
+// Where everything is in place the tags are all that is asked for; where a tag
+// was missing, others of the repository will be, so there the digest comes
+// first: without it no tag is right.
 func (t *transfer) inPlace(ctx context.Context, j *job, digest v1.Hash) (bool, error) {
-	j.tags = nil
-	var there *v1.Descriptor
+	j.top, j.tags = v1.Descriptor{Digest: digest}, nil
 	for _, text := range j.Tags {
-		tag := j.to.Tag(text)
-		desc, err := t.head(ctx, tag)
+		j.tags = append(j.tags, tagging{j.to.Tag(text), j.top})
+	}
+	t.mu.Lock()
+	digestFirst := len(j.tags) == 0 || t.untagged[j.to]
+	t.mu.Unlock()
+	var there *v1.Descriptor
+	var err error
+	if digestFirst {
+		if there, err = t.head(ctx, j.to.Digest(digest.String())); err != nil || there == nil {
+			return false, err
+		}
+	}
+	left := j.tags[:0]
+	for _, tag := range j.tags {
+		at, err := t.head(ctx, tag.tag)
 		if err != nil {
 			return false, err
 		}
-		if desc != nil && desc.Digest == digest {
-			there = desc
+		if at != nil && at.Digest == digest {
+			there = at
 			continue
 		}
-		j.tags = append(j.tags, tagging{tag, v1.Descriptor{Digest: digest}})
+		left = append(left, tag)
+		t.mu.Lock()
+		t.untagged[j.to] = true
+		t.mu.Unlock()
 	}
+	j.tags = left
 	if there == nil {
-		var err error
-		if there, err = t.head(ctx, j.to.Digest(digest.String())); err != nil {
+		if there, err = t.head(ctx, j.to.Digest(digest.String())); err != nil || there == nil {
 			return false, err
 		}
-	}
-	j.top = v1.Descriptor{Digest: digest}
-	if there == nil {
-		return false, nil
 	}
 	j.there, j.top = true, *there
 	for i := range j.tags {
 		j.tags[i].desc = *there
 	}
-	step := TransferStep{Action: ActionReuse, Target: j.to.Digest(digest.String()).String(), Digest: digest.String(), Size: there.Size}
-	t.event(step, PhaseDone, 0, nil)
+	t.event(t.step(j.to, ActionReuse, *there), PhaseDone, 0, nil)
 	return true, nil
 }
 

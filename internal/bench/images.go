@@ -124,7 +124,8 @@ func largeImage(ctx context.Context, dir string, size int64) error {
 	if layer.digest, layer.size, err = v1.SHA256(f); err != nil {
 		return err
 	}
-	img, err := mutate.Append(empty.Image, mutate.Addendum{Layer: layer, MediaType: layer.media()})
+	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	img, err = mutate.Append(img, mutate.Addendum{Layer: layer, MediaType: layer.media()})
 	if err != nil {
 		return err
 	}
