@@ -21,7 +21,7 @@ import (
 const (
 	// BundleType is the media type of a bundle and the artifact type of the
 	// manifest around it: what to ask a registry's referrers for.
-	BundleType types.MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	BundleType = types.MediaType("application/vnd.dev.sigstore.bundle.v0.3+json")
 
 	statementType = "https://in-toto.io/Statement/v1"
 	predicateType = "https://sigstore.dev/cosign/sign/v1"

@@ -21,8 +21,8 @@ import (
 
 // What a signature image is made of.
 const (
-	PayloadType         types.MediaType = "application/vnd.dev.cosign.simplesigning.v1+json"
-	SignatureAnnotation                 = "dev.cosignproject.cosign/signature"
+	PayloadType         = types.MediaType("application/vnd.dev.cosign.simplesigning.v1+json")
+	SignatureAnnotation = "dev.cosignproject.cosign/signature"
 
 	payloadKind   = "cosign container image signature"
 	maxPayload    = 256 << 10

@@ -14,13 +14,13 @@ func takeClear(data []byte, limit int64) (taken, []parsed, error) {
 	none := func(format string, args ...any) (taken, []parsed, error) {
 		return taken{}, nil, malformed(format, args...)
 	}
-	_, rest, ok := cutLine(data)
+	_, rest, _ := cutLine(data)
 	for {
-		var line []byte
-		line, rest, ok = cutLine(rest)
+		line, next, ok := cutLine(rest)
 		if !ok {
 			return none("clear-signed text is cut off")
 		}
+		rest = next
 		if len(line) == 0 {
 			break
 		}
@@ -30,7 +30,6 @@ func takeClear(data []byte, limit int64) (taken, []parsed, error) {
 	}
 	var t taken
 	for first := true; ; first = false {
-		var line []byte
 		line, next, ok := cutLine(rest)
 		if !ok {
 			return none("clear-signed text has no signature")

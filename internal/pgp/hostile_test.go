@@ -85,8 +85,8 @@ func TestHostileMessages(t *testing.T) {
 	k := keyring(t, "ed.asc")
 	good := readFixture(t, "ed.message.plain.gpg")
 	literal := append([]byte{'b', 0, 0, 0, 0, 0}, "content"...)
-	bomb := zip(pkt(11, append([]byte{'b', 0, 0, 0, 0, 0}, make([]byte, 64<<20)...)...))
-	markers := zip(bytes.Repeat(pkt(10, 'P', 'G', 'P'), 8<<20))
+	bomb := zip(pkt(11, append([]byte{'b', 0, 0, 0, 0, 0}, make([]byte, 16<<20)...)...))
+	markers := zip(bytes.Repeat(pkt(10, 'P', 'G', 'P'), 200_000))
 	deep := good
 	for range 5 {
 		deep = zip(deep)
