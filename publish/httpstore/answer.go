@@ -68,7 +68,7 @@ func (s *Store) send(ctx context.Context, method, key string, header map[string]
 		return nil, err
 	}
 	// A redirect to a folder leads to its listing, which is no object.
-	if strings.HasSuffix(resp.Request.URL.Path, "/") && path.Base(key) != "index.html" {
+	if resp.StatusCode < 300 && strings.HasSuffix(resp.Request.URL.Path, "/") && path.Base(key) != "index.html" {
 		resp.Body.Close()
 		return nil, fmt.Errorf("a folder: %w", fs.ErrNotExist)
 	}

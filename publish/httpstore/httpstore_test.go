@@ -175,6 +175,15 @@ func TestFileServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "stre", string(data))
 	require.EqualValues(t, len("at streams/stable.json"), info.Size)
+	s2, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/") {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		http.Redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
+	}, nil)
+	_, _, err = s2.Open(t.Context(), "key")
+	require.ErrorContains(t, err, "409 Conflict")
 	for _, key := range []string{"missing", "streams", "streams/missing"} {
 		_, err := s.Stat(t.Context(), key)
 		requireError(t, err, fs.ErrNotExist)
@@ -268,6 +277,43 @@ func TestTransferIsTakenUpAgain(t *testing.T) {
 			require.True(t, bytes.Equal(data, got))
 		})
 	}
+}
+
+func TestTransferIsTakenUpAgainOverHTTP2(t *testing.T) {
+	t.Parallel()
+	data := content(300 << 10)
+	handler := cutting(2, 100<<10, object(data, `"v1"`))
+	var protocols []string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protocols = append(protocols, r.Proto)
+		handler(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	s, err := httpstore.New(server.URL, &httpstore.Options{Transport: server.Client().Transport})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	got, _, err := read(t, s, "key")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+	require.Equal(t, []string{"HTTP/2.0", "HTTP/2.0", "HTTP/2.0"}, protocols)
+}
+
+func TestNeverFromHTTPSToHTTP(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(object([]byte("x"), `"v1"`))
+	t.Cleanup(plain.Close)
+	server := httptest.NewTLSServer(http.RedirectHandler(plain.URL+"/key?sig=s3cr3t", http.StatusFound))
+	t.Cleanup(server.Close)
+	s, err := httpstore.New(server.URL, &httpstore.Options{Transport: server.Client().Transport})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	_, _, err = s.Open(t.Context(), "key")
+	require.ErrorContains(t, err, "/key: redirect refused: from https to http")
+	require.NotContains(t, err.Error(), "s3cr3t")
+	_, err = s.Stat(t.Context(), "key")
+	require.ErrorContains(t, err, "redirect refused")
 }
 
 func TestStalledTransferIsTakenUpAgain(t *testing.T) {
