@@ -18,7 +18,8 @@ type Config struct {
 	Bucket string
 	// Prefix is put before each key, with a slash between; "": none.
 	Prefix string
-	// Endpoint is the URL of the server; "": Amazon's of the region.
+	// Endpoint is the URL of the server; "": Amazon's of the region. Its host
+	// may begin with the bucket already, unless PathStyle is set.
 	Endpoint string
 	// Region; "": the one the SDK's environment names, else us-east-1.
 	Region string
@@ -29,6 +30,10 @@ type Config struct {
 	ACL string
 	// Anonymous signs nothing.
 	Anonymous bool
+	// SingleWriter says that nobody but this Store writes here. Where the server
+	// ignores conditions, IfAbsent and IfRevision are then checked by a look
+	// before the write instead of being refused.
+	SingleWriter bool
 }
 
 // bucketName is the general rule; old buckets and other servers allow more
@@ -41,7 +46,7 @@ var acls = []string{
 	"bucket-owner-read", "bucket-owner-full-control", "log-delivery-write",
 }
 
-// ParseURL reads "s3://bucket/prefix?endpoint=URL&region=R&path-style=true&acl=A&anonymous=true".
+// ParseURL reads "s3://bucket/prefix?endpoint=URL&region=R&path-style=true&acl=A&anonymous=true&single-writer=true".
 // Each parameter may be missing; unknown ones are errors. A URL holds no
 // credentials: see [Options]. The error wraps [io/fs.ErrInvalid].
 func ParseURL(text string) (Config, error) {
@@ -81,7 +86,7 @@ func ParseURL(text string) (Config, error) {
 			c.Region = value
 		case "acl":
 			c.ACL = value
-		case "path-style", "anonymous":
+		case "path-style", "anonymous", "single-writer":
 			switch value {
 			case "true", "1", "":
 				flag = true
@@ -89,9 +94,12 @@ func ParseURL(text string) (Config, error) {
 			default:
 				return fail(fmt.Errorf("parameter %q is %q, want true or false: %w", key, value, fs.ErrInvalid))
 			}
-			if key == "anonymous" {
+			switch key {
+			case "anonymous":
 				c.Anonymous = flag
-			} else {
+			case "single-writer":
+				c.SingleWriter = flag
+			default:
 				c.PathStyle = flag
 			}
 		default:
@@ -125,8 +133,20 @@ func (c Config) String() string {
 	if c.Anonymous {
 		query.Set("anonymous", "true")
 	}
+	if c.SingleWriter {
+		query.Set("single-writer", "true")
+	}
 	u.RawQuery = query.Encode()
 	return u.String()
+}
+
+// endpoint is the URL to which the SDK adds the bucket.
+func (c *Config) endpoint() string {
+	scheme, host, ok := strings.Cut(c.Endpoint, "://")
+	if rest, found := strings.CutPrefix(host, c.Bucket+"."); ok && found && !c.PathStyle {
+		return scheme + "://" + rest
+	}
+	return c.Endpoint
 }
 
 func (c *Config) check() error {

@@ -75,6 +75,8 @@ func (s *Store) fail(ctx context.Context, op, key string, err error) error {
 	}
 	var kind error
 	switch {
+	case code == noSuchUpload: // somebody aborted or completed it; a new one may do
+		e.Retryable = true
 	case errors.Is(err, fs.ErrNotExist) && status == http.StatusForbidden:
 		kind = errors.Join(fs.ErrNotExist, fs.ErrPermission)
 	case status == http.StatusNotFound:

@@ -10,8 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"strconv"
 	"sync"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -44,9 +44,10 @@ func (s *Store) put(ctx context.Context, key string, src publish.Source, opts *p
 	if size > maxSize {
 		return publish.Info{}, fmt.Errorf("object of %d bytes, at most %d are possible: %w", size, int64(maxSize), errors.ErrUnsupported)
 	}
-	multi := size > s.partSize
+	multi, look := size > s.partSize, false
 	if o.IfAbsent || o.IfRevision != "" {
-		if err := s.conditions(ctx, full, multi); err != nil {
+		err := s.conditions(ctx, full, multi)
+		if look = s.config.SingleWriter && errors.Is(err, errors.ErrUnsupported); err != nil && !look {
 			return publish.Info{}, err
 		}
 		if multi {
@@ -66,7 +67,7 @@ func (s *Store) put(ctx context.Context, key string, src publish.Source, opts *p
 		return publish.Info{}, err
 	}
 	defer r.Close()
-	w := &write{s: s, key: key, full: full, opts: &o, size: size}
+	w := &write{s: s, key: key, full: full, opts: &o, size: size, look: look}
 	if multi {
 		return w.multipart(ctx, r)
 	}
@@ -93,6 +94,7 @@ type write struct {
 	full *string
 	opts *publish.PutOptions
 	size int64
+	look bool // conditions are checked before the write, not by the server
 
 	mu   sync.Mutex
 	done int64
@@ -119,6 +121,9 @@ func text(value string) *string {
 
 // conditions are the values of If-None-Match and If-Match.
 func (w *write) conditions() (ifNoneMatch, ifMatch *string) {
+	if w.look {
+		return nil, nil
+	}
 	if w.opts.IfAbsent {
 		return aws.String("*"), nil
 	}
@@ -141,10 +146,19 @@ func (w *write) single(ctx context.Context, r *publish.Reader) (publish.Info, er
 	if err := atEnd(r); err != nil {
 		return publish.Info{}, err
 	}
+	if w.look {
+		if err := w.s.turn(ctx); err != nil {
+			return publish.Info{}, err
+		}
+		defer w.s.done()
+		if err := w.s.condition(ctx, w.key, w.full, w.opts); err != nil {
+			return publish.Info{}, err
+		}
+	}
 	ifNoneMatch, ifMatch := w.conditions()
 	out, err := w.s.client.PutObject(withBody(ctx, data), &s3.PutObjectInput{
 		Bucket: &w.s.config.Bucket, Key: w.full, Body: bytes.NewReader(data), ContentLength: &w.size,
-		Metadata: map[string]string{digestKey: r.SHA256()}, ACL: types.ObjectCannedACL(w.s.config.ACL),
+		Metadata: w.metadata(r.SHA256()), ACL: types.ObjectCannedACL(w.s.config.ACL),
 		ContentType: text(w.opts.ContentType), CacheControl: text(w.opts.CacheControl),
 		IfNoneMatch: ifNoneMatch, IfMatch: ifMatch,
 	})
@@ -153,6 +167,11 @@ func (w *write) single(ctx context.Context, r *publish.Reader) (publish.Info, er
 	}
 	w.progress(len(data))
 	return w.info(ctx, out.ETag, r.SHA256())
+}
+
+// metadata is what is kept beside the content.
+func (w *write) metadata(sha256 string) map[string]string {
+	return map[string]string{digestKey: sha256, sizeKey: strconv.FormatInt(w.size, 10)}
 }
 
 // readAll fills data.
@@ -198,46 +217,50 @@ func partSizeOf(size, least int64) int64 {
 	return part
 }
 
+// multipart sends the parts of one upload and completes it.
 func (w *write) multipart(ctx context.Context, r *publish.Reader) (publish.Info, error) {
 	s := w.s
-	made, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-		Bucket: &s.config.Bucket, Key: w.full, ACL: types.ObjectCannedACL(s.config.ACL),
-		Metadata:    map[string]string{digestKey: w.opts.SHA256},
-		ContentType: text(w.opts.ContentType), CacheControl: text(w.opts.CacheControl),
-	})
+	u, err := w.begin(ctx)
 	if err != nil {
 		return publish.Info{}, err
 	}
-	if aws.ToString(made.UploadId) == "" {
-		return publish.Info{}, errors.New("server gives no upload id")
-	}
-	parts, err := w.parts(ctx, r, made.UploadId)
+	parts, err := w.parts(ctx, r, u)
 	if err != nil {
-		w.abort(ctx, made.UploadId)
-		return publish.Info{}, err
+		return publish.Info{}, w.stop(ctx, u, err)
+	}
+	if w.look {
+		if err := s.turn(ctx); err != nil {
+			return publish.Info{}, w.stop(ctx, u, err)
+		}
+		defer s.done()
+		if err := s.condition(ctx, w.key, w.full, w.opts); err != nil {
+			return publish.Info{}, w.stop(ctx, u, err)
+		}
 	}
 	ifNoneMatch, ifMatch := w.conditions()
 	out, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &s.config.Bucket, Key: w.full, UploadId: made.UploadId,
+		Bucket: &s.config.Bucket, Key: w.full, UploadId: u.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		IfNoneMatch:     ifNoneMatch, IfMatch: ifMatch,
 	})
 	if err != nil {
 		// The answer may have been lost after the work was done.
-		if ifNoneMatch == nil && ifMatch == nil && retryable(err) && ctx.Err() == nil {
+		if ifNoneMatch == nil && ifMatch == nil && (retryable(err) || codeOf(err) == noSuchUpload) && ctx.Err() == nil {
 			if info, headErr := s.head(ctx, w.key, w.full); headErr == nil && info.SHA256 == w.opts.SHA256 && info.Size == w.size {
-				return info, nil
+				return info, w.forget(ctx, u)
 			}
 		}
-		w.abort(ctx, made.UploadId)
-		return publish.Info{}, w.refused(ctx, err)
+		return publish.Info{}, w.refused(ctx, w.stop(ctx, u, err))
+	}
+	if err := w.forget(ctx, u); err != nil {
+		return publish.Info{}, err
 	}
 	return w.info(ctx, out.ETag, w.opts.SHA256)
 }
 
 // parts reads the source part by part and sends each while the next ones are
 // read. Nothing is completed unless the whole source was as promised.
-func (w *write) parts(ctx context.Context, r *publish.Reader, upload *string) ([]types.CompletedPart, error) {
+func (w *write) parts(ctx context.Context, r *publish.Reader, u *upload) ([]types.CompletedPart, error) {
 	s := w.s
 	partSize := partSizeOf(w.size, s.partSize)
 	concurrency := int(max(1, min(int64(s.concurrency), s.partSize*int64(s.concurrency)/partSize)))
@@ -268,8 +291,13 @@ func (w *write) parts(ctx context.Context, r *publish.Reader, upload *string) ([
 		group.Go(func() error {
 			defer func() { buffers <- buffer }()
 			number := int32(i + 1) //nolint:gosec // at most maxParts
+			if tag := u.holds(number, data); tag != nil {
+				parts[i] = types.CompletedPart{PartNumber: &number, ETag: tag}
+				w.progress(len(data))
+				return nil
+			}
 			out, err := s.client.UploadPart(withBody(groupCtx, data), &s3.UploadPartInput{
-				Bucket: &s.config.Bucket, Key: w.full, UploadId: upload, PartNumber: &number,
+				Bucket: &s.config.Bucket, Key: w.full, UploadId: u.id, PartNumber: &number,
 				Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
 			})
 			if err != nil {
@@ -291,17 +319,6 @@ func (w *write) parts(ctx context.Context, r *publish.Reader, upload *string) ([
 		err = ctx.Err()
 	}
 	return parts, err
-}
-
-// abortTimeout bounds the clean-up after a fault.
-const abortTimeout = 30 * time.Second
-
-// abort removes the parts, also when the caller has given up.
-func (w *write) abort(ctx context.Context, upload *string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
-	defer cancel()
-	// Parts that stay are invisible; the bucket's lifecycle rules remove them.
-	_, _ = w.s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &w.s.config.Bucket, Key: w.full, UploadId: upload})
 }
 
 // condition looks whether the conditions hold now.

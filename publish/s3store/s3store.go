@@ -6,12 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,7 +36,8 @@ const (
 	maxParts    = 10_000
 	maxSize     = 5 << 40 // of an object
 
-	digestKey = "sha256" // of an object's metadata
+	digestKey = "sha256"      // of an object's metadata
+	sizeKey   = "sha256-size" // bytes that the digest is of
 	// maxAnswer bounds answers that are documents: lists and errors.
 	maxAnswer = 16 << 20
 )
@@ -68,6 +69,17 @@ type Options struct {
 	HeaderTimeout, StallTimeout time.Duration
 	// TrustConditions skips the probe whether the server honours conditions.
 	TrustConditions bool
+	// CredentialsFile is a shared credentials or config file of the AWS tools,
+	// or a folder that holds "credentials" and "config", as pipelines mount
+	// them; Profile is the section to read, "": "default". The keys, and the
+	// region where [Config] has none, are taken from there, and the environment
+	// is not looked at. A profile without keys is [errors.ErrUnsupported].
+	CredentialsFile, Profile string
+	// Uploads remembers multipart uploads under way, below keys of their own, so
+	// that a later Put of the same content to the same key, by whichever process
+	// sees this store, goes on where an earlier one was killed or gave up. nil:
+	// none are remembered, and a Put that fails aborts its upload.
+	Uploads publish.Store
 	// Logger gets each request at debug level; nil: silent.
 	Logger *slog.Logger
 }
@@ -80,6 +92,11 @@ type Store struct {
 	transport   *httpx.Transport
 	partSize    int64
 	concurrency int
+
+	attempts int
+	delay    time.Duration
+	uploads  publish.Store // or nil
+	commit   chan struct{} // of SingleWriter: one conditional write at a time
 
 	trust bool
 	probe [2]probe // of single and multipart writes
@@ -108,7 +125,14 @@ func Open(ctx context.Context, c Config, opts *Options) (*Store, error) {
 	if o.Concurrency <= 0 {
 		o.Concurrency = DefaultConcurrency
 	}
-	s := &Store{config: c, partSize: o.PartSize, concurrency: o.Concurrency, trust: o.TrustConditions || c.Endpoint == ""}
+	s := &Store{config: c, partSize: o.PartSize, concurrency: o.Concurrency, trust: o.TrustConditions || c.Endpoint == "",
+		attempts: o.Attempts, delay: o.Delay, uploads: o.Uploads, commit: make(chan struct{}, 1)}
+	if s.attempts <= 0 {
+		s.attempts = httpx.DefaultAttempts
+	}
+	if s.delay <= 0 {
+		s.delay = httpx.DefaultBaseDelay
+	}
 	s.transport = httpx.NewTransport(o.Base, &httpx.Options{
 		Attempts: o.Attempts, BaseDelay: o.Delay, Jitter: o.Jitter, Logger: o.Logger,
 		HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout, Repeatable: repeatable,
@@ -119,6 +143,11 @@ func Open(ctx context.Context, c Config, opts *Options) (*Store, error) {
 		settings.Credentials = aws.AnonymousCredentials{}
 	case o.AccessKey != "":
 		settings.Credentials = aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken))
+	case o.CredentialsFile != "":
+		var err error
+		if settings, err = shared(ctx, c.Region, o.CredentialsFile, o.Profile); err != nil {
+			return fail(err)
+		}
 	default:
 		load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 		if c.Region != "" {
@@ -142,7 +171,7 @@ func Open(ctx context.Context, c Config, opts *Options) (*Store, error) {
 		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		so.DisableLogOutputChecksumValidationSkipped = true
 		if c.Endpoint != "" {
-			so.BaseEndpoint = aws.String(c.Endpoint)
+			so.BaseEndpoint = aws.String(c.endpoint())
 		}
 	})
 	_, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &c.Bucket})
@@ -220,72 +249,6 @@ func (s *Store) check(ctx context.Context, key string) (*string, error) {
 	return s.key(key)
 }
 
-// Open reads an object.
-func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, publish.Info, error) {
-	full, err := s.check(ctx, key)
-	if err != nil {
-		return nil, publish.Info{}, s.fail(ctx, "open", key, err)
-	}
-	out, err := s.client.GetObject(context.WithValue(ctx, streamKey{}, true), &s3.GetObjectInput{Bucket: &s.config.Bucket, Key: full})
-	if err != nil {
-		return nil, publish.Info{}, s.fail(ctx, "open", key, s.absent(err))
-	}
-	info, err := makeInfo(key, out.ContentLength, out.ETag, out.Metadata, out.ContentType, out.LastModified)
-	if err != nil {
-		out.Body.Close()
-		return nil, publish.Info{}, s.fail(ctx, "open", key, err)
-	}
-	return &reader{s: s, ctx: ctx, body: out.Body, info: info, hash: sha256.New()}, info, nil
-}
-
-// reader checks what comes.
-type reader struct {
-	s    *Store
-	ctx  context.Context // of the Open that this reader serves
-	body io.ReadCloser
-	info publish.Info
-	hash hash.Hash
-	read int64
-	err  error
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if r.err != nil {
-		return 0, r.err
-	}
-	n, err := r.body.Read(p)
-	r.read += int64(n)
-	if r.info.SHA256 != "" {
-		r.hash.Write(p[:n])
-	}
-	switch {
-	case r.read > r.info.Size:
-		err = fmt.Errorf("server sends more than the promised %d bytes: %w", r.info.Size, publish.ErrDigest)
-	case err == io.EOF && r.read < r.info.Size:
-		err = fmt.Errorf("after %d of %d bytes: %w", r.read, r.info.Size, io.ErrUnexpectedEOF)
-	case err == io.EOF:
-		if sum := hex.EncodeToString(r.hash.Sum(nil)); r.info.SHA256 != "" && sum != r.info.SHA256 {
-			err = fmt.Errorf("content has sha256 %s, promised was %s: %w", sum, r.info.SHA256, publish.ErrDigest)
-			break
-		}
-		r.err = io.EOF
-		return n, io.EOF
-	case err == nil:
-		return n, nil
-	default:
-		err = fmt.Errorf("after %d of %d bytes: %w", r.read, r.info.Size, err)
-	}
-	r.err = r.s.fail(r.ctx, "read", r.info.Key, err)
-	return 0, r.err
-}
-
-func (r *reader) Close() error {
-	if err := r.body.Close(); err != nil {
-		return r.s.fail(r.ctx, "read", r.info.Key, err)
-	}
-	return nil
-}
-
 // Stat describes an object.
 func (s *Store) Stat(ctx context.Context, key string) (publish.Info, error) {
 	full, err := s.check(ctx, key)
@@ -317,12 +280,20 @@ func makeInfo(key string, size *int64, etag *string, metadata map[string]string,
 		return publish.Info{}, errors.New("server gives no entity tag")
 	}
 	info.Size = *size
+	hashed := ""                        // how long what the digest is of was
 	for name, value := range metadata { // names come in any case
-		if strings.EqualFold(name, digestKey) && len(value) == 2*sha256.Size && strings.ToLower(value) == value {
+		switch {
+		case strings.EqualFold(name, digestKey) && len(value) == 2*sha256.Size && strings.ToLower(value) == value:
 			if _, err := hex.DecodeString(value); err == nil {
 				info.SHA256 = value
 			}
+		case strings.EqualFold(name, sizeKey):
+			hashed = value
 		}
+	}
+	// Tools that change an object keep the metadata they do not know.
+	if hashed != "" && hashed != strconv.FormatInt(info.Size, 10) {
+		info.SHA256 = ""
 	}
 	return info, nil
 }
