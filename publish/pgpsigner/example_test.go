@@ -73,6 +73,22 @@ func ExampleVerifier_Open() {
 	// Output: {"critical": {}} <nil>
 }
 
+// A clear-signed text and everything that is known of who signed it.
+func ExampleVerifier_OpenSignatures() {
+	ctx := context.Background()
+	signed, err := exampleSigner(pgpsigner.Clear).Sign(ctx, strings.NewReader("0123  disk.raw\n"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	content, all, err := pgpsigner.NewVerifier(exampleKeys(), exampleNow, nil).OpenSignatures(ctx, bytes.NewReader(signed))
+	fmt.Print(string(content))
+	fmt.Println(all[0].UserIDs, all[0].Text, err)
+	// Output:
+	// 0123  disk.raw
+	// [ed <ed@example.com>] true <nil>
+}
+
 // Whether and why each signature counts.
 func ExampleVerifier_Signatures() {
 	message, err := os.ReadFile("testdata/message")
