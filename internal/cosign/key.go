@@ -9,7 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/sha512"
+	_ "crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -126,7 +126,7 @@ func Verify(ctx context.Context, message io.Reader, sig []byte, keys ...*PublicK
 	if len(sig) > maxSignature {
 		return "", fmt.Errorf("cosign: signature of more than %d bytes: %w", maxSignature, signature.ErrSignature)
 	}
-	d := newDigests()
+	d := newDigests(keys...)
 	if err := signature.Copy(ctx, d, message); err != nil {
 		return "", fmt.Errorf("cosign: verify: %w", err)
 	}
@@ -149,7 +149,7 @@ func (k *PublicKey) verifyBytes(message, sig []byte) bool {
 	if len(sig) > maxSignature {
 		return false
 	}
-	d := newDigests()
+	d := newDigests(k)
 	d.Write(message)
 	return k.check(d, message, sig)
 }
@@ -157,7 +157,7 @@ func (k *PublicKey) verifyBytes(message, sig []byte) bool {
 // check tries what cosign versions made with such a key: ECDSA over SHA-256,
 // whatever the curve, or over the digest that fits it; Ed25519 of the message
 // (if given) or of its SHA-512.
-func (k *PublicKey) check(d *digests, message, sig []byte) bool {
+func (k *PublicKey) check(d digests, message, sig []byte) bool {
 	switch key := k.key.(type) {
 	case *ecdsa.PublicKey:
 		for _, h := range ecdsaDigests(key.Curve) {
@@ -187,27 +187,40 @@ func ecdsaDigests(curve elliptic.Curve) []crypto.Hash {
 	return []crypto.Hash{crypto.SHA256}
 }
 
-// digests are those that signatures are over.
-type digests struct{ sha256, sha384, sha512 hash.Hash }
+// needs are the digests that a signature by the key may be over.
+func (k *PublicKey) needs() []crypto.Hash {
+	switch key := k.key.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsaDigests(key.Curve)
+	case ed25519.PublicKey:
+		return []crypto.Hash{crypto.SHA512}
+	}
+	return []crypto.Hash{crypto.SHA256}
+}
 
-func newDigests() *digests { return &digests{sha256.New(), sha512.New384(), sha512.New()} }
+// digests are those of one message.
+type digests map[crypto.Hash]hash.Hash
 
-func (d *digests) Write(p []byte) (int, error) {
-	d.sha256.Write(p)
-	d.sha384.Write(p)
-	d.sha512.Write(p)
+func newDigests(keys ...*PublicKey) digests {
+	d := make(digests)
+	for _, k := range keys {
+		for _, h := range k.needs() {
+			if d[h] == nil {
+				d[h] = h.New()
+			}
+		}
+	}
+	return d
+}
+
+func (d digests) Write(p []byte) (int, error) {
+	for _, h := range d {
+		h.Write(p)
+	}
 	return len(p), nil
 }
 
-func (d *digests) sum(h crypto.Hash) []byte {
-	switch h {
-	case crypto.SHA384:
-		return d.sha384.Sum(nil)
-	case crypto.SHA512:
-		return d.sha512.Sum(nil)
-	}
-	return d.sha256.Sum(nil)
-}
+func (d digests) sum(h crypto.Hash) []byte { return d[h].Sum(nil) }
 
 // Secret is a key that signs. The key itself is where no print, log or error
 // finds it. It may be used from any goroutine.
@@ -319,7 +332,7 @@ func (s *Secret) Public() *PublicKey { return s.public }
 // Sign signs a message, read as a stream, as cosign sign-blob does: the result
 // is base64 text. The same message and key give the same bytes.
 func (s *Secret) Sign(ctx context.Context, message io.Reader) ([]byte, error) {
-	d := newDigests()
+	d := newDigests(s.public)
 	if err := signature.Copy(ctx, d, message); err != nil {
 		return nil, fmt.Errorf("cosign: sign: %w", err)
 	}
@@ -332,7 +345,7 @@ func (s *Secret) Sign(ctx context.Context, message io.Reader) ([]byte, error) {
 
 // signBytes signs a short message; Ed25519 directly where pure is set.
 func (s *Secret) signBytes(message []byte, pure bool) ([]byte, error) {
-	d := newDigests()
+	d := newDigests(s.public)
 	d.Write(message)
 	if !pure {
 		message = nil
@@ -340,7 +353,7 @@ func (s *Secret) signBytes(message []byte, pure bool) ([]byte, error) {
 	return s.sign(d, message)
 }
 
-func (s *Secret) sign(d *digests, message []byte) ([]byte, error) {
+func (s *Secret) sign(d digests, message []byte) ([]byte, error) {
 	var sig []byte
 	var err error
 	switch key := s.signer().(type) {

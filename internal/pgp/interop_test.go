@@ -174,8 +174,8 @@ func TestStricterThanGPG(t *testing.T) {
 		want error
 	}{
 		"sha1":      {[]string{"--local-user", userID("rsa"), "--digest-algo", "SHA1"}, "GOODSIG", signature.ErrWeak},
-		"md5":       {[]string{"--local-user", userID("rsa"), "--allow-weak-digest-algos", "--digest-algo", "MD5"}, "ERRSIG 5", signature.ErrSignature},
-		"ripemd160": {[]string{"--local-user", userID("rsa"), "--digest-algo", "RIPEMD160"}, "GOODSIG", signature.ErrSignature},
+		"md5":       {[]string{"--local-user", userID("rsa"), "--allow-weak-digest-algos", "--digest-algo", "MD5"}, "ERRSIG 5", signature.ErrWeak},
+		"ripemd160": {[]string{"--local-user", userID("rsa"), "--digest-algo", "RIPEMD160"}, "GOODSIG", signature.ErrWeak},
 		"rsa1024":   {[]string{"--local-user", userID("short")}, "GOODSIG", signature.ErrWeak},
 		"dsa":       {[]string{"--local-user", userID("dsa")}, "GOODSIG", signature.ErrWeak},
 		"brainpool": {[]string{"--local-user", userID("brain")}, "GOODSIG", signature.ErrUnknownKey},

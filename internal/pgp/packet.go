@@ -204,6 +204,9 @@ func parseSignature(body []byte) (*packet.Signature, error) {
 }
 
 func readSignature(body []byte) (*packet.Signature, error) {
+	if name := map[byte]string{1: "MD5", 3: "RIPEMD-160"}[body[3]]; name != "" {
+		return nil, fmt.Errorf("digest %s: %w", name, signature.ErrWeak)
+	}
 	r := bytes.NewReader(frame(tagSignature, body))
 	p, err := packet.Read(r)
 	if err != nil {

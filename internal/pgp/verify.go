@@ -241,7 +241,7 @@ func (c *check) judge(s parsed) Signature {
 		out.Err = s.err
 		return out
 	}
-	out.Err = fmt.Errorf("key is not in the keyring: %w", signature.ErrUnknownKey)
+	out.Err = fmt.Errorf("key is not in the keyring, or of a kind that is not checked here: %w", signature.ErrUnknownKey)
 	for _, key := range c.keys.candidates(s.sig) {
 		st := key.at(c.now)
 		out.Fingerprint, out.Primary = key.fingerprint(), key.cert.primary.fingerprint()
