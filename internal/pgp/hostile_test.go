@@ -249,8 +249,6 @@ func TestVerifyIsAStream(t *testing.T) {
 	spent := allocated(func() { _, err = k.Verify(t.Context(), io.LimitReader(zeros{}, size), sig, day(100), nil) })
 	require.NoError(t, err)
 	require.Less(t, spent, uint64(1<<20))
-	_, err = k.Verify(t.Context(), io.LimitReader(zeros{}, size-1), sig, day(100), nil)
-	require.ErrorIs(t, err, signature.ErrSignature)
 }
 
 type zeros struct{}
