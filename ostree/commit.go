@@ -139,8 +139,8 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	if workers < 0 || workers > maxWorkers {
 		return Checksum{}, fmt.Errorf("%d workers, want 0 to %d", workers, maxWorkers)
 	}
-	if r.settings.mode == ModeBareSplitXattrs {
-		return Checksum{}, fmt.Errorf("writing to a repository of mode %s: %w", r.settings.mode, errUnsupported)
+	if err := r.writable(); err != nil {
+		return Checksum{}, err
 	}
 	// The last shelf is the walk's own.
 	t, err := r.begin(ctx, workers+1, opts.NoFsync)
@@ -201,7 +201,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	for _, stale := range []struct {
 		dir  int
 		path string
-	}{{r.dir, "state/" + c.String() + ".commitpartial"}, {r.objects, r.objectPath(TypeTombstone, c)}} {
+	}{{r.dir, partialPath(c)}, {r.objects, r.objectPath(TypeTombstone, c)}} {
 		if err := unix.Unlinkat(stale.dir, stale.path, 0); err != nil && err != unix.ENOENT {
 			return c, pathError("unlink", stale.path, err)
 		}
@@ -225,9 +225,13 @@ func (r *Repo) wholeTree(ctx context.Context, src Tree, opts *CommitOptions) (*C
 	if !ok || t.repo != r || opts.Owner != nil || opts.canonical(r) || opts.SkipXattrs || opts.Edit != nil {
 		return nil, nil
 	}
-	err := unix.Faccessat(r.dir, "state/"+t.commit.String()+".commitpartial", unix.F_OK, unix.AT_SYMLINK_NOFOLLOW)
-	if err != unix.ENOENT {
-		return nil, pathError("access", "state", err)
+	if partial, err := r.Partial(ctx, t.commit); err != nil || partial {
+		return nil, err
+	}
+	if r.parent != nil {
+		if own, err := r.hasPath(TypeCommit, r.objectPath(TypeCommit, t.commit)); err != nil || !own {
+			return nil, err
+		}
 	}
 	return r.ReadCommit(ctx, t.commit)
 }

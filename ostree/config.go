@@ -116,14 +116,16 @@ func (k *keyFile) boolean(group, key string, def bool) (bool, error) {
 // settings are the keys of the group core that this package obeys.
 type settings struct {
 	mode           Mode
-	fsync          bool  // core.fsync
-	perObjectFsync bool  // core.per-object-fsync
-	noXattrs       bool  // core.disable-xattrs
-	locking        bool  // core.locking
-	lockTimeout    int64 // core.lock-timeout-secs; negative: no limit
-	freePercent    int64 // core.min-free-space-percent
-	freeBytes      int64 // core.min-free-space-size; 0: freePercent counts
-	zlibLevel      int   // archive.zlib-level
+	parent         string // core.parent
+	tombstones     bool   // core.tombstone-commits
+	fsync          bool   // core.fsync
+	perObjectFsync bool   // core.per-object-fsync
+	noXattrs       bool   // core.disable-xattrs
+	locking        bool   // core.locking
+	lockTimeout    int64  // core.lock-timeout-secs; negative: no limit
+	freePercent    int64  // core.min-free-space-percent
+	freeBytes      int64  // core.min-free-space-size; 0: freePercent counts
+	zlibLevel      int    // archive.zlib-level
 }
 
 func parseSettings(k *keyFile) (s settings, err error) {
@@ -135,8 +137,9 @@ func parseSettings(k *keyFile) (s settings, err error) {
 	if s.mode, known = parseMode(mode); !known {
 		return s, fmt.Errorf("core.mode %.80q: %w", mode, errUnsupported)
 	}
-	if _, ok := k.get("core", "parent"); ok {
-		return s, fmt.Errorf("core.parent: %w", errUnsupported)
+	s.parent, _ = k.get("core", "parent")
+	if s.tombstones, err = k.boolean("core", "tombstone-commits", false); err != nil {
+		return s, err
 	}
 	if s.fsync, err = k.boolean("core", "fsync", true); err != nil {
 		return s, err

@@ -2,6 +2,7 @@ package ostree_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log"
@@ -201,4 +202,88 @@ func ExampleOpenDevInoCache() {
 func ExampleMarshalXattrs() {
 	fmt.Printf("%q\n", ostree.MarshalXattrs([]ostree.Xattr{{Name: "user.a", Value: []byte("1")}}))
 	// Output: "user.a\x001\a\t"
+}
+
+func ExampleRepo_Prune() {
+	ctx := context.Background()
+	r, first, done := exampleRepo()
+	defer done()
+	// A second commit takes the ref; the first one is no longer needed.
+	_, err := r.Commit(ctx, r.Tree(first), &ostree.CommitOptions{Ref: "os/x86_64/base", Subject: "second", Parent: first})
+	if err != nil {
+		log.Fatal(err)
+	}
+	stats, err := r.Prune(ctx, &ostree.PruneOptions{RefsOnly: true, Depth: -1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(stats.Objects, "objects,", stats.Pruned, "removed")
+	// Output: 13 objects, 1 removed
+}
+
+func ExampleRepo_Partial() {
+	r, c, done := exampleRepo()
+	defer done()
+	fmt.Println(r.Partial(context.Background(), c))
+	// Output: false <nil>
+}
+
+func ExampleRepo_RefsBelow() {
+	r, _, done := exampleRepo()
+	defer done()
+	for ref, err := range r.RefsBelow(context.Background(), "os") {
+		fmt.Println(ref, err)
+	}
+	// Output: os/x86_64/base <nil>
+}
+
+func ExampleRepo_SetAlias() {
+	ctx := context.Background()
+	r, c, done := exampleRepo()
+	defer done()
+	if err := r.SetAlias(ctx, "stable", "os/x86_64/base"); err != nil {
+		log.Fatal(err)
+	}
+	got, err := r.Resolve(ctx, "stable")
+	fmt.Println(got == c, err)
+	fmt.Println(r.DeleteRef(ctx, "os/x86_64/base"))
+	// Output:
+	// true <nil>
+	// ostree: delete ref os/x86_64/base: stable is an alias of it
+}
+
+func ExampleRepo_DeleteRef() {
+	ctx := context.Background()
+	r, _, done := exampleRepo()
+	defer done()
+	fmt.Println(r.DeleteRef(ctx, "os/x86_64/base"))
+	_, err := r.Resolve(ctx, "os/x86_64/base")
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	// Output:
+	// <nil>
+	// true
+}
+
+func ExampleRepo_Remotes() {
+	ctx := context.Background()
+	r, _, done := exampleRepo()
+	defer done()
+	if err := r.SetConfig(ctx, `remote "fedora"`, "url", "https://example.com/repo"); err != nil {
+		log.Fatal(err)
+	}
+	again, err := ostree.Open(ctx, r.Path(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer again.Close()
+	for _, remote := range again.Remotes() {
+		fmt.Println(remote.Name, remote.URL())
+	}
+	// Output: fedora https://example.com/repo
+}
+
+func ExampleRemote_URL() {
+	remote := ostree.Remote{Name: "fedora", Keys: map[string]string{"url": "https://example.com/repo"}}
+	fmt.Println(remote.URL())
+	// Output: https://example.com/repo
 }

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // FsckOptions configures [Repo.Fsck]. Nil is the zero value.
@@ -28,8 +27,9 @@ type FsckOptions struct {
 // Fsck checks the repository: every ref names a commit that is there; every
 // object, used or not, has the bytes that its checksum is of; names, modes,
 // order and format are as this package would write them; and everything that a
-// commit names, and what that names, is there. A commit that an interrupted
-// pull left partial may lack objects; its parents may be absent.
+// commit names, and what that names, is there or in the parent repository, which
+// is not checked itself. A commit that is marked partial (see [Repo.Partial]) may
+// lack objects; its parents may be absent.
 //
 // All faults come joined, sorted; each wraps [ErrCorrupt] and is an *[Error]
 // that names the ref or object. Other errors end the check at once.
@@ -116,8 +116,9 @@ func (f *fsck) run(ctx context.Context, workers int) error {
 		if key.kind != TypeCommit {
 			continue
 		}
-		var st unix.Stat_t
-		if unix.Fstatat(f.repo.dir, "state/"+key.sum.String()+".commitpartial", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		if partial, err := f.repo.Partial(ctx, key.sum); err != nil {
+			return err
+		} else if partial {
 			continue
 		}
 		c, err := f.repo.ReadCommit(ctx, key.sum)
@@ -128,7 +129,7 @@ func (f *fsck) run(ctx context.Context, workers int) error {
 			continue // a fault that is known already
 		}
 		by := objectName(TypeCommit, key.sum)
-		if err := f.named(TypeDirMeta, c.RootMeta, by); err != nil {
+		if err := f.named(ctx, TypeDirMeta, c.RootMeta, by); err != nil {
 			return err
 		}
 		if err := f.tree(ctx, c.RootTree, by, 0, seen); err != nil {
@@ -140,7 +141,17 @@ func (f *fsck) run(ctx context.Context, workers int) error {
 
 // list gives the objects that are there, sorted.
 func (f *fsck) list(ctx context.Context) ([]claimKey, error) {
-	kinds := map[string]ObjectType{f.repo.ext(TypeFile): TypeFile}
+	list, err := f.repo.listObjects(ctx, f.fault)
+	for _, key := range list {
+		f.objects[key] = struct{}{}
+	}
+	return list, err
+}
+
+// listObjects gives the repository's own objects, sorted. Files whose names are
+// none of an object are given to bad.
+func (r *Repo) listObjects(ctx context.Context, bad func(name string, err error) error) ([]claimKey, error) {
+	kinds := map[string]ObjectType{r.ext(TypeFile): TypeFile}
 	for _, t := range []ObjectType{TypeDirTree, TypeDirMeta, TypeCommit, TypeCommitMeta, TypeFileXattrs, TypeFileXattrsLink} {
 		kinds[t.String()] = t
 	}
@@ -150,7 +161,7 @@ func (f *fsck) list(ctx context.Context) ([]claimKey, error) {
 			return nil, err
 		}
 		dir := fmt.Sprintf("%02x", i)
-		entries, err := readNames(f.repo.objects, dir)
+		entries, err := readNames(r.objects, dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -165,13 +176,12 @@ func (f *fsck) list(ctx context.Context) ([]claimKey, error) {
 			}
 			c, err := ParseChecksum(dir + name)
 			if err != nil {
-				if err := f.fault("objects/"+dir+"/"+e.Name(), err); err != nil {
+				if err := bad("objects/"+dir+"/"+e.Name(), err); err != nil {
 					return nil, err
 				}
 				continue
 			}
 			list = append(list, claimKey{kind, c})
-			f.objects[claimKey{kind, c}] = struct{}{}
 		}
 	}
 	slices.SortFunc(list, func(a, b claimKey) int {
@@ -238,9 +248,14 @@ func (f *fsck) xattrs(key claimKey) error {
 
 // named checks that an object is there. One that isn't is one fault, however
 // many name it.
-func (f *fsck) named(kind ObjectType, c Checksum, by string) error {
+func (f *fsck) named(ctx context.Context, kind ObjectType, c Checksum, by string) error {
 	if _, ok := f.objects[claimKey{kind, c}]; !ok {
 		f.objects[claimKey{kind, c}] = struct{}{}
+		if f.repo.parent != nil {
+			if ok, err := f.repo.parent.Has(ctx, kind, c); err != nil || ok {
+				return err
+			}
+		}
 		return f.fault(objectName(kind, c), corruptf("is missing; %s names it", by))
 	}
 	return nil
@@ -253,7 +268,7 @@ func (f *fsck) tree(ctx context.Context, c Checksum, by string, depth int, seen 
 		return nil
 	}
 	seen[key] = struct{}{}
-	if err := f.named(TypeDirTree, c, by); err != nil {
+	if err := f.named(ctx, TypeDirTree, c, by); err != nil {
 		return err
 	}
 	if depth > maxDepth {
@@ -265,12 +280,12 @@ func (f *fsck) tree(ctx context.Context, c Checksum, by string, depth int, seen 
 	}
 	by = objectName(TypeDirTree, c)
 	for i := range d.Files {
-		if err := f.named(TypeFile, d.Files[i].Object, by); err != nil {
+		if err := f.named(ctx, TypeFile, d.Files[i].Object, by); err != nil {
 			return err
 		}
 	}
 	for i := range d.Dirs {
-		if err := f.named(TypeDirMeta, d.Dirs[i].Meta, by); err != nil {
+		if err := f.named(ctx, TypeDirMeta, d.Dirs[i].Meta, by); err != nil {
 			return err
 		}
 		if err := f.tree(ctx, d.Dirs[i].Tree, by, depth+1, seen); err != nil {
@@ -282,36 +297,19 @@ func (f *fsck) tree(ctx context.Context, c Checksum, by string, depth int, seen 
 
 // refs checks that every ref names a commit.
 func (f *fsck) refs(ctx context.Context) error {
-	for _, sub := range []string{"heads", "remotes"} {
-		root, err := f.repo.openRefs(sub)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	return f.repo.eachRef(ctx, func(name string, c Checksum, err error) error {
+		if err == nil {
+			if _, ok := f.objects[claimKey{TypeCommit, c}]; ok {
+				return nil
+			}
+			var there bool
+			if there, err = f.repo.Has(ctx, TypeCommit, c); err == nil && !there {
+				err = corruptf("names commit %s, which is missing", c)
+			}
 		}
 		if err != nil {
-			return err
+			return f.fault(name, err)
 		}
-		err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err != nil || d.IsDir() {
-				return err
-			}
-			c, err := readRef(root, name)
-			if err == nil {
-				if _, ok := f.objects[claimKey{TypeCommit, c}]; !ok {
-					err = corruptf("names commit %s, which is missing", c)
-				}
-			}
-			if err != nil {
-				return f.fault("refs/"+sub+"/"+name, err)
-			}
-			return nil
-		})
-		root.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }

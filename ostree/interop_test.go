@@ -179,6 +179,11 @@ func TestSameAsPeer(t *testing.T) {
 						if other == ostree.ModeBareUserOnly && mode != other && c.name != "canonical" {
 							continue // which refuses what is not canonical
 						}
+						if other == ostree.ModeBareUserOnly && mode == ostree.ModeBareUser {
+							// They link the object, whose mode on disk has a bit more
+							// where its owner can't read it, and then find it corrupt.
+							continue
+						}
 						dst := peerRepo(t, other)
 						run(t, "ostree", "--repo="+dst, "pull-local", r.Path(), "a/b")
 						run(t, "ostree", "--repo="+dst, "fsck")

@@ -37,9 +37,12 @@ func tryLock(fd int, kind int16) (bool, error) {
 }
 
 // lockShared takes the repository's lock for a transaction: many may hold it,
-// but none while another prunes. Closing the descriptor given releases it; it
-// is -1 if core.locking is off.
-func (r *Repo) lockShared(ctx context.Context) (int, error) {
+// but none while another prunes.
+func (r *Repo) lockShared(ctx context.Context) (int, error) { return r.lock(ctx, unix.F_RDLCK) }
+
+// lock takes the repository's lock, F_RDLCK or F_WRLCK. Closing the descriptor
+// given releases it; it is -1 if core.locking is off.
+func (r *Repo) lock(ctx context.Context, kind int16) (int, error) {
 	if !r.settings.locking {
 		return -1, nil
 	}
@@ -49,12 +52,12 @@ func (r *Repo) lockShared(ctx context.Context) (int, error) {
 	}
 	limit := time.Duration(r.settings.lockTimeout) * time.Second
 	for waited := time.Duration(0); ; waited += lockRetry {
-		ok, err := tryLock(fd, unix.F_RDLCK)
+		ok, err := tryLock(fd, kind)
 		if err == nil && ok {
 			return fd, nil
 		}
 		if err == nil && r.settings.lockTimeout >= 0 && waited >= limit {
-			err = fmt.Errorf("another process holds it exclusively since %s (core.lock-timeout-secs)", limit)
+			err = fmt.Errorf("another process holds it since %s (core.lock-timeout-secs)", limit)
 		}
 		if err == nil {
 			select {

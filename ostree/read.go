@@ -29,7 +29,8 @@ func (r *Repo) objectPath(t ObjectType, c Checksum) string {
 	return string(appendObjectPath(make([]byte, 0, 96), &c, r.ext(t)))
 }
 
-// Has reports whether the repository holds an object. It does not read it.
+// Has reports whether the repository, or its parent, holds an object. It does
+// not read it.
 func (r *Repo) Has(ctx context.Context, t ObjectType, c Checksum) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -37,6 +38,9 @@ func (r *Repo) Has(ctx context.Context, t ObjectType, c Checksum) (bool, error) 
 	ok, err := r.hasPath(t, r.objectPath(t, c))
 	if err != nil {
 		return false, &Error{Op: "look up", Target: objectName(t, c), Err: err}
+	}
+	if !ok && r.parent != nil {
+		return r.parent.Has(ctx, t, c)
 	}
 	return ok, nil
 }
@@ -76,6 +80,9 @@ func (r *Repo) object(ctx context.Context, t ObjectType, c Checksum) ([]byte, er
 		return nil, fmt.Errorf("is no metadata object: %w", errUnsupported)
 	}
 	data, err := readFileAt(r.objects, r.objectPath(t, c), MaxMetadataSize)
+	if r.parent != nil && errors.Is(err, fs.ErrNotExist) {
+		return r.parent.object(ctx, t, c)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +206,9 @@ func (r *Repo) openContent(ctx context.Context, c Checksum) (_ *opened, err erro
 		}
 		f, err := r.readLink(p, c)
 		return &opened{&rawFile{-1, p}, r, f}, err
+	}
+	if r.parent != nil && errors.Is(err, fs.ErrNotExist) {
+		return r.parent.openContent(ctx, c)
 	}
 	if err != nil {
 		return nil, err

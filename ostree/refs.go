@@ -104,19 +104,68 @@ func (r *Repo) readRefPath(p string) (Checksum, error) {
 	return readRef(root, name)
 }
 
+// eachRef calls fn for every ref's file, mirrors' too, by its path below the
+// repository, with what it names or the fault of reading it.
+func (r *Repo) eachRef(ctx context.Context, fn func(name string, c Checksum, err error) error) error {
+	for _, sub := range []string{"heads", "remotes", "mirrors"} {
+		root, err := r.openRefs(sub)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil || d.IsDir() {
+				return err
+			}
+			c, err := readRef(root, name)
+			return fn("refs/"+sub+"/"+name, c, err)
+		})
+		root.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Refs yields the refs of this repository, then those of remotes, both sorted
 // by their paths. A ref that can't be read ends the sequence.
 func (r *Repo) Refs(ctx context.Context) iter.Seq2[Ref, error] {
 	return func(yield func(Ref, error) bool) {
 		for _, sub := range []string{"heads", "remotes"} {
-			if !r.refsIn(ctx, sub, yield) {
+			if !r.refsIn(ctx, sub, ".", yield) {
 				return
 			}
 		}
 	}
 }
 
-func (r *Repo) refsIn(ctx context.Context, sub string, yield func(Ref, error) bool) bool {
+// RefsBelow yields the ref prefix itself, or those whose names have it as their
+// first components, sorted: "os" has "os/x86_64" but not "os2". With "remote:" in
+// front they are those of a remote, of which "remote:" alone gives all; without,
+// this repository's own. None is no error.
+func (r *Repo) RefsBelow(ctx context.Context, prefix string) iter.Seq2[Ref, error] {
+	return func(yield func(Ref, error) bool) {
+		var p string
+		var err error
+		if remote, ok := strings.CutSuffix(prefix, ":"); ok && remoteName.MatchString(remote) {
+			p = "remotes/" + remote
+		} else if p, err = refPath(prefix); err != nil {
+			yield(Ref{}, &Error{Op: "refs", Target: prefix, Err: err})
+			return
+		}
+		sub, name, _ := strings.Cut(p, "/")
+		r.refsIn(ctx, sub, name, yield)
+	}
+}
+
+// refsIn yields the refs at and below a path in heads/ or remotes/.
+func (r *Repo) refsIn(ctx context.Context, sub, from string, yield func(Ref, error) bool) bool {
 	root, err := r.openRefs(sub)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true
@@ -127,7 +176,10 @@ func (r *Repo) refsIn(ctx context.Context, sub string, yield func(Ref, error) bo
 	}
 	defer root.Close()
 	stopped := false
-	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), from, func(name string, d fs.DirEntry, err error) error {
+		if name == from && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -198,14 +250,113 @@ func (r *Repo) SetRef(ctx context.Context, name string, c Checksum) error {
 	return nil
 }
 
-// writeRef writes a ref's file, p below refs/.
-func (r *Repo) writeRef(p string, c Checksum) error {
+// DeleteRef deletes a ref, [remote:]name. One that is not there is an error that
+// wraps [fs.ErrNotExist]; one that an alias stands for is refused.
+func (r *Repo) DeleteRef(ctx context.Context, name string) error {
+	err := func() error {
+		p, err := refPath(name)
+		if err != nil {
+			return err
+		}
+		lock, err := r.lockShared(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock(lock)
+		for other, err := range r.Refs(ctx) {
+			if err != nil {
+				return err
+			}
+			if other.Alias != "" && other.Remote == "" && other.Alias == name {
+				return fmt.Errorf("%s is an alias of it", other)
+			}
+		}
+		if err := unix.Unlinkat(r.dir, "refs/"+p, 0); err != nil {
+			return pathError("unlink", "refs/"+p, err)
+		}
+		return r.touch()
+	}()
+	if err != nil {
+		return &Error{Op: "delete ref", Target: name, Err: err}
+	}
+	return nil
+}
+
+// SetAlias lets name mean whatever commit the ref target means, at any time.
+// Both are refs of this repository; target must be there and no alias itself.
+func (r *Repo) SetAlias(ctx context.Context, name, target string) error {
+	err := func() error {
+		var paths [2]string
+		for i, ref := range []string{name, target} {
+			p, err := refPath(ref)
+			if err != nil {
+				return err
+			}
+			if strings.Contains(ref, ":") {
+				return fmt.Errorf("%.80q is a remote's ref, which an alias can't be or stand for", ref)
+			}
+			paths[i] = p
+		}
+		lock, err := r.lockShared(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock(lock)
+		var st unix.Stat_t
+		if err := unix.Fstatat(r.dir, "refs/"+paths[1], &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return pathError("stat", "refs/"+paths[1], err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return fmt.Errorf("%s is no ref of its own", target)
+		}
+		link := strings.Repeat("../", strings.Count(name, "/")) + target
+		return r.writeAlias(paths[0], link)
+	}()
+	if err != nil {
+		return &Error{Op: "set alias", Target: name, Err: err}
+	}
+	return nil
+}
+
+// writeAlias makes a symbolic link of a ref's path, by way of tmp/.
+func (r *Repo) writeAlias(p, link string) error {
+	if err := r.makeRefDirs(p); err != nil {
+		return err
+	}
+	for i := range 1000 {
+		tmp := fmt.Sprintf("tmp/okd-alias-%d-%d", unix.Getpid(), i)
+		err := unix.Symlinkat(link, r.dir, tmp)
+		if err == unix.EEXIST {
+			continue
+		}
+		if err != nil {
+			return pathError("symlink", tmp, err)
+		}
+		if err := unix.Renameat(r.dir, tmp, r.dir, "refs/"+p); err != nil {
+			unix.Unlinkat(r.dir, tmp, 0)
+			return pathError("rename", "refs/"+p, err)
+		}
+		return r.touch()
+	}
+	return fmt.Errorf("tmp: no free name: %w", fs.ErrExist)
+}
+
+// makeRefDirs makes the folders of a ref's path.
+func (r *Repo) makeRefDirs(p string) error {
 	for i, b := range []byte(p) {
 		if b == '/' {
 			if err := mkdirat(r.dir, "refs/"+p[:i], 0o775); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// writeRef writes a ref's file, p below refs/.
+func (r *Repo) writeRef(p string, c Checksum) error {
+	if err := r.makeRefDirs(p); err != nil {
+		return err
 	}
 	if err := r.replace("refs/"+p, append([]byte(c.String()), '\n')); err != nil {
 		return err
@@ -234,14 +385,13 @@ func fsyncDir(dir int, p string) error {
 	return pathError("fsync", p, retry(func() error { return unix.Fsync(fd) }))
 }
 
-// minPrefix is how many digits of a checksum Resolve takes for one.
-const minPrefix = 4
-
-// Resolve gives the commit that rev names: a ref, remote:ref, a checksum, or
-// the beginning of a commit's checksum, at least four digits that no other
-// commit of the repository shares. Each "^" at the end stands for the commit's
-// parent. What does not exist wraps [fs.ErrNotExist]; a full checksum is not
-// looked up. A ref comes before a commit whose checksum begins like it.
+// Resolve gives the commit that rev names, as `ostree rev-parse` does: a
+// checksum; the beginning of a commit's checksum, which must be that of no other
+// in the repository; a ref, remote:ref, or a ref that a remote has and this
+// repository has not, with or without its remote in front and a slash between.
+// Each "^" at the end stands for the commit's parent. What does not exist wraps
+// [fs.ErrNotExist]; a full checksum is not looked up. A ref comes before a commit
+// whose checksum begins like it.
 func (r *Repo) Resolve(ctx context.Context, rev string) (Checksum, error) {
 	c, err := r.resolve(ctx, rev)
 	if err != nil {
@@ -280,32 +430,86 @@ func (r *Repo) resolveBase(ctx context.Context, rev string) (Checksum, error) {
 	if err != nil {
 		return Checksum{}, err
 	}
-	c, err := r.readRefPath(p)
-	if !errors.Is(err, fs.ErrNotExist) {
+	// A parent repository's refs count where this one has none of that name.
+	for repo := r; repo != nil; repo = repo.parent {
+		c, err := repo.readRefPath(p)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return c, err
+		}
+	}
+	if c, err := r.resolvePrefix(rev); err != nil || !c.IsZero() {
 		return c, err
 	}
-	if len(rev) < minPrefix || strings.Trim(rev, "0123456789abcdef") != "" {
-		return c, fmt.Errorf("no such ref: %w", fs.ErrNotExist)
-	}
-	var found []Checksum
-	entries, err := readNames(r.objects, rev[:2])
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c, err
-	}
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".commit")
-		if ok && strings.HasPrefix(name, rev[2:]) {
-			if c, err := ParseChecksum(rev[:2] + name); err == nil {
-				found = append(found, c)
+	if !strings.Contains(rev, ":") {
+		for repo := r; repo != nil; repo = repo.parent {
+			c, err := repo.resolveRemotes(rev)
+			if !errors.Is(err, fs.ErrNotExist) {
+				return c, err
 			}
 		}
 	}
-	switch len(found) {
-	case 0:
-		return c, fmt.Errorf("no such ref or commit: %w", fs.ErrNotExist)
-	case 1:
-		return found[0], nil
-	default:
-		return c, fmt.Errorf("%d commits begin so", len(found))
+	return Checksum{}, fmt.Errorf("no such ref or commit: %w", fs.ErrNotExist)
+}
+
+// resolvePrefix gives the one commit whose checksum begins with rev; zero: there
+// is none.
+func (r *Repo) resolvePrefix(rev string) (Checksum, error) {
+	found := make(map[Checksum]struct{})
+	if rev == "" || len(rev) > 2*ChecksumSize || strings.Trim(rev, "0123456789abcdef") != "" {
+		return Checksum{}, nil
 	}
+	for repo := r; repo != nil; repo = repo.parent {
+		dirs := []string{rev[:min(2, len(rev))]}
+		if len(rev) == 1 {
+			dirs = dirs[:0]
+			for _, digit := range "0123456789abcdef" {
+				dirs = append(dirs, rev+string(digit))
+			}
+		}
+		for _, dir := range dirs {
+			entries, err := readNames(repo.objects, dir)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return Checksum{}, err
+			}
+			for _, e := range entries {
+				name, ok := strings.CutSuffix(e.Name(), ".commit")
+				if !ok || !strings.HasPrefix(dir+name, rev) {
+					continue
+				}
+				if c, err := ParseChecksum(dir + name); err == nil {
+					found[c] = struct{}{}
+				}
+			}
+		}
+	}
+	if len(found) > 1 {
+		return Checksum{}, fmt.Errorf("%d commits begin so", len(found))
+	}
+	for c := range found {
+		return c, nil
+	}
+	return Checksum{}, nil
+}
+
+// resolveRemotes finds a ref of any remote, by remote/ref or by its name alone.
+func (r *Repo) resolveRemotes(rev string) (Checksum, error) {
+	root, err := r.openRefs("remotes")
+	if err != nil {
+		return Checksum{}, err
+	}
+	defer root.Close()
+	c, err := readRef(root, rev)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return c, err
+	}
+	remotes, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return Checksum{}, err
+	}
+	for _, remote := range remotes {
+		if c, err := readRef(root, remote.Name()+"/"+rev); !errors.Is(err, fs.ErrNotExist) {
+			return c, err
+		}
+	}
+	return Checksum{}, fs.ErrNotExist
 }

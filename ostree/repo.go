@@ -28,6 +28,7 @@ type Repo struct {
 	objects  int // of objects/
 	config   *keyFile
 	settings settings
+	parent   *Repo // of core.parent, or nil
 	log      *slog.Logger
 }
 
@@ -58,7 +59,7 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 	// objects/ comes last: with it the folder is a repository.
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, "objects", &st, unix.AT_SYMLINK_NOFOLLOW); err == nil {
-		r, err := open(ctx, dir, opts)
+		r, err := open(ctx, dir, opts, 0)
 		if err == nil && r.Mode() != mode {
 			err = fmt.Errorf("is a repository of mode %s: %w", r.Mode(), fs.ErrExist)
 			r.Close()
@@ -77,22 +78,26 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 	if err := mkdirat(fd, "objects", 0o775); err != nil {
 		return nil, err
 	}
-	return open(ctx, dir, opts)
+	return open(ctx, dir, opts, 0)
 }
 
 // Open opens the repository in the folder dir. The error wraps
-// [errors.ErrUnsupported] if it is of a mode or version, or has a parent
-// repository (core.parent), that this package does not handle, and
-// [fs.ErrNotExist] if dir is no repository.
+// [errors.ErrUnsupported] if it is of a mode or version that this package does
+// not handle, and [fs.ErrNotExist] if dir is no repository. Objects and refs that
+// it does not have are read from its parent repository (core.parent), if it has
+// one, which may be of another mode.
 func Open(ctx context.Context, dir string, opts *OpenOptions) (*Repo, error) {
-	r, err := open(ctx, dir, opts)
+	r, err := open(ctx, dir, opts, 0)
 	if err != nil {
 		return nil, &Error{Op: "open", Target: dir, Err: err}
 	}
 	return r, nil
 }
 
-func open(ctx context.Context, dir string, opts *OpenOptions) (_ *Repo, err error) {
+// maxParents is how many parents of parents a repository may have.
+const maxParents = 8
+
+func open(ctx context.Context, dir string, opts *OpenOptions, depth int) (_ *Repo, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -126,11 +131,30 @@ func open(ctx context.Context, dir string, opts *OpenOptions) (_ *Repo, err erro
 	if r.settings, err = parseSettings(r.config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
+	if parent := r.settings.parent; parent != "" {
+		if depth >= maxParents {
+			return nil, fmt.Errorf("core.parent: more than %d parents of parents", maxParents)
+		}
+		if r.parent, err = open(ctx, parent, opts, depth+1); err != nil {
+			return nil, fmt.Errorf("core.parent %s: %w", parent, err)
+		}
+	}
 	return r, nil
+}
+
+// writable refuses to write in modes that are only read.
+func (r *Repo) writable() error {
+	if r.settings.mode == ModeBareSplitXattrs {
+		return fmt.Errorf("writing to a repository of mode %s: %w", r.settings.mode, errUnsupported)
+	}
+	return nil
 }
 
 // Close releases the repository's descriptors. Nothing may use r any more.
 func (r *Repo) Close() error {
+	if r.parent != nil {
+		r.parent.Close()
+	}
 	for _, fd := range []*int{&r.objects, &r.dir} {
 		if *fd >= 0 {
 			unix.Close(*fd)

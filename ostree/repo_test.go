@@ -40,9 +40,9 @@ func TestInit(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	for config, want := range map[string]error{
-		"[core]\nrepo_version=1\nmode=bare-other\n":         errors.ErrUnsupported,
-		"[core]\nrepo_version=2\nmode=archive\n":            errors.ErrUnsupported,
-		"[core]\nrepo_version=1\nmode=archive\nparent=/x\n": errors.ErrUnsupported,
+		"[core]\nrepo_version=1\nmode=bare-other\n":           errors.ErrUnsupported,
+		"[core]\nrepo_version=2\nmode=archive\n":              errors.ErrUnsupported,
+		"[core]\nrepo_version=1\nmode=archive\nparent=/x/y\n": fs.ErrNotExist,
 		"":                   errors.ErrUnsupported,
 		"mode=archive\n":     nil,
 		"[core\n":            nil,
@@ -101,13 +101,13 @@ func TestRefs(t *testing.T) {
 	}
 
 	for rev, want := range map[string]ostree.Checksum{
-		"os/x86_64/base": c, "os/alias": c, "origin:os": d, "origin:os^": c, d.String(): d, d.String() + "^": c, c.String()[:12]: c, d.String()[:12] + "^": c,
+		"os/x86_64/base": c, "os/alias": c, "origin:os": d, "origin:os^": c, "os": d, "origin/os": d, d.String(): d, d.String() + "^": c, c.String()[:12]: c, d.String()[:12] + "^": c,
 	} {
 		got, err := r.Resolve(t.Context(), rev)
 		require.NoError(t, err, rev)
 		require.Equal(t, want, got, rev)
 	}
-	for _, rev := range []string{"nope", "os", "os/x86_64", "origin:nope", "other:os", "origin:os^^", c.String() + "^", "ffffffff"} {
+	for _, rev := range []string{"nope", "os/x86_64", "origin:nope", "other:os", "origin:os^^", c.String() + "^", "ffffffff"} {
 		_, err := r.Resolve(t.Context(), rev)
 		require.ErrorIs(t, err, fs.ErrNotExist, rev)
 	}
