@@ -1,6 +1,7 @@
 package remoteregistry_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -78,5 +79,35 @@ func FuzzPrintable(f *testing.F) {
 		if len(secret) > 10 && !strings.Contains("REDACTED…", secret) {
 			require.NotContains(t, got, secret)
 		}
+	})
+}
+
+func FuzzEditIndex(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"digest":"sha256:aa","x":1.50}],"x-unknown":"<kept>"}`))
+	f.Add([]byte(`{"manifests":null}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		const added = "sha256:0123"
+		more, changed, err := remoteregistry.EditIndex(raw, added, "")
+		if err != nil {
+			return
+		}
+		require.True(t, changed)
+		var doc map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(more, &doc))
+		require.Contains(t, string(doc["manifests"]), added)
+		var before map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(raw, &before))
+		for key := range before {
+			require.Contains(t, doc, key, "what others wrote is kept")
+		}
+		less, changed, err := remoteregistry.EditIndex(more, "", added)
+		require.NoError(t, err)
+		require.True(t, changed)
+		require.NotContains(t, string(less), `"digest":"`+added+`"`)
+		require.LessOrEqual(t, len(less), 6*len(raw)+100)
+		_, changed, err = remoteregistry.EditIndex(less, "", added)
+		require.NoError(t, err)
+		require.False(t, changed)
 	})
 }

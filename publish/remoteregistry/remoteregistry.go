@@ -59,7 +59,8 @@ type Options struct {
 	// each repository is read from where it is. See [MirrorFiles]. They count
 	// for Head, Image, Index, Manifest, StatBlob and OpenBlob; a list of tags,
 	// of referrers or of repositories is that of the registry named. The blobs
-	// of an image come from where its manifest was found.
+	// of an image come from where its manifest was found. A mirror that is called
+	// insecure may use plain HTTP; certificates are verified all the same.
 	Mirrors *Mirrors
 	// ImmutableTags are patterns ([path.Match]) of tags that must not move once
 	// they are there, such as "4.*"; none: all may. See [Registry.Tag].
