@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/http"
 	"path"
 	"strings"
 
@@ -21,23 +19,15 @@ import (
 	"github.com/okd-project/okd-streams/publish/s3store"
 )
 
-// StoreOptions of [Store]. The zero value is the default of each field; what a
-// backend does not know is not used.
+// StoreOptions of [Store]. The zero value is the default of each field.
 type StoreOptions struct {
 	// ReadOnly opens a folder that is not changed, and must exist.
 	ReadOnly bool
 	// NoSync leaves out fsync in folders.
 	NoSync bool
-	// AccessKey, SecretKey and SessionToken are for a bucket; "": as the AWS
-	// SDK finds them.
-	AccessKey, SecretKey, SessionToken string
-	// Transport carries HTTP requests; nil: the backend's own.
-	Transport http.RoundTripper
-	// Jitter gives values in [0,1) to spread the waits between attempts; nil:
-	// they are not spread.
-	Jitter func() float64
-	// Logger; nil: silent.
-	Logger *slog.Logger
+	// S3 are the options of a bucket, HTTP those of a web server.
+	S3   s3store.Options
+	HTTP httpstore.Options
 }
 
 // Store opens the store that url names, see the package comment. The caller
@@ -69,16 +59,13 @@ func Store(ctx context.Context, url string, opts *StoreOptions) (publish.Store, 
 		if err != nil {
 			return nil, err
 		}
-		s, err := s3store.Open(ctx, config, &s3store.Options{
-			AccessKey: opts.AccessKey, SecretKey: opts.SecretKey, SessionToken: opts.SessionToken,
-			Base: opts.Transport, Jitter: opts.Jitter, Logger: opts.Logger,
-		})
+		s, err := s3store.Open(ctx, config, &opts.S3)
 		if err != nil {
 			return nil, err
 		}
 		return s, nil
 	case ok && (scheme == "http" || scheme == "https"):
-		s, err := httpstore.New(url, &httpstore.Options{Transport: opts.Transport, Jitter: opts.Jitter, Logger: opts.Logger})
+		s, err := httpstore.New(url, &opts.HTTP)
 		if err != nil {
 			return nil, err
 		}
@@ -87,29 +74,15 @@ func Store(ctx context.Context, url string, opts *StoreOptions) (publish.Store, 
 	return nil, fail("open store", url, unknown(scheme, ok, "dir:PATH, mem:, s3://BUCKET/PREFIX, https://HOST/PATH"))
 }
 
-// RegistryOptions of [Registry]. The zero value is the default of each field;
-// what a backend does not know is not used.
+// RegistryOptions of [Registry]. The zero value is the default of each field.
 type RegistryOptions struct {
-	// AuthFile and AuthFiles are credentials files, see
-	// [remoteregistry.Options]; a program passes [remoteregistry.AuthFiles].
-	AuthFile  string
-	AuthFiles []string
-	// CredentialHelper runs docker-credential-NAME; nil: [errors.ErrUnsupported]
-	// where a helper is needed.
-	CredentialHelper func(ctx context.Context, name, registry string) (username, secret string, err error)
-	// Insecure are hosts that may be spoken to over plain HTTP.
-	Insecure []string
+	// Remote are the options of a registry over HTTP. Of a folder Concurrency
+	// and Logger count. A program passes [remoteregistry.AuthFiles],
+	// [remoteregistry.CertDirs] and [remoteregistry.MirrorFiles] to find what
+	// podman and skopeo find.
+	Remote remoteregistry.Options
 	// NoSync leaves out fsync in folders.
 	NoSync bool
-	// Concurrency is the number of blobs that move at once; 0: 4.
-	Concurrency int
-	// Transport carries HTTP requests; nil: the backend's own.
-	Transport http.RoundTripper
-	// Jitter gives values in [0,1) to spread the waits between attempts; nil:
-	// they are not spread.
-	Jitter func() float64
-	// Logger; nil: silent.
-	Logger *slog.Logger
 }
 
 // Registry opens the registry that url names, see the package comment. It
@@ -126,16 +99,13 @@ func Registry(ctx context.Context, url string, opts *RegistryOptions) (publish.R
 		if _, err := base(kind, place); err != nil {
 			return nil, fail("open registry", url, err)
 		}
-		r, err := remoteregistry.Open(ctx, &remoteregistry.Options{
-			AuthFile: opts.AuthFile, AuthFiles: opts.AuthFiles, CredentialHelper: opts.CredentialHelper, Insecure: opts.Insecure,
-			Concurrency: opts.Concurrency, Transport: opts.Transport, Jitter: opts.Jitter, Logger: opts.Logger,
-		})
+		r, err := remoteregistry.Open(ctx, &opts.Remote)
 		if err != nil {
 			return nil, err
 		}
 		return r, nil
 	}
-	r, err := layoutregistry.Open(ctx, place, &layoutregistry.Options{NoSync: opts.NoSync, Concurrency: opts.Concurrency, Logger: opts.Logger})
+	r, err := layoutregistry.Open(ctx, place, &layoutregistry.Options{NoSync: opts.NoSync, Concurrency: opts.Remote.Concurrency, Logger: opts.Remote.Logger})
 	if err != nil {
 		return nil, err
 	}

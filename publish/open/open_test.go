@@ -17,8 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/httpstore"
 	"github.com/okd-project/okd-streams/publish/open"
 	"github.com/okd-project/okd-streams/publish/registryserver"
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
 func TestStore(t *testing.T) {
@@ -43,7 +45,7 @@ func TestStoreOfAWebServer(t *testing.T) {
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Certificate().Raw})
 	tr, err := open.Transport(&open.TransportOptions{CABundle: authority})
 	require.NoError(t, err)
-	s, err := open.Store(t.Context(), h.URL, &open.StoreOptions{Transport: tr})
+	s, err := open.Store(t.Context(), h.URL, &open.StoreOptions{HTTP: httpstore.Options{Transport: tr}})
 	require.NoError(t, err)
 	info, err := s.Stat(t.Context(), "key")
 	require.NoError(t, err)
@@ -62,7 +64,7 @@ func TestTransport(t *testing.T) {
 		return map[string]string{"HTTP_PROXY": proxy.URL}[name]
 	}})
 	require.NoError(t, err)
-	s, err := open.Store(t.Context(), "http://host.example/base", &open.StoreOptions{Transport: tr})
+	s, err := open.Store(t.Context(), "http://host.example/base", &open.StoreOptions{HTTP: httpstore.Options{Transport: tr}})
 	require.NoError(t, err)
 	body, info, err := s.Open(t.Context(), "key")
 	require.NoError(t, err)
@@ -92,7 +94,7 @@ func TestRegistry(t *testing.T) {
 	t.Cleanup(tr.CloseIdleConnections)
 	dir := t.TempDir()
 	for _, url := range []string{"dir:" + dir, "oci:" + dir, "docker://" + strings.TrimPrefix(h.URL, "http://") + "/base/"} {
-		r, err := open.Registry(t.Context(), url, &open.RegistryOptions{Transport: tr})
+		r, err := open.Registry(t.Context(), url, &open.RegistryOptions{Remote: remoteregistry.Options{Transport: tr}})
 		require.NoError(t, err, url)
 		repo, err := open.Repository(url, "okd/release")
 		require.NoError(t, err, url)

@@ -22,12 +22,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/okd-project/okd-streams/examples/internal/credhelper"
 	"github.com/okd-project/okd-streams/examples/internal/sample"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish/daily"
+	"github.com/okd-project/okd-streams/publish/httpstore"
 	"github.com/okd-project/okd-streams/publish/open"
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
+	"github.com/okd-project/okd-streams/publish/s3store"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -45,15 +48,18 @@ type Flags struct {
 	Arch        string
 	Build       string
 	AuthFile    string
-	Components  list
-	Disks       list
-	Gates       list
-	TrustFiles  bool
-	MaxLayers   int
-	Plan        bool
-	JSON        bool
-	Quiet       bool
-	Verbose     bool
+	// How registries and buckets are spoken to.
+	CertDir, RegistriesConf, S3Credentials string
+	Insecure, MirrorSets                   list
+	Components                             list
+	Disks                                  list
+	Gates                                  list
+	TrustFiles                             bool
+	MaxLayers                              int
+	Plan                                   bool
+	JSON                                   bool
+	Quiet                                  bool
+	Verbose                                bool
 }
 
 // list is a flag that may be given several times.
@@ -63,7 +69,7 @@ func (l *list) String() string     { return strings.Join(*l, " ") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 // Type is what pflag calls the value in its help.
-func (l *list) Type() string { return "NAME=VALUE" }
+func (l *list) Type() string { return "value" }
 
 // Register declares the flags.
 func (f *Flags) Register(set *flag.FlagSet) {
@@ -83,6 +89,11 @@ func (f *Flags) Register(set *flag.FlagSet) {
 	set.BoolVar(&f.TrustFiles, "devino-cache", false, "do not read files again whose device, inode, size and times are those of the last run")
 	set.IntVar(&f.MaxLayers, "max-layers", 0, "most layers of the base image beside the commit's (default 64)")
 	set.StringVar(&f.AuthFile, "authfile", "", "registry credentials (default: as podman finds them)")
+	set.StringVar(&f.CertDir, "cert-dir", "", "folder with a folder HOST[:PORT] of certificates for each registry (default: as podman finds it)")
+	set.StringVar(&f.RegistriesConf, "registries-conf", "", "registries.conf that says from where to pull instead (default: as podman finds it)")
+	set.Var(&f.MirrorSets, "mirror-set", "file with ImageDigestMirrorSet, ImageTagMirrorSet or ImageContentSourcePolicy objects; may be repeated")
+	set.Var(&f.Insecure, "insecure", "registry HOST[:PORT] that may be spoken to over plain HTTP; may be repeated (loopback always may)")
+	set.StringVar(&f.S3Credentials, "s3-credentials", "", "shared credentials file of the AWS tools, or the folder with it (default: as the AWS SDK finds them)")
 	set.BoolVar(&f.Plan, "plan", false, "print what would be done, and do nothing")
 	set.BoolVar(&f.JSON, "json", false, "print the result as JSON")
 	set.BoolVar(&f.Quiet, "quiet", false, "no progress")
@@ -286,7 +297,10 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 		// Nothing is opened or made.
 		return nil
 	}
-	store, err := open.Store(ctx, r.Store, &open.StoreOptions{Jitter: rand.Float64, Logger: r.Env.Logger})
+	store, err := open.Store(ctx, r.Store, &open.StoreOptions{
+		S3:   s3store.Options{CredentialsFile: f.S3Credentials, Jitter: rand.Float64, Logger: r.Env.Logger},
+		HTTP: httpstore.Options{Jitter: rand.Float64, Logger: r.Env.Logger},
+	})
 	if err != nil {
 		return err
 	}
@@ -294,11 +308,8 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	if closer, ok := store.(io.Closer); ok {
 		r.closers = append(r.closers, closer.Close)
 	}
-	authFiles := remoteregistry.AuthFiles(os.Getenv)
-	r.Env.Registry, err = open.Registry(ctx, r.Registry, &open.RegistryOptions{
-		AuthFile: f.AuthFile, AuthFiles: authFiles, Jitter: rand.Float64, Logger: r.Env.Logger,
-	})
-	if err != nil {
+	remote := f.remote(r.Env.Logger)
+	if r.Env.Registry, err = open.Registry(ctx, r.Registry, &open.RegistryOptions{Remote: remote}); err != nil {
 		return err
 	}
 	r.Env.PublicURL = publicURL(def, f.Store, r.Store)
@@ -306,14 +317,30 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 		return nil // one client reads from every registry
 	}
 	// What is not in the folder is read from where its name says.
-	remote, err := remoteregistry.Open(ctx, &remoteregistry.Options{
-		AuthFile: f.AuthFile, AuthFiles: authFiles, Jitter: rand.Float64, Logger: r.Env.Logger,
-	})
+	elsewhere, err := remoteregistry.Open(ctx, &remote)
 	if err != nil {
 		return err
 	}
-	r.Env.Images = firstOf{r.Env.Registry, remote}
+	r.Env.Images = firstOf{r.Env.Registry, elsewhere}
 	return nil
+}
+
+// remote is how registries are spoken to: as podman, skopeo and oc would on this
+// machine, unless a flag says otherwise.
+func (f *Flags) remote(logger *slog.Logger) remoteregistry.Options {
+	o := remoteregistry.Options{
+		AuthFile: f.AuthFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
+		CertDirs: remoteregistry.CertDirs(os.Getenv), Mirrors: remoteregistry.MirrorFiles(os.Getenv),
+		Insecure: f.Insecure, Jitter: rand.Float64, Logger: logger,
+	}
+	if f.CertDir != "" {
+		o.CertDirs = []string{f.CertDir}
+	}
+	if f.RegistriesConf != "" {
+		o.Mirrors = &remoteregistry.Mirrors{File: f.RegistriesConf}
+	}
+	o.Mirrors.Sets = append(o.Mirrors.Sets, f.MirrorSets...)
+	return o
 }
 
 // publicURL is where readers find the store: as the definition says, unless
