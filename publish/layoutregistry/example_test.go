@@ -135,7 +135,7 @@ func ExampleRegistry_Verify() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	registry, _, desc, err := written(ctx, dir)
+	registry, repo, desc, err := written(ctx, dir)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -144,18 +144,13 @@ func ExampleRegistry_Verify() {
 		fmt.Println(err)
 		return
 	}
-	for path, err := range registry.Repositories(ctx) {
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		repo, err := name.NewRepository("localhost/" + path)
+	for repo, err := range registry.Repositories(ctx, repo.Registry) {
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
 		err = registry.Verify(ctx, repo, &layoutregistry.VerifyOptions{Quick: true})
-		fmt.Println(path, errors.Is(err, fs.ErrNotExist))
+		fmt.Println(repo.RepositoryStr(), errors.Is(err, fs.ErrNotExist))
 	}
 	// Output:
 	// okd/release true

@@ -92,13 +92,9 @@ func (r *Registry) GC(ctx context.Context, opts *GCOptions) (GCReport, error) {
 	}
 	repositories := opts.Repositories
 	if len(repositories) == 0 {
-		for p, err := range r.Repositories(ctx) {
+		for repo, err := range r.Repositories(ctx, name.Registry{}) {
 			if err != nil {
 				return report, err
-			}
-			repo, err := r.repository(p)
-			if err != nil {
-				return report, fail("collect garbage", target(p), err)
 			}
 			repositories = append(repositories, repo)
 		}

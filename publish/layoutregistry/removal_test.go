@@ -375,7 +375,8 @@ func TestRepositories(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	r := open(t, filepath.Join(dir, "registry"))
-	for range r.Repositories(t.Context()) {
+	reg := testRepo(t, "any").Registry
+	for range r.Repositories(t.Context(), reg) {
 		t.Fatal("there is none")
 	}
 	for i, p := range []string{"b", "a/deep/est", "a", "a-b"} {
@@ -383,12 +384,13 @@ func TestRepositories(t *testing.T) {
 	}
 	require.NoError(t, os.Symlink(filepath.Join(dir, "registry/a"), filepath.Join(dir, "registry/link")))
 	var got []string
-	for p, err := range r.Repositories(t.Context()) {
+	for repo, err := range r.Repositories(t.Context(), reg) {
 		require.NoError(t, err)
-		got = append(got, p)
+		require.Equal(t, reg, repo.Registry)
+		got = append(got, repo.RepositoryStr())
 	}
 	require.Equal(t, []string{"a", "a/deep/est", "a-b", "b"}, got)
-	for range r.Repositories(t.Context()) {
+	for range r.Repositories(t.Context(), reg) {
 		break
 	}
 }

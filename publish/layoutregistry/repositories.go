@@ -16,28 +16,28 @@ import (
 // maxNesting bounds how deep repositories are looked for.
 const maxNesting = 32
 
-// Repositories lists the paths of the repositories in ascending order: the
-// folders, at most 32 deep, that are OCI layouts. Symbolic links are not
-// followed. The order is by component, so that okd/a/b comes before okd/a-b.
-func (r *Registry) Repositories(ctx context.Context) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+// Repositories lists the repositories, as ones of reg, whose host is not used:
+// the folders, at most 32 deep, that are OCI layouts. Symbolic links are not
+// followed. They ascend by component: okd/a/b comes before okd/a-b.
+func (r *Registry) Repositories(ctx context.Context, reg name.Registry) iter.Seq2[name.Repository, error] {
+	return func(yield func(name.Repository, error) bool) {
 		root, err := os.OpenRoot(r.dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			return
 		}
 		if err != nil {
-			yield("", fail("repositories", target(r.dir), err))
+			yield(name.Repository{}, fail("repositories", target(r.dir), err))
 			return
 		}
 		defer root.Close()
-		if _, err := walk(ctx, root, "", yield); err != nil {
-			yield("", fail("repositories", target(r.dir), err))
+		if _, err := walk(ctx, root, "", func(p string) bool { return yield(reg.Repo(p), nil) }); err != nil {
+			yield(name.Repository{}, fail("repositories", target(r.dir), err))
 		}
 	}
 }
 
 // walk visits what is below at, and reports false when yield wants no more.
-func walk(ctx context.Context, root *os.Root, at string, yield func(string, error) bool) (bool, error) {
+func walk(ctx context.Context, root *os.Root, at string, yield func(string) bool) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -49,7 +49,7 @@ func walk(ctx context.Context, root *os.Root, at string, yield func(string, erro
 	if err = errors.Join(err, f.Close()); err != nil {
 		return false, err
 	}
-	if at != "" && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == layoutFile }) && !yield(at, nil) {
+	if at != "" && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == layoutFile }) && !yield(at) {
 		return false, nil
 	}
 	if strings.Count(at, "/") >= maxNesting {
@@ -70,9 +70,4 @@ func walk(ctx context.Context, root *os.Root, at string, yield func(string, erro
 		}
 	}
 	return true, nil
-}
-
-// repository gives the reference of a repository's path. The host is not used.
-func (r *Registry) repository(p string) (name.Repository, error) {
-	return name.NewRepository("localhost/"+p, name.WeakValidation)
 }

@@ -123,8 +123,8 @@ func (r hidesBroken) WriteBlob(ctx context.Context, repo name.Repository, blob v
 }
 
 func (r oneStoreForAll) StatBlob(ctx context.Context, repo name.Repository, h v1.Hash) (int64, error) {
-	for p := range r.Repositories(ctx) {
-		if size, err := r.full.StatBlob(ctx, repo.Registry.Repo(p), h); err == nil {
+	for other := range r.Repositories(ctx, repo.Registry) {
+		if size, err := r.full.StatBlob(ctx, other, h); err == nil {
 			return size, nil
 		}
 	}
