@@ -218,7 +218,7 @@ func ExampleRepo_Prune() {
 		log.Fatal(err)
 	}
 	fmt.Println(stats.Objects, "objects,", stats.Pruned, "removed")
-	// Output: 13 objects, 1 removed
+	// Output: 11 objects, 1 removed
 }
 
 func ExampleRepo_Partial() {

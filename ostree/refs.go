@@ -74,6 +74,10 @@ func (r *Repo) openRefs(sub string) (*os.Root, error) {
 // readRef reads the checksum in a ref's file, a path below heads/ or remotes/.
 func readRef(root *os.Root, name string) (Checksum, error) {
 	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ENOTDIR) {
+		// The name of another ref comes first in it.
+		return Checksum{}, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
+	}
 	if err != nil {
 		return Checksum{}, err
 	}
