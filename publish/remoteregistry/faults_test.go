@@ -672,6 +672,13 @@ func TestRedirects(t *testing.T) {
 	_, err = layers[0].Compressed()
 	require.ErrorContains(t, err, "not allowed")
 	require.NotContains(t, err.Error(), "abcdefghij")
+
+	to = "http://" + front // round and round
+	before := authorized.Load()
+	_, err = layers[0].Compressed()
+	require.ErrorContains(t, err, "redirect")
+	require.NotContains(t, err.Error(), "abcdefghij")
+	require.Less(t, authorized.Load()-before, int64(20))
 }
 
 // An upload may lead to another host, as with storage services that take the
