@@ -352,18 +352,34 @@ func TestHeadersOfObjects(t *testing.T) {
 // TestEachRequestHarmed cuts, refuses, or drops the answer of each request of a
 // multipart upload in turn.
 func TestEachRequestHarmed(t *testing.T) {
-	data := bytes.Repeat([]byte("0123456789abcdef"), 20<<16) // 20 MiB: three parts
-	for _, harm := range []string{"503", "cut before", "cut after", "403"} {
+	data := bytes.Repeat([]byte("0123456789abcdef"), 9<<16) // 9 MiB: two parts
+	for _, harm := range []string{"503", "cut before", "cut after", "403", "stalled", "not XML", "an error that says 200"} {
 		t.Run(harm, func(t *testing.T) {
 			t.Parallel()
 			for nth := int32(1); ; nth++ {
 				b := newBucket()
 				var calls atomic.Int32
 				var hit atomic.Bool
-				s := serve(t, s3store.Config{}, func(w http.ResponseWriter, r *http.Request) {
+				silence := time.Minute
+				if harm == "stalled" {
+					silence = 500 * time.Millisecond
+				}
+				s := serveWithin(t, s3store.Config{}, silence, func(w http.ResponseWriter, r *http.Request) {
 					if calls.Add(1) == nth {
 						hit.Store(true)
 						switch harm {
+						case "stalled":
+							_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the client left
+							<-r.Context().Done()
+							return
+						case "not XML":
+							_, _ = io.Copy(io.Discard, r.Body)
+							fmt.Fprint(w, "all is well")
+							return
+						case "an error that says 200":
+							_, _ = io.Copy(io.Discard, r.Body)
+							s3Error(w, 200, "InternalError", "")
+							return
 						case "503":
 							s3Error(w, 503, "SlowDown", "")
 							return
@@ -447,6 +463,7 @@ func TestParseURL(t *testing.T) {
 		{in: "s3://okd-scos/streams/next/", want: s3store.Config{Bucket: "okd-scos", Prefix: "streams/next"}},
 		{in: "s3://b-1/a%20b?endpoint=http%3A%2F%2F127.0.0.1%3A7070&region=us-east-1&path-style=true&acl=public-read", want: s3store.Config{
 			Bucket: "b-1", Prefix: "a b", Endpoint: "http://127.0.0.1:7070", Region: "us-east-1", PathStyle: true, ACL: "public-read"}},
+		{in: "s3://bucket?single-writer=true", want: s3store.Config{Bucket: "bucket", SingleWriter: true}},
 		{in: "s3://bucket?endpoint=https://host.example&anonymous", want: s3store.Config{Bucket: "bucket", Endpoint: "https://host.example", Anonymous: true}},
 		{in: "https://bucket", text: `scheme "https"`},
 		{in: "s3:bucket", text: "want s3://"},

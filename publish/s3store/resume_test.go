@@ -491,6 +491,26 @@ func countUploads(t *testing.T, s *s3store.Store) int {
 	return n
 }
 
+// TestRangesOfVersitygw reads through a proxy that lets three MiB of each answer
+// through, then through one that flips a bit.
+func TestRangesOfVersitygw(t *testing.T) {
+	server := interop.S3(t)
+	data := noise(20 << 20)
+	_, err := open(t, server, "ranges").Put(t.Context(), "key", publish.BytesSource(data), nil)
+	require.NoError(t, err)
+	get := func(r *http.Request) bool { return r.Method == http.MethodGet }
+	proxy := interop.Proxy(t, server.Endpoint, interop.Fault{Match: get, CutResponse: 3 << 20})
+	server.Endpoint = proxy.URL
+	s := open(t, server, "ranges")
+	got, err := readAll(s, t, "key")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+	require.Equal(t, 7, proxy.Hits())
+	proxy.Set(interop.Fault{Match: get, Corrupt: 10 << 20})
+	_, err = readAll(s, t, "key")
+	require.ErrorIs(t, err, publish.ErrDigest)
+}
+
 // TestManyUpdates lets two hundred writers add to one document.
 func TestManyUpdates(t *testing.T) {
 	server := interop.S3(t)
