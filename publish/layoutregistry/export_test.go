@@ -45,6 +45,17 @@ func CheckIndex(t *testing.T, data []byte, tag string) {
 	}
 	require.Equal(t, 1, named)
 	require.Empty(t, digests, "no manifest is lost")
+	before := x.count()
+	x.removeTag(tag)
+	require.Empty(t, x.holders(tag))
+	require.Len(t, x.count(), len(before), "a manifest that loses its tag stays")
+	if _, err := x.convert(); err == nil {
+		changed, err := x.convert()
+		require.NoError(t, err)
+		require.False(t, changed, "once is enough")
+		require.Len(t, x.count(), len(before))
+	}
+	x.adopt([]v1.Descriptor{{Digest: h}})
 	if out, err = x.encode(); err == nil {
 		_, err = decodeIndex(out)
 		require.NoError(t, err)

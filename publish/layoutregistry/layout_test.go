@@ -631,6 +631,8 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"manifests":[{"size":3,"digest":"sha256:`+h+`"},{"size":3,"digest":"sha256:`+h+`","annotations":{"org.opencontainers.image.ref.name":"b"}}],"x":[1,2]}`), "b")
 	f.Add([]byte(`{"manifests":null,"annotations":{}}`), "c")
 	f.Add([]byte(`null`), "d")
+	f.Add([]byte(`{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","size":3,"digest":"sha256:`+h+`","annotations":{"org.opencontainers.image.ref.name":"sha256-`+h+`"}},{"size":3,"digest":"sha256:`+h+`","annotations":{"org.olareg.referrer.subject":"sha256:`+h+`"}}]}`), "sha256-x")
+	f.Add([]byte(`{"annotations":[],"manifests":[]}`), "f")
 	f.Add([]byte(`{"manifests":[{"digest":"sha256:../x"}]}`), "e")
 	f.Fuzz(func(t *testing.T, data []byte, tag string) {
 		layoutregistry.CheckIndex(t, data, tag)
