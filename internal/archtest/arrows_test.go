@@ -53,7 +53,8 @@ var arrows = []struct {
 var (
 	backends = []string{
 		"publish/dirstore", "publish/memstore", "publish/s3store", "publish/httpstore", "publish/layoutregistry", "publish/remoteregistry",
-		"publish/pgpsigner", "publish/cosignsigner",
+		"publish/pgpsigner", "publish/cosignsigner", "publish/ed25519signer",
+		"publish/cachestore", "publish/dryrunstore", "publish/faultstore", "publish/limitstore", "publish/logstore",
 	}
 	verbs = []string{"publish", "stream", "bootimage", "ostree", "payload", "payload/graph"}
 	// support is what only tests and measurements use: it may import every
