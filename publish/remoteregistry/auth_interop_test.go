@@ -121,6 +121,11 @@ func TestPasswords(t *testing.T) {
 		require.ErrorIs(t, err, fs.ErrPermission, what)
 		require.ErrorContains(t, err, proxy.Host, what)
 		require.NotContains(t, err.Error(), "\n")
+		if opts == nil {
+			require.ErrorContains(t, err, "no credentials")
+		} else {
+			require.ErrorContains(t, err, opts.AuthFile, "it says where the credentials are from")
+		}
 		secretless(t, err)
 		require.LessOrEqual(t, len(proxy.Requests())-before, 3, "%s: it is not asked again and again", what)
 		require.NotContains(t, strings.Join(proxy.Requests()[before:], "\n"), "POST", what)
@@ -297,14 +302,12 @@ func TestTokenServerRefuses(t *testing.T) {
 		"wrong identity": login(t, map[string]string{host: `{"auth": "Og==", "identitytoken": "open-wheat"}`}),
 	} {
 		for _, tells := range []bool{false, true} {
-			if tells && what == "wrong identity" {
-				continue
-			}
 			issuer.Set(interop.Rules{Secret: tells})
 			before := len(issuer.Requests())
 			_, err := open(t, &remoteregistry.Options{AuthFile: file}).WriteImage(t.Context(), repo, image(t, 66, 10), nil)
 			require.ErrorIs(t, err, fs.ErrPermission, what)
 			require.ErrorContains(t, err, repo.Name(), what)
+			require.ErrorContains(t, err, fmt.Sprintf("auths %q of %s", host, file), "it says where the credentials are from")
 			secretless(t, err)
 			require.Len(t, issuer.Requests()[before:], 1, what)
 		}
@@ -359,7 +362,7 @@ func TestIdentityTokens(t *testing.T) {
 // A token goes to its registry alone, and credentials to the token server
 // alone, wherever one of them points.
 func TestTokenStaysHome(t *testing.T) {
-	host, _ := interop.TokenRegistry(t)
+	host, issuer := interop.TokenRegistry(t)
 	var mu sync.Mutex
 	var asked []string
 	var leaked []string // Authorization headers and bodies
@@ -434,7 +437,7 @@ func TestTokenStaysHome(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	})
-	for what, entry := range map[string]string{"password": core} {
+	for what, entry := range map[string]string{"password": core, "identity": fmt.Sprintf(`{"auth": "Og==", "identitytoken": %q}`, issuer.IdentityToken(interop.CoreUser))} {
 		leaked = nil
 		_, err = open(t, &remoteregistry.Options{AuthFile: login(t, map[string]string{front: entry})}).Head(t.Context(), repository(t, front, "okd/a").Tag("t"))
 		require.ErrorIs(t, err, fs.ErrPermission, what)

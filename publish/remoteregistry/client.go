@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"net"
 	"net/http"
@@ -53,6 +54,11 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("plain %.20q to %s is not allowed: name the host as insecure", req.URL.Scheme, req.URL.Host)
 	}
+	// A redirect keeps the body of a POST, and to a token server that is a secret.
+	if from := req.Response; from != nil && req.Body != nil && from.Request != nil && from.Request.URL.Host != req.URL.Host {
+		req.Body.Close()
+		return nil, fmt.Errorf("%s sends a request with a body on to %s: %w", from.Request.URL.Host, req.URL.Host, fs.ErrPermission)
+	}
 	if req.Body == nil || req.GetBody == nil {
 		return g.next.RoundTrip(req)
 	}
@@ -94,6 +100,7 @@ type session struct {
 	busy chan struct{} // one handshake at a time, and waiting ends with ctx
 	http *http.Client
 	base string // scheme://host
+	auth authn.Authenticator
 }
 
 // greeting is how a registry wants to be spoken to.
@@ -109,6 +116,7 @@ type client struct {
 	repo     name.Repository // zero for a registry as a whole
 	http     *http.Client
 	base     string
+	auth     authn.Authenticator
 }
 
 // client authenticates for repo with the scope action and for reading from the
@@ -149,13 +157,17 @@ func (r *Registry) connect(ctx context.Context, target authn.Resource, reg name.
 		return nil, ctx.Err()
 	}
 	if s.http == nil {
-		rt, base, err := r.handshake(ctx, target, reg, scopes)
+		auth, err := authn.Resolve(ctx, r.keychain, target)
 		if err != nil {
-			return nil, fmt.Errorf("authenticate: %w", clean(err))
+			return nil, fmt.Errorf("authenticate: %w", err)
 		}
-		s.http, s.base = &http.Client{Transport: rt, CheckRedirect: redirect}, base
+		rt, base, err := r.handshake(ctx, auth, reg, scopes)
+		if err != nil {
+			return nil, fmt.Errorf("authenticate: %w", refused(ctx, clean(err), auth))
+		}
+		s.http, s.base, s.auth = &http.Client{Transport: rt, CheckRedirect: redirect}, base, auth
 	}
-	return &client{registry: r, http: s.http, base: s.base}, nil
+	return &client{registry: r, http: s.http, base: s.base, auth: s.auth}, nil
 }
 
 // redirect follows redirects of requests that read; an upload goes on where a
@@ -215,11 +227,7 @@ func bothFailed(err error) error {
 }
 
 // handshake gets a token where the registry wants one.
-func (r *Registry) handshake(ctx context.Context, target authn.Resource, reg name.Registry, scopes []string) (http.RoundTripper, string, error) {
-	auth, err := authn.Resolve(ctx, r.keychain, target)
-	if err != nil {
-		return nil, "", err
-	}
+func (r *Registry) handshake(ctx context.Context, auth authn.Authenticator, reg name.Registry, scopes []string) (http.RoundTripper, string, error) {
 	reg, challenge, err := r.greet(ctx, reg)
 	if err != nil {
 		return nil, "", err
@@ -290,11 +298,11 @@ func (c *client) do(ctx context.Context, method, target string, header http.Head
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("%s %s: %w", method, httpx.RedactURL(req.URL), clean(err))
+		return nil, fmt.Errorf("%s %s: %w", method, httpx.RedactURL(req.URL), refused(ctx, clean(err), c.auth))
 	}
 	if !slices.Contains(want, resp.StatusCode) {
 		defer resp.Body.Close()
-		return resp, newStatusError(resp)
+		return resp, refused(ctx, newStatusError(resp), c.auth)
 	}
 	return resp, nil
 }

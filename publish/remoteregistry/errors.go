@@ -1,6 +1,7 @@
 package remoteregistry
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,8 +10,10 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/okd-project/okd-streams/internal/containersauth"
 	"github.com/okd-project/okd-streams/internal/httpx"
 	"github.com/okd-project/okd-streams/internal/verify"
 	"github.com/okd-project/okd-streams/publish"
@@ -136,6 +139,22 @@ func clean(err error) error {
 		return httpx.Redact(e.Err)
 	}
 	return httpx.Redact(err)
+}
+
+// refused adds to an error where the credentials came from that were not good
+// enough, and takes them out of a server's message: an identity token goes in a
+// request's body, where printable does not look.
+func refused(ctx context.Context, err error, auth authn.Authenticator) error {
+	if e, ok := errors.AsType[*statusError](err); ok && e.message != "" {
+		if config, configErr := authn.Authorization(ctx, auth); configErr == nil {
+			for _, secret := range []string{config.Password, config.IdentityToken, config.RegistryToken, config.Auth} {
+				if secret != "" {
+					e.message = strings.ReplaceAll(e.message, secret, "REDACTED")
+				}
+			}
+		}
+	}
+	return containersauth.Explain(err, auth)
 }
 
 // retryable says whether the same may succeed later.
