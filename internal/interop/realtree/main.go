@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	)
 	switch {
 	case verb == "peers" && len(args) == 0:
-		for _, build := range []func(context.Context) (string, error){interop.BuildVersitygw, interop.BuildOstreeExt} {
+		for _, build := range []func(context.Context) (string, error){interop.BuildVersitygw, interop.BuildOstreeExt, interop.BuildTokenServer} {
 			path, err := build(ctx)
 			if err != nil {
 				return err
