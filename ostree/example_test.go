@@ -1,6 +1,7 @@
 package ostree_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -286,4 +287,111 @@ func ExampleRemote_URL() {
 	remote := ostree.Remote{Name: "fedora", Keys: map[string]string{"url": "https://example.com/repo"}}
 	fmt.Println(remote.URL())
 	// Output: https://example.com/repo
+}
+
+func ExampleRepo_FS() {
+	r, c, done := exampleRepo()
+	defer done()
+	fsys, err := r.FS(context.Background(), c)
+	if err != nil {
+		log.Fatal(err)
+	}
+	data, err := fs.ReadFile(fsys, "usr/share/a-link")
+	fmt.Printf("%q %v\n", data, err)
+	// Output: "1\n" <nil>
+}
+
+func ExampleRepo_List() {
+	r, c, done := exampleRepo()
+	defer done()
+	for e, err := range r.List(context.Background(), c, "/usr", nil) {
+		fmt.Printf("%06o %s %v\n", e.Mode, e.Path, err)
+	}
+	// Output:
+	// 040555 usr <nil>
+	// 040555 usr/bin <nil>
+	// 040555 usr/lib <nil>
+	// 040555 usr/share <nil>
+}
+
+func ExampleRepo_Log() {
+	r, c, done := exampleRepo()
+	defer done()
+	for e, err := range r.Log(context.Background(), c) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(e.Subject, e.Timestamp.Format(time.DateOnly))
+	}
+	// Output: first 2023-11-14
+}
+
+func ExampleDiff() {
+	ctx := context.Background()
+	r, c, done := exampleRepo()
+	defer done()
+	change := ostree.FS(fstest.MapFS{"usr/lib/release": {Data: []byte("2\n"), Mode: 0o644}})
+	for c, err := range ostree.Diff(ctx, r.Tree(c), ostree.Overlay(r.Tree(c), change)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%c %s\n", c.Kind(), c.Path)
+	}
+	// Output: M usr/lib/release
+}
+
+func ExampleChange_Kind() {
+	c := ostree.Change{Path: "usr/lib/new", To: &ostree.Entry{Path: "usr/lib/new"}}
+	fmt.Printf("%c\n", c.Kind())
+	// Output: A
+}
+
+func ExampleRepo_Export() {
+	r, c, done := exampleRepo()
+	defer done()
+	var out bytes.Buffer
+	if err := r.Export(context.Background(), &out, c, &ostree.ExportOptions{Subpath: "usr/bin"}); err != nil {
+		log.Fatal(err)
+	}
+	show(ostree.Tar(&out))
+	// Output:
+	// 040555 .
+	// 100755 hello
+}
+
+func ExampleRepo_Packages() {
+	ctx := context.Background()
+	r, _, done := exampleRepo()
+	defer done()
+	c, err := r.Commit(ctx, ostree.FS(fstest.MapFS{
+		"var/lib/dpkg/status":         {Data: []byte("Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2-1\n"), Mode: 0o644},
+		"var/lib/dpkg/info/bash.list": {Data: []byte("/.\n"), Mode: 0o644},
+	}), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(r.Packages(ctx, c))
+	// Output: [bash-5.2-1.amd64] <nil>
+}
+
+func ExampleDiffPackages() {
+	before := []ostree.Package{{Name: "bash", Version: "5.1", Release: "1", Arch: "x86_64"}}
+	after := []ostree.Package{{Name: "bash", Version: "5.2", Release: "1", Arch: "x86_64"}, {Name: "zsh", Epoch: "1", Version: "5", Arch: "x86_64"}}
+	for _, c := range ostree.DiffPackages(before, after) {
+		fmt.Println(c.From, c.To)
+	}
+	// Output:
+	// bash-5.1-1.x86_64 bash-5.2-1.x86_64
+	// <nil> zsh-1:5.x86_64
+}
+
+func ExamplePackage_EVR() {
+	p := ostree.Package{Name: "zsh", Epoch: "1", Version: "5.9", Release: "2"}
+	fmt.Println(p.EVR())
+	// Output: 1:5.9-2
+}
+
+func ExamplePackage_String() {
+	fmt.Println(ostree.Package{Name: "zsh", Version: "5.9", Release: "2", Arch: "x86_64"})
+	// Output: zsh-5.9-2.x86_64
 }

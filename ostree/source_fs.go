@@ -13,7 +13,7 @@ import (
 
 // FS is the tree that fsys holds, in lexical order, depth first. Owners are
 // those of a *[syscall.Stat_t] that [fs.FileInfo.Sys] gives, else root; there
-// are no extended attributes. Links need [fs.ReadLinkFS] and are never
+// are no extended attributes, but in what [Repo.FS] gives. Links need [fs.ReadLinkFS] and are never
 // followed. Other files than directories, regular files and links, and names
 // that are not UTF-8, are errors that name the path. Entries are detached.
 func FS(fsys fs.FS) Tree { return &fsTree{fsys} }
@@ -64,8 +64,11 @@ func (t *fsTree) entry(path string, d fs.DirEntry) (Entry, error) {
 		return Entry{}, err
 	}
 	e := Entry{Path: path, Detached: true}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		e.UID, e.GID = st.Uid, st.Gid
+	switch sys := info.Sys().(type) {
+	case *syscall.Stat_t:
+		e.UID, e.GID = sys.Uid, sys.Gid
+	case *Entry:
+		e.UID, e.GID, e.Xattrs, e.Object = sys.UID, sys.GID, sys.Xattrs, sys.Object
 	}
 	switch mode := info.Mode(); mode.Type() {
 	case fs.ModeDir:

@@ -27,12 +27,13 @@ func (t *commitTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 			yield(Entry{}, err)
 			return
 		}
-		t.repo.walk(ctx, ".", c.RootTree, c.RootMeta, 0, yield)
+		t.repo.walk(ctx, ".", c.RootTree, c.RootMeta, 0, maxDepth+1, yield)
 	}
 }
 
-// walk yields a directory and what is below it, and reports whether to go on.
-func (r *Repo) walk(ctx context.Context, path string, tree, meta Checksum, depth int, yield func(Entry, error) bool) bool {
+// walk yields a directory and what is below it, to levels below, and reports
+// whether to go on.
+func (r *Repo) walk(ctx context.Context, path string, tree, meta Checksum, depth, levels int, yield func(Entry, error) bool) bool {
 	fail := func(err error) bool {
 		yield(Entry{}, err)
 		return false
@@ -47,6 +48,9 @@ func (r *Repo) walk(ctx context.Context, path string, tree, meta Checksum, depth
 	if !yield(Entry{Path: path, Mode: m.Mode, UID: m.UID, GID: m.GID, Xattrs: m.Xattrs, Object: meta, Detached: true}, nil) {
 		return false
 	}
+	if levels == 0 {
+		return true
+	}
 	d, err := r.ReadDirTree(ctx, tree)
 	if err != nil {
 		return fail(err)
@@ -58,7 +62,7 @@ func (r *Repo) walk(ctx context.Context, path string, tree, meta Checksum, depth
 	files, dirs := d.Files, d.Dirs
 	for len(files) > 0 || len(dirs) > 0 {
 		if len(files) == 0 || len(dirs) > 0 && dirs[0].Name < files[0].Name {
-			if !r.walk(ctx, prefix+dirs[0].Name, dirs[0].Tree, dirs[0].Meta, depth+1, yield) {
+			if !r.walk(ctx, prefix+dirs[0].Name, dirs[0].Tree, dirs[0].Meta, depth+1, levels-1, yield) {
 				return false
 			}
 			dirs = dirs[1:]
@@ -68,8 +72,7 @@ func (r *Repo) walk(ctx context.Context, path string, tree, meta Checksum, depth
 		if err != nil {
 			return fail(err)
 		}
-		if !yield(Entry{Path: prefix + files[0].Name, Target: f.Target, Mode: f.Mode, UID: f.UID, GID: f.GID, Xattrs: f.Xattrs, Size: f.Size,
-			Object: files[0].Object, Open: f.Open, Detached: true}, nil) {
+		if !yield(fileEntry(prefix+files[0].Name, files[0].Object, f), nil) {
 			return false
 		}
 		files = files[1:]
