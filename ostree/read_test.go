@@ -301,9 +301,13 @@ func TestReadAsPeer(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Export(t.Context(), f, v2, &ostree.ExportOptions{SkipXattrs: true}))
 	require.NoError(t, f.Close())
-	// In which they have the files of a directory before its directories.
+	// They have the files of a directory before its directories, and libarchive
+	// puts combining characters together.
 	sorted := func(name string) string {
 		lines := strings.Split(run(t, "tar", "--full-time", "-tvf", filepath.Join(dir, name)), "\n")
+		for i := range lines {
+			lines[i] = strings.ReplaceAll(lines[i], "e\u0301", "é")
+		}
 		slices.Sort(lines)
 		return strings.Join(lines, "\n")
 	}
