@@ -24,7 +24,14 @@
 // applied again on another machine; a [Journal] spares it work, and looking
 // decides. A gate without a result holds the plan: [ErrPending].
 //
+// # Transfers
+//
+// A set of [Copy] says in data which images are to be elsewhere too. [Transfer]
+// looks at all of them at once and brings what is missing: mounted where the
+// registry has it, else moved once; manifests after what they name, tags last.
+//
 // Errors are [*Error] with the operation, the target and the cause; Retryable
 // says whether trying again later may help. Nothing here repeats a request:
-// transports do, and [Apply] opens content again where that may help.
+// transports do, and [Apply] and [Transfer] open content again where that may
+// help.
 package publish

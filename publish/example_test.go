@@ -8,7 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/memstore"
 )
 
@@ -88,4 +92,64 @@ func ExampleStoreJournal() {
 	// Output:
 	// 0 <nil>
 	// 0 <nil>
+}
+
+// A release in a folder of layouts is put into another one, looked at first.
+func ExampleTransfer() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	from, err := layoutregistry.Open(ctx, filepath.Join(dir, "build"), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	to, err := layoutregistry.Open(ctx, filepath.Join(dir, "mirror"), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	desc, err := from.WriteImage(ctx, name.MustParseReference("localhost/build/release:1").Context(), empty.Image, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	copies := []publish.Copy{{From: "localhost/build/release@" + desc.Digest.String(), To: "localhost/okd/release", Tags: []string{"4.22"}}}
+	plan, err := publish.Transfer(ctx, to, from, copies, &publish.TransferOptions{DryRun: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, step := range plan.Steps {
+		target, _, _ := strings.Cut(step.Target, "@")
+		fmt.Println(step.Action, target, step.Size, "bytes")
+	}
+	done, err := publish.Transfer(ctx, to, from, copies, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(done.Totals.Moved, "blob moved,", done.Totals.Tagged, "tag set")
+	// Output:
+	// move localhost/okd/release 115 bytes
+	// write localhost/okd/release 264 bytes
+	// tag localhost/okd/release:4.22 264 bytes
+	// 1 blob moved, 1 tag set
+}
+
+func ExampleDecodeCopies() {
+	copies, err := publish.DecodeCopies(strings.NewReader(`[
+		{"from": "quay.io/okd/scos-release:4.20.0", "to": "mirror.example/okd/release", "tags": ["4.20.0"], "signatures": true}
+	]`))
+	fmt.Println(len(copies), copies[0].To, err)
+	// Output: 1 mirror.example/okd/release <nil>
+}
+
+func ExampleCheckCopies() {
+	fmt.Println(publish.CheckCopies([]publish.Copy{{From: "scos-release", To: "mirror.example/okd/release"}}))
+	// Output: publish: check copies: copies[0].from: "scos-release" is no reference: invalid argument
 }

@@ -25,6 +25,11 @@ var (
 	_ publish.Registry = (*layoutregistry.Registry)(nil)
 	_ publish.Registry = (*remoteregistry.Registry)(nil)
 
+	_ publish.Blobs     = (*layoutregistry.Registry)(nil)
+	_ publish.Blobs     = (*remoteregistry.Registry)(nil)
+	_ publish.Referrers = (*layoutregistry.Registry)(nil)
+	_ publish.Referrers = (*remoteregistry.Registry)(nil)
+
 	_ payload.Images = publish.Registry(nil)
 
 	_ publish.Source = publish.BytesSource(nil)

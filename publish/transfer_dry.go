@@ -71,8 +71,8 @@ func (t *transfer) foreseeBlob(ctx context.Context, repo name.Repository, blob v
 		return err
 	}
 	defer func() { <-p.busy }()
-	for _, r := range append([]name.Repository{repo}, t.others(key, repo)...) {
-		if slices.Contains(p.repos, r) || slices.Contains(p.asked, r) {
+	for _, r := range slices.Concat([]name.Repository{repo}, t.others(key, repo), t.opts.From) {
+		if r.RegistryStr() != key.host || slices.Contains(p.repos, r) || slices.Contains(p.asked, r) {
 			continue
 		}
 		there, err := t.stat(ctx, r, blob)
@@ -85,6 +85,22 @@ func (t *transfer) foreseeBlob(ctx context.Context, repo name.Repository, blob v
 		}
 	}
 	return nil
+}
+
+// wouldMount gives a repository of the host that has a blob. The repositories of
+// the source count where it is the same registry.
+func (t *transfer) wouldMount(p *place, key placeKey) (name.Repository, bool) {
+	if t.same {
+		for _, r := range t.sources[key.digest] {
+			if r.RegistryStr() == key.host {
+				return r, true
+			}
+		}
+	}
+	if len(p.repos) > 0 {
+		return p.repos[0], true
+	}
+	return name.Repository{}, false
 }
 
 // would adds the steps of one manifest.
@@ -108,10 +124,10 @@ func (t *transfer) would(j *job, it *item) error {
 		}
 		p.done = append(p.done, j.to)
 		s := t.step(j.to, ActionMove, blob)
-		if from := t.mounts(p, key, j.to); slices.Contains(p.repos, j.to) {
+		if slices.Contains(p.repos, j.to) {
 			s.Action = ActionReuse
-		} else if len(from) > 0 {
-			s.Action, s.From = ActionMount, from[0].Name()
+		} else if from, ok := t.wouldMount(p, key); ok {
+			s.Action, s.From = ActionMount, from.Name()
 		} else if sources := t.sources[blob.Digest]; len(sources) > 0 {
 			s.From = sources[0].Name()
 		}
