@@ -2,6 +2,7 @@ package ostree
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,11 @@ const (
 	UnionOverwrite
 	// UnionAdd keeps files and links that are there; directories are merged.
 	UnionAdd
+	// UnionIdentical keeps files and links that are there and the same as those
+	// of the commit: content, mode and, unless in user mode, owner and
+	// attributes; of links the target. Others are an error that wraps
+	// [fs.ErrExist]. Directories are merged.
+	UnionIdentical
 )
 
 // CheckoutOptions configures [Repo.Checkout]. Nil is the zero value.
@@ -46,6 +52,23 @@ type CheckoutOptions struct {
 	// otherwise, where the file system allows it: who writes to such a file
 	// writes to the repository.
 	Copy bool
+	// RequireHardLinks makes it an error that wraps [errors.ErrUnsupported] if a
+	// file can't be a hard link. Files of no bytes, files that their owner can't
+	// read and, but for a bare repository, symbolic links are made anew all the
+	// same.
+	RequireHardLinks bool
+	// Whiteouts obeys the entries with which container layers delete: the file
+	// .wh.NAME removes NAME, and .wh..wh..opq everything that was in its
+	// directory. Neither is made itself. With [UnionOverwrite], files also
+	// replace directories and directories files.
+	Whiteouts bool
+	// PlainDirs takes all bits but 0775 off the modes of directories, as is
+	// always done in a repository of [ModeBareUserOnly].
+	PlainDirs bool
+	// Skip leaves out the path for which it is true, slash-separated and
+	// relative to Subpath, and all below it. Called from one goroutine. Nil:
+	// nothing is left out.
+	Skip func(path string) bool
 	// Fsync makes the checkout durable before it returns.
 	Fsync bool
 	// Workers is how many goroutines write files, at most 64. 0: GOMAXPROCS.
@@ -83,8 +106,11 @@ func (r *Repo) checkout(ctx context.Context, dst *os.Root, commit Checksum, opts
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	if workers < 0 || workers > maxWorkers || opts.Union > UnionAdd {
+	if workers < 0 || workers > maxWorkers || opts.Union > UnionIdentical {
 		return fmt.Errorf("%d workers or union %d out of range", workers, opts.Union)
+	}
+	if opts.Copy && opts.RequireHardLinks {
+		return errors.New("copies can't be hard links: Copy and RequireHardLinks exclude each other")
 	}
 	c, err := r.ReadCommit(ctx, commit)
 	if err != nil {
@@ -227,7 +253,13 @@ func (co *checkout) dir(ctx context.Context, made *checkoutDir, fd int, tree Che
 	if err != nil {
 		return err
 	}
-	for files := d.Files; len(files) > 0; {
+	files := d.Files
+	if co.opts.Whiteouts || co.opts.Skip != nil {
+		if files, err = co.choose(fd, files, p); err != nil {
+			return err
+		}
+	}
+	for len(files) > 0 {
 		n := min(len(files), 64)
 		h.refs.Add(1)
 		select {
@@ -241,20 +273,127 @@ func (co *checkout) dir(ctx context.Context, made *checkoutDir, fd int, tree Che
 	for i := range d.Dirs {
 		sub := &checkoutDir{name: d.Dirs[i].Name, meta: d.Dirs[i].Meta, made: true}
 		at := path.Join(p, sub.name)
-		// The mode keeps everyone else out until the directory is finished.
-		err := unix.Mkdirat(fd, sub.name, 0o700)
-		if err == unix.EEXIST && co.opts.Union != UnionNone {
-			sub.made, err = false, nil
+		if co.opts.Skip != nil && co.opts.Skip(at) {
+			continue
 		}
-		if err != nil {
-			return &Error{Op: "checkout", Target: at, Err: pathError("mkdir", sub.name, err)}
-		}
-		made.subs = append(made.subs, sub)
-		child, err := openDir(fd, sub.name)
+		child, err := co.makeDir(ctx, fd, sub, d.Dirs[i].Tree)
 		if err != nil {
 			return &Error{Op: "checkout", Target: at, Err: err}
 		}
+		made.subs = append(made.subs, sub)
 		if err := co.dir(ctx, sub, child, d.Dirs[i].Tree, at, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDir makes a directory, or takes the one that is there, and opens it.
+func (co *checkout) makeDir(ctx context.Context, parent int, sub *checkoutDir, tree Checksum) (int, error) {
+	if co.opts.Whiteouts {
+		d, err := co.repo.ReadDirTree(ctx, tree)
+		if err != nil {
+			return -1, err
+		}
+		if _, opaque := d.child(opaqueWhiteout); opaque {
+			if err := removeAll(parent, sub.name, 0); err != nil {
+				return -1, err
+			}
+		} else if co.opts.Union == UnionOverwrite {
+			var st unix.Stat_t
+			err := unix.Fstatat(parent, sub.name, &st, unix.AT_SYMLINK_NOFOLLOW)
+			if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+				err = unix.Unlinkat(parent, sub.name, 0)
+			}
+			if err != nil && err != unix.ENOENT {
+				return -1, pathError("unlink", sub.name, err)
+			}
+		}
+	}
+	// The mode keeps everyone else out until the directory is finished.
+	err := unix.Mkdirat(parent, sub.name, 0o700)
+	if err == unix.EEXIST && co.opts.Union != UnionNone {
+		sub.made, err = false, nil
+	}
+	if err != nil {
+		return -1, pathError("mkdir", sub.name, err)
+	}
+	return openDir(parent, sub.name)
+}
+
+// The names of whiteouts, as OCI images have them.
+const (
+	whiteoutPrefix = ".wh."
+	opaqueWhiteout = ".wh..wh..opq"
+)
+
+// choose gives the files of a directory that are made, and does what whiteouts
+// say before any is.
+func (co *checkout) choose(fd int, files []DirTreeFile, p string) ([]DirTreeFile, error) {
+	chosen := make([]DirTreeFile, 0, len(files))
+	for _, f := range files {
+		at := path.Join(p, f.Name)
+		if co.opts.Skip != nil && co.opts.Skip(at) {
+			continue
+		}
+		gone, ok := strings.CutPrefix(f.Name, whiteoutPrefix)
+		switch {
+		case !co.opts.Whiteouts || !ok:
+			chosen = append(chosen, f)
+			continue
+		case f.Name == opaqueWhiteout:
+			if p == "." {
+				// Others are obeyed when their directory is made.
+				if err := removeBelow(fd, 0); err != nil {
+					return nil, &Error{Op: "checkout", Target: at, Err: err}
+				}
+			}
+			continue
+		}
+		err := checkName(gone)
+		if err == nil {
+			err = removeAll(fd, gone, 0)
+		}
+		if err != nil {
+			return nil, &Error{Op: "checkout", Target: at, Err: err}
+		}
+	}
+	return chosen, nil
+}
+
+// removeAll removes what name is, if it is there, without following links.
+func removeAll(dir int, name string, depth int) error {
+	err := retry(func() error { return unix.Unlinkat(dir, name, 0) })
+	switch err {
+	case nil, unix.ENOENT:
+		return nil
+	case unix.EISDIR, unix.EPERM: // POSIX has the second for directories
+	default:
+		return pathError("unlink", name, err)
+	}
+	fd, err := openDir(dir, name)
+	if err != nil {
+		return err
+	}
+	err = removeBelow(fd, depth)
+	unix.Close(fd)
+	if err != nil {
+		return err
+	}
+	return pathError("rmdir", name, unix.Unlinkat(dir, name, unix.AT_REMOVEDIR))
+}
+
+// removeBelow empties an open directory.
+func removeBelow(fd, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("directories nest deeper than %d", maxDepth)
+	}
+	entries, err := readNames(fd, ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := removeAll(fd, e.Name(), depth+1); err != nil {
 			return err
 		}
 	}
@@ -280,7 +419,11 @@ func (co *checkout) finish(ctx context.Context, made *checkoutDir, parent int) e
 	if err != nil {
 		return err
 	}
-	if err := co.apply(fd, m.UID, m.GID, m.Mode, m.Xattrs); err != nil {
+	mode := m.Mode
+	if co.opts.PlainDirs || co.repo.settings.mode == ModeBareUserOnly {
+		mode &= ModeType | maxOnlyMode
+	}
+	if err := co.apply(fd, m.UID, m.GID, mode, m.Xattrs); err != nil {
 		return pathError("finish directory", made.name, err)
 	}
 	if co.opts.Copy {
@@ -320,42 +463,92 @@ func (co *checkout) files(ctx context.Context, batch *checkoutBatch, buf []byte)
 
 // file writes one file or link.
 func (co *checkout) file(ctx context.Context, dir int, name string, c Checksum, buf []byte) error {
+	if done, err := co.linkUnopened(ctx, dir, name, c); done || err != nil {
+		return err
+	}
 	o, err := co.repo.openContent(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer o.Close()
 	f := o.file
+	mode := f.Mode
+	if co.user && mode&ModeType == ModeRegular {
+		mode &^= 0o6000
+		// What its owner can't read is no use to a checkout that is not root's.
+		mode |= 0o400
+	}
+	want := &wanted{checksum: c, opened: o, mode: mode}
 	if f.Mode&ModeType == ModeSymlink {
 		if err := f.verifyHeader(c); err != nil {
 			return err
 		}
-		return co.put(dir, name, func(as string) error {
+		return co.put(ctx, dir, name, want, func(as string) error {
 			if err := pathError("symlink", name, unix.Symlinkat(f.Target, dir, as)); err != nil || co.user {
 				return err
 			}
 			return co.applyLink(dir, as, f)
 		})
 	}
-	mode := f.Mode
-	if co.user {
-		mode &^= 0o6000
-		// What its owner can't read is no use to a checkout that is not root's.
-		mode |= 0o400
-	}
 	if co.linkable(o) {
-		err := co.put(dir, name, func(as string) error {
-			return pathError("link", name, retry(func() error { return unix.Linkat(o.repo.objects, o.name, dir, as, 0) }))
-		})
-		switch {
-		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP):
-			co.noLink.Store(true)
-		case errors.Is(err, unix.EMLINK): // of this one object
-		default:
+		err := co.put(ctx, dir, name, want, func(as string) error { return linkObject(o.repo, o.name, dir, as) })
+		if !co.noLinks(err) {
 			return err
 		}
 	}
-	return co.copy(ctx, dir, name, c, o, mode, buf)
+	if co.opts.RequireHardLinks && f.Size > 0 && (!co.user || f.Mode&0o400 != 0) {
+		return fmt.Errorf("can't be a hard link to an object of a %s repository: %w", o.repo.Mode(), errUnsupported)
+	}
+	return co.copy(ctx, dir, name, want, buf)
+}
+
+// wanted is a file or link that a checkout is to have.
+type wanted struct {
+	checksum Checksum
+	*opened
+	mode uint32 // st_mode of the checkout's file
+}
+
+func linkObject(r *Repo, object string, dir int, name string) error {
+	return pathError("link", name, retry(func() error { return unix.Linkat(r.objects, object, dir, name, 0) }))
+}
+
+// noLinks reports whether err says that a hard link can't be made.
+func (co *checkout) noLinks(err error) bool {
+	switch {
+	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP):
+		co.noLink.Store(true)
+	case errors.Is(err, unix.EMLINK): // of this one object
+	default:
+		return false
+	}
+	return true
+}
+
+// linkUnopened makes a hard link where the object needs no look to know that it
+// may be one; false: it does, or can't be.
+func (co *checkout) linkUnopened(ctx context.Context, dir int, name string, c Checksum) (bool, error) {
+	mode := co.repo.settings.mode
+	if co.opts.Copy || co.noLink.Load() || co.opts.Union == UnionIdentical || mode != ModeBareUserOnly && (mode != ModeBare || co.user) {
+		return false, nil
+	}
+	p := co.repo.objectPath(TypeFile, c)
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstatat(co.repo.objects, p, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return false, nil // opening it tells why
+	}
+	isLink := st.Mode&unix.S_IFMT == unix.S_IFLNK
+	if isLink && mode != ModeBare {
+		return false, nil // libostree makes these anew
+	}
+	if !isLink && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size == 0 || co.user && (st.Mode&0o400 == 0 || st.Mode&0o6000 != 0)) {
+		return false, nil
+	}
+	err := co.put(ctx, dir, name, nil, func(as string) error { return linkObject(co.repo, p, dir, as) })
+	if co.noLinks(err) {
+		return false, nil
+	}
+	return true, err
 }
 
 // linkable reports whether a regular file may be a hard link to its object: one
@@ -374,8 +567,9 @@ func (co *checkout) linkable(o *opened) bool {
 }
 
 // put makes name by way of fn, which makes the name that it is given, and does
-// as co.opts.Union says with a name that is there.
-func (co *checkout) put(dir int, name string, fn func(as string) error) error {
+// as co.opts.Union says with a name that is there. want is only needed for
+// UnionIdentical.
+func (co *checkout) put(ctx context.Context, dir int, name string, want *wanted, fn func(as string) error) error {
 	err := fn(name)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
@@ -389,8 +583,93 @@ func (co *checkout) put(dir int, name string, fn func(as string) error) error {
 			return err
 		}
 		return co.replace(dir, temp, name)
+	case UnionIdentical:
+		return co.identical(ctx, dir, name, want)
 	}
 	return err
+}
+
+// identical is an error unless what name is there is what is wanted.
+func (co *checkout) identical(ctx context.Context, dir int, name string, want *wanted) error {
+	differs := func(what string) error {
+		return pathError("checkout", name, fmt.Errorf("is there with another %s: %w", what, fs.ErrExist))
+	}
+	f := want.file
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return pathError("stat", name, err)
+	}
+	if st.Mode&ModeType != f.Mode&ModeType {
+		return differs("type")
+	}
+	if f.Mode&ModeType == ModeSymlink {
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(dir, name, buf)
+		if err != nil {
+			return pathError("readlink", name, err)
+		}
+		if string(buf[:n]) != f.Target {
+			return differs("target")
+		}
+		return nil
+	}
+	fd, err := openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	there := &rawFile{fd, name}
+	defer there.Close()
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return pathError("stat", name, err)
+	}
+	if object := (unix.Stat_t{}); unix.Fstat(want.fd, &object) == nil && object.Dev == st.Dev && object.Ino == st.Ino {
+		return nil
+	}
+	switch {
+	case st.Mode != want.mode:
+		return differs("mode")
+	case st.Size != f.Size:
+		return differs("length")
+	}
+	if !co.user {
+		xattrs, err := fileXattrs(fd)
+		if err != nil {
+			return err
+		}
+		if st.Uid != f.UID || st.Gid != f.GID {
+			return differs("owner")
+		}
+		if !equalXattrs(xattrs, sortedXattrs(f.Xattrs)) {
+			return differs("attributes")
+		}
+	}
+	for _, x := range f.xattrOrders() {
+		h := sha256.New()
+		h.Write(appendFileHeader(nil, f.UID, f.GID, f.Mode, f.Target, x))
+		if _, err := unix.Seek(fd, 0, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := io.Copy(h, &contextReader{ctx, there}); err != nil {
+			return err
+		}
+		if Checksum(h.Sum(nil)) == want.checksum {
+			return nil
+		}
+	}
+	return differs("content")
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }
 
 // temp is a name that is free, unless somebody wants trouble; then making it
@@ -402,6 +681,12 @@ func (co *checkout) temp() string {
 // replace renames temp over name.
 func (co *checkout) replace(dir int, temp, name string) error {
 	err := retry(func() error { return unix.Renameat(dir, temp, dir, name) })
+	if err == unix.EISDIR && co.opts.Whiteouts {
+		if err := removeAll(dir, name, 0); err != nil {
+			return err
+		}
+		err = retry(func() error { return unix.Renameat(dir, temp, dir, name) })
+	}
 	// If both are links to one file, nothing happens; if it failed, temp is left.
 	if e := unix.Unlinkat(dir, temp, 0); err == nil && e != unix.ENOENT {
 		err = e
@@ -410,12 +695,15 @@ func (co *checkout) replace(dir int, temp, name string) error {
 }
 
 // copy writes a regular file and verifies it. Under its name, it is whole.
-func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, o *opened, mode uint32, buf []byte) (err error) {
-	f := o.file
-	if co.opts.Union == UnionAdd {
+func (co *checkout) copy(ctx context.Context, dir int, name string, want *wanted, buf []byte) (err error) {
+	f := want.file
+	if co.opts.Union == UnionAdd || co.opts.Union == UnionIdentical {
 		var st unix.Stat_t
 		if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-			return nil
+			if co.opts.Union == UnionAdd {
+				return nil
+			}
+			return co.identical(ctx, dir, name, want)
 		}
 	}
 	temp := co.temp()
@@ -444,8 +732,8 @@ func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, 
 			err = nil
 		}
 	}()
-	if !co.reflink(fd, o) {
-		body := o.body(ctx, c)
+	if !co.reflink(fd, want.opened) {
+		body := want.body(ctx, want.checksum)
 		_, err = io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{body}, buf)
 		if e := body.Close(); err == nil {
 			err = e
@@ -454,7 +742,7 @@ func (co *checkout) copy(ctx context.Context, dir int, name string, c Checksum, 
 			return err
 		}
 	}
-	if err := co.apply(fd, f.UID, f.GID, mode, f.Xattrs); err != nil {
+	if err := co.apply(fd, f.UID, f.GID, want.mode, f.Xattrs); err != nil {
 		return pathError("finish", name, err)
 	}
 	return nil
