@@ -26,7 +26,7 @@ type upload struct {
 	reported int64         // bytes that progress heard of
 
 	source   io.ReadCloser
-	verified *verify.Reader
+	verified *verify.Ahead
 }
 
 // upload brings a blob to the repository. begun is an upload that the server
@@ -179,9 +179,11 @@ func (u *upload) seek() error {
 			return &sourceError{err}
 		}
 		u.source = rc
-		if u.verified, err = verify.NewReader(rc, u.blob.Desc.Digest, u.blob.Desc.Size); err != nil {
+		checked, err := verify.NewReader(rc, u.blob.Desc.Digest, u.blob.Desc.Size)
+		if err != nil {
 			return &sourceError{err}
 		}
+		u.verified = verify.NewAhead(checked)
 	}
 	if _, err := io.CopyN(io.Discard, u.verified, u.offset-u.verified.Count()); err != nil {
 		return &sourceError{err}
@@ -190,6 +192,9 @@ func (u *upload) seek() error {
 }
 
 func (u *upload) closeSource() {
+	if u.verified != nil {
+		u.verified.Close()
+	}
 	if u.source != nil {
 		u.source.Close()
 	}
