@@ -123,3 +123,34 @@ func ExampleParseVerifier() {
 	// <nil>
 	// ostree: parse keys: no file of trusted keys
 }
+
+func ExampleRepo_RemoteVerifiers() {
+	ctx := context.Background()
+	r, c, done := exampleRepo()
+	defer done()
+	for key, value := range map[string]string{"url": "https://example.com/repo", "gpg-verify": "false", "sign-verify": "ed25519",
+		"verification-ed25519-key": exampleKey().Public()} {
+		if err := r.SetConfig(ctx, `remote "fedora"`, key, value); err != nil {
+			log.Fatal(err)
+		}
+	}
+	again, err := ostree.Open(ctx, r.Path(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer again.Close()
+	commits, _, err := again.RemoteVerifiers(ctx, "fedora", ostree.KeyFiles{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = again.Verify(ctx, c, commits, time.Unix(1_700_000_000, 0))
+	fmt.Println(errors.Is(err, ostree.ErrSignature)) // not signed
+	if err := again.Sign(ctx, c, ostree.SignatureEd25519, exampleKey()); err != nil {
+		log.Fatal(err)
+	}
+	_, err = again.Verify(ctx, c, commits, time.Unix(1_700_000_000, 0))
+	fmt.Println(err)
+	// Output:
+	// true
+	// <nil>
+}
