@@ -51,7 +51,7 @@ var (
 	urlText = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>\x60]+`)
 	// queryText is a query in an address without scheme and host, such as one
 	// that a Location header has.
-	queryText  = regexp.MustCompile(`([?&])([A-Za-z0-9_.~%-]+)=([^\s"'<>\x60&]+)`)
+	queryText  = regexp.MustCompile(`([?&])([A-Za-z0-9_.~%-]+)=([^\s"'<>\x60&#]+)`)
 	headerText = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~-]{8,}=*`)
 )
 
