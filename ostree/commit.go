@@ -197,14 +197,8 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	if err := t.publish(ctx, b.wanted, &c, last); err != nil {
 		return c, err
 	}
-	// The closure is whole now, whatever an interrupted pull or a check said.
-	for _, stale := range []struct {
-		dir  int
-		path string
-	}{{r.dir, partialPath(c)}, {r.objects, r.objectPath(TypeTombstone, c)}} {
-		if err := unix.Unlinkat(stale.dir, stale.path, 0); err != nil && err != unix.ENOENT {
-			return c, pathError("unlink", stale.path, err)
-		}
+	if err := r.completed(c); err != nil {
+		return c, err
 	}
 	if refFile != "" {
 		if err := r.writeRef(refFile, c); err != nil {
@@ -215,6 +209,20 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	r.log.LogAttrs(ctx, slog.LevelInfo, "committed", slog.String("ref", opts.Ref), slog.String("commit", c.String()), slog.Int64("files", stats.Files),
 		slog.Int64("content_written", stats.ContentWritten), slog.Int64("metadata_written", stats.MetadataWritten))
 	return c, nil
+}
+
+// completed takes back what an interrupted pull, a check or a prune said about a
+// commit that is whole now.
+func (r *Repo) completed(c Checksum) error {
+	for _, stale := range []struct {
+		dir  int
+		path string
+	}{{r.dir, partialPath(c)}, {r.objects, r.objectPath(TypeTombstone, c)}} {
+		if err := unix.Unlinkat(stale.dir, stale.path, 0); err != nil && err != unix.ENOENT {
+			return pathError("unlink", stale.path, err)
+		}
+	}
+	return nil
 }
 
 // wholeTree gives the commit whose tree src is, if nothing in it is changed and

@@ -395,3 +395,26 @@ func ExamplePackage_String() {
 	fmt.Println(ostree.Package{Name: "zsh", Version: "5.9", Release: "2", Arch: "x86_64"})
 	// Output: zsh-5.9-2.x86_64
 }
+
+func ExampleRepo_PullLocal() {
+	ctx := context.Background()
+	src, c, done := exampleRepo()
+	defer done()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	r, err := ostree.Init(ctx, filepath.Join(dir, "repo"), ostree.ModeBareUser, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	stats := &ostree.PullLocalStats{}
+	if err := r.PullLocal(ctx, src, &ostree.PullLocalOptions{Stats: stats}); err != nil {
+		log.Fatal(err)
+	}
+	got, err := r.Resolve(ctx, "os/x86_64/base")
+	fmt.Println(got == c, err, stats.ContentWritten)
+	// Output: true <nil> 3
+}

@@ -332,6 +332,13 @@ func (t *txn) claim(kind ObjectType, c *Checksum, path []byte) (bool, error) {
 	return !there, err
 }
 
+// disclaim takes a claim back: the object may be claimed again.
+func (t *txn) disclaim(kind ObjectType, c *Checksum) {
+	t.mu.Lock()
+	delete(t.claims, claimKey{kind, *c})
+	t.mu.Unlock()
+}
+
 // staged says that a claimed object was written.
 func (s *shelf) staged(kind ObjectType, c *Checksum) {
 	s.txn.mu.Lock()
