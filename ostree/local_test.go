@@ -18,7 +18,7 @@ import (
 // TestPullLocal pulls between all modes: what arrives is what was there, and the
 // commit in a repository of that mode has the same objects.
 func TestPullLocal(t *testing.T) {
-	opts := &treegen.Options{Root: true, Files: 30, MaxSize: 1 << 14}
+	opts := &treegen.Options{Root: true, Files: 12, MaxSize: 1 << 14}
 	for _, from := range allModes() {
 		src := newRepo(t, from)
 		commit, err := src.Commit(t.Context(), treegen.Tree(9, opts), &ostree.CommitOptions{Ref: "a/b", Edit: withoutEmpty,

@@ -367,7 +367,11 @@ func TestDeterminism(t *testing.T) {
 	}
 	var want ostree.Checksum
 	for i, workers := range []int{1, 2, 7, 64} {
-		for _, mode := range allModes() {
+		list := modes
+		if workers == 7 {
+			list = allModes()
+		}
+		for _, mode := range list {
 			got, err := newRepo(t, mode).Commit(t.Context(), literal(entries...), &ostree.CommitOptions{Workers: workers})
 			require.NoError(t, err)
 			if i == 0 && want.IsZero() {
