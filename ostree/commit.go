@@ -164,6 +164,10 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		return Checksum{}, err
 	} else if known != nil {
 		commit.RootTree, commit.RootMeta = known.RootTree, known.RootMeta
+	} else if m, ok := src.(*MutableTree); ok && m.repo == r && r.parent == nil && opts.keepsTree(r) {
+		if commit.RootTree, commit.RootMeta, err = b.writeMutable(ctx, m); err != nil {
+			return Checksum{}, err
+		}
 	} else {
 		if err := b.collect(ctx, src, workers); err != nil {
 			return Checksum{}, err
@@ -230,7 +234,7 @@ func (r *Repo) completed(c Checksum) error {
 // Nil: src has to be walked.
 func (r *Repo) wholeTree(ctx context.Context, src Tree, opts *CommitOptions) (*Commit, error) {
 	t, ok := src.(*commitTree)
-	if !ok || t.repo != r || opts.Owner != nil || opts.canonical(r) || opts.SkipXattrs || opts.Edit != nil {
+	if !ok || t.repo != r || !opts.keepsTree(r) {
 		return nil, nil
 	}
 	if partial, err := r.Partial(ctx, t.commit); err != nil || partial {
@@ -503,6 +507,11 @@ func (b *builder) orphan(ctx context.Context, w *contentWriter, e Entry) (job, i
 		return job{}, 0, nil
 	}
 	return job{}, 0, errNoParent
+}
+
+// keepsTree reports whether nothing changes the source's entries.
+func (o *CommitOptions) keepsTree(r *Repo) bool {
+	return o.Owner == nil && !o.canonical(r) && !o.SkipXattrs && o.Edit == nil
 }
 
 // canonical reports whether owners, modes and attributes are made canonical.

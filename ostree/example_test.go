@@ -418,3 +418,88 @@ func ExampleRepo_PullLocal() {
 	fmt.Println(got == c, err, stats.ContentWritten)
 	// Output: true <nil> 3
 }
+
+func ExampleRepo_Edit() {
+	ctx := context.Background()
+	r, c, done := exampleRepo()
+	defer done()
+	m, err := r.Edit(ctx, c)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Remove(ctx, "usr/share"); err != nil {
+		log.Fatal(err)
+	}
+	edited, err := r.Commit(ctx, m, &ostree.CommitOptions{Parent: c})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for e, err := range r.List(ctx, edited, "usr", nil) {
+		fmt.Println(e.Path, err)
+	}
+	// Output:
+	// usr <nil>
+	// usr/bin <nil>
+	// usr/lib <nil>
+}
+
+func ExampleMutableTree_SetFile() {
+	ctx := context.Background()
+	r, c, done := exampleRepo()
+	defer done()
+	m, err := r.Edit(ctx, c)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var object ostree.Checksum
+	for e := range r.List(ctx, c, "usr/bin/hello", nil) {
+		object = e.Object
+	}
+	if err := m.SetDir(ctx, "opt", ostree.DirMeta{Mode: ostree.ModeDir | 0o755}); err != nil {
+		log.Fatal(err)
+	}
+	if err := m.SetFile(ctx, "opt/hello", object); err != nil {
+		log.Fatal(err)
+	}
+	for e, err := range m.Entries(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if e.Mode&ostree.ModeType == ostree.ModeRegular {
+			fmt.Println(e.Path)
+		}
+	}
+	// Output:
+	// opt/hello
+	// usr/bin/hello
+	// usr/lib/release
+}
+
+func ExampleMutableTree_Merge() {
+	ctx := context.Background()
+	r, base, done := exampleRepo()
+	defer done()
+	layer, err := r.Commit(ctx, ostree.FS(fstest.MapFS{"usr/lib/release": {Data: []byte("2\n"), Mode: 0o644}}), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := r.Edit(ctx, base)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Merge(ctx, layer); err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Copy(ctx, "usr/lib/release.old", base, "usr/lib/release"); err != nil {
+		log.Fatal(err)
+	}
+	for c, err := range ostree.Diff(ctx, r.Tree(base), m) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%c %s\n", c.Kind(), c.Path)
+	}
+	// Output:
+	// M usr/lib/release
+	// A usr/lib/release.old
+}
