@@ -413,7 +413,12 @@ func TestStrangeMetadata(t *testing.T) {
 	many := commit("many", ostree.MetadataItem{Key: "ostree.sign.ed25519", Value: ostree.Variant{Type: "aay", Data: bytes.Repeat([]byte{0, 0}, 257)}})
 	broken := commit("broken")
 	require.NoError(t, os.WriteFile(metaPath(r, broken), []byte("not a dictionary"), 0o644))
-	for _, c := range []ostree.Checksum{wrong, many, broken} {
+	strs := commit("strings", ostree.MetadataItem{Key: "ostree.gpgsigs", Value: ostree.StringsVariant([]string{"x"})}) // looks like aay
+	twice := commit("twice")
+	data, err := ostree.MarshalMetadata([]ostree.MetadataItem{{Key: "ostree.sign.ed25519", Value: lists("a")}, {Key: "ostree.sign.ed25518", Value: lists("b")}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(metaPath(r, twice), bytes.Replace(data, []byte("25518"), []byte("25519"), 1), 0o644))
+	for _, c := range []ostree.Checksum{wrong, many, broken, strs, twice} {
 		_, err := r.Signatures(t.Context(), c)
 		require.ErrorIs(t, err, ostree.ErrCorrupt)
 		_, err = r.Verify(t.Context(), c, v, keyDay(100))
@@ -455,7 +460,7 @@ func TestStrangeMetadata(t *testing.T) {
 	// A commit whose bytes are others is none that a signature counts for.
 	require.NoError(t, r.Sign(t.Context(), c, ostree.SignatureEd25519, ed))
 	path := strings.TrimSuffix(metaPath(r, c), "meta")
-	data, err := os.ReadFile(path)
+	data, err = os.ReadFile(path)
 	require.NoError(t, err)
 	data[len(data)-1] ^= 1
 	require.NoError(t, os.WriteFile(path, data, 0o644))
