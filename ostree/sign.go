@@ -70,6 +70,9 @@ type Signature struct {
 // sign again. If the same signature is there, nothing is written. An error wraps
 // [errors.ErrUnsupported] for kinds that are not made.
 //
+// For a ref that never names an unsigned commit, commit without
+// [CommitOptions].Ref, sign, and set the ref with [Repo.SetRef].
+//
 // Concurrent calls, in this process or others, lose nothing. `ostree` has no
 // lock for detached metadata: what it writes at the same moment may be lost.
 func (r *Repo) Sign(ctx context.Context, commit Checksum, kind SignatureKind, signer Signer) error {

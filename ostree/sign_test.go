@@ -525,3 +525,56 @@ func TestSignInParent(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, child.Sign(t.Context(), c, ostree.SignatureEd25519, edKey(t, 2)), fs.ErrNotExist)
 }
+
+// TestFlippedBits flips each bit of a signed commit and of its signatures.
+func TestFlippedBits(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t, ostree.ModeArchive)
+	c, err := r.Commit(t.Context(), literal(dir(".")), nil)
+	require.NoError(t, err)
+	commit, err := r.Object(t.Context(), ostree.TypeCommit, c)
+	require.NoError(t, err)
+	for kind, signer := range map[ostree.SignatureKind]ostree.Signer{
+		ostree.SignatureEd25519: edKey(t, 1), ostree.SignatureGPG: pgpKey(t, "ed", keyDay(100), pgpsigner.SignerOptions{}),
+	} {
+		_, err := r.RemoveSignatures(t.Context(), c, func(ostree.Signature) bool { return true })
+		require.NoError(t, err)
+		require.NoError(t, r.Sign(t.Context(), c, kind, signer))
+		meta, err := r.Object(t.Context(), ostree.TypeCommitMeta, c)
+		require.NoError(t, err)
+		v := verifier(t, ostree.KeyFiles{Ed25519: [][]byte{[]byte(edKey(t, 1).Public())}})
+		if kind == ostree.SignatureGPG {
+			v = verifier(t, ostree.KeyFiles{GPG: [][]byte{pgpFile(t, "ed.asc")}})
+		}
+		verify := func(commit, meta []byte) error {
+			items, err := ostree.DecodeMetadata(meta)
+			if err == nil {
+				_, err = v.Verify(t.Context(), commit, items, keyDay(100))
+			}
+			return err
+		}
+		require.NoError(t, verify(commit, meta))
+		for i := range 8 * len(commit) {
+			commit[i/8] ^= 1 << (i % 8)
+			require.ErrorIs(t, verify(commit, meta), ostree.ErrSignature, "%s: bit %d of the commit", kind, i)
+			commit[i/8] ^= 1 << (i % 8)
+		}
+		// What changes neither what was signed nor the signature's numbers: the
+		// short digest, a mere hint, and the numbers' lengths in bits where that
+		// in bytes stays (RFC 4880 sections 5.2.3 and 3.2).
+		harmless := map[int]bool{}
+		if kind == ostree.SignatureGPG {
+			hint := bytes.Index(meta, []byte{0xc2, 0x75, 4}) + 2 + 6 + 0x27 + 2
+			for _, at := range []int{0, 1, 3, 4 + 32 + 1} {
+				harmless[hint+at] = true
+			}
+		}
+		for i := range 8 * len(meta) {
+			meta[i/8] ^= 1 << (i % 8)
+			if !harmless[i/8] {
+				require.Error(t, verify(commit, meta), "%s: bit %d of the metadata", kind, i)
+			}
+			meta[i/8] ^= 1 << (i % 8)
+		}
+	}
+}
