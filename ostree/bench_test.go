@@ -52,3 +52,59 @@ func BenchmarkDecodeDirTree(b *testing.B) {
 		}
 	}
 }
+
+// benchRepo is a repository with a commit of a generated tree, and the length of
+// its files.
+func benchRepo(b *testing.B, mode ostree.Mode) (*ostree.Repo, ostree.Checksum, int64) {
+	r := newRepo(b, mode)
+	tree := treegen.Tree(1, &treegen.Options{Files: 1000})
+	c, err := r.Commit(b.Context(), tree, &ostree.CommitOptions{Ref: "x", Edit: withoutEmpty})
+	require.NoError(b, err)
+	var size int64
+	for e, err := range tree.Entries(b.Context()) {
+		require.NoError(b, err)
+		size += e.Size
+	}
+	return r, c, size
+}
+
+func BenchmarkFsck(b *testing.B) {
+	for _, mode := range allModes() {
+		b.Run(string(mode), func(b *testing.B) {
+			r, _, size := benchRepo(b, mode)
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				require.NoError(b, r.Fsck(b.Context(), nil))
+			}
+		})
+	}
+}
+
+func BenchmarkCheckoutLinks(b *testing.B) {
+	r, c, size := benchRepo(b, ostree.ModeBareUser)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		checkout(b, r, b.TempDir(), c, &ostree.CheckoutOptions{UserMode: true})
+	}
+}
+
+func BenchmarkPullLocalToArchive(b *testing.B) {
+	r, _, size := benchRepo(b, ostree.ModeBareUser)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		dst := newRepo(b, ostree.ModeArchive)
+		require.NoError(b, dst.PullLocal(b.Context(), r, nil))
+	}
+}
+
+func BenchmarkPruneDry(b *testing.B) {
+	r, _, _ := benchRepo(b, ostree.ModeBareUser)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := r.Prune(b.Context(), &ostree.PruneOptions{RefsOnly: true, DryRun: true})
+		require.NoError(b, err)
+	}
+}

@@ -13,6 +13,10 @@ var (
 		return k.bytes(), nil
 	}
 	DecodeFilez    = readFilez
+	DecodePackages = func(data []byte) (int, error) {
+		list, err := decodePackages(Variant{Type: "a(sssss)", Data: data})
+		return len(list), err
+	}
 	DecodeFileMeta = func(data []byte) ([]byte, error) {
 		uid, gid, mode, xattrs, err := decodeMeta(data)
 		if err != nil {

@@ -163,3 +163,16 @@ func FuzzCheckRef(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodePackages(f *testing.F) {
+	f.Add([]byte("b\x000\x001\x002\x00noarch\x00\x08\x06\x04\x02\x13"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := ostree.DecodePackages(data)
+		bounded(t, data, 2, func() { _, _ = ostree.DecodePackages(data) })
+		if err == nil {
+			// Five strings with a NUL each, their offsets and the element's.
+			require.LessOrEqual(t, 10*n, len(data))
+		}
+	})
+}
