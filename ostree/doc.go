@@ -32,11 +32,25 @@
 // for root. [ModeBareSplitXattrs] is read. What else a repository may be is
 // refused with an error that wraps [errors.ErrUnsupported].
 //
+// A repository may have a parent (core.parent), from which it reads what it does
+// not have. [Repo.PullLocal] takes commits from one repository to another, of
+// whatever modes; [Repo.Prune] removes what no ref needs; [Repo.Fsck] checks
+// everything.
+//
 // Writing is a transaction. Objects are staged in a folder under tmp/, flushed,
 // moved into place (what is named before what names it) and only then the ref
 // is set. A process that is killed at any point leaves a repository without
 // faults, and the next transaction removes its staging folder. Locks are
 // libostree's, so `ostree` may work in the same repository at the same time.
+//
+// # Reading
+//
+// [Repo.Resolve] finds a commit by a ref or the beginning of its checksum,
+// [Repo.Log] its ancestors. What is in it comes as a [Tree], as a list
+// ([Repo.List]), as an [io/fs.FS] ([Repo.FS]), as a tar stream ([Repo.Export]) or
+// on disk ([Repo.Checkout]). [Diff] compares two trees, [Repo.Packages] and
+// [DiffPackages] tell the packages in them. [Repo.Edit] changes a commit's tree
+// for the next commit without a checkout.
 //
 // # Trust
 //

@@ -144,9 +144,9 @@ func TestSameAsPeer(t *testing.T) {
 			if seed > 0 && c.name != "plain" {
 				continue
 			}
-			for _, mode := range allModes() {
+			for i, mode := range allModes() {
 				owners := c.name == "plain" || c.name == "canonical"
-				if !owners && !slices.Contains(modes, mode) {
+				if !owners && i > 0 {
 					continue // what the options do is not a matter of modes
 				}
 				t.Run(fmt.Sprintf("%d/%s/%s", seed, c.name, mode), func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestSameAsPeer(t *testing.T) {
 
 					// Ours, pulled by them.
 					for _, other := range allModes() {
-						if !owners {
+						if !owners || seed > 0 {
 							continue
 						}
 						if other == ostree.ModeBareUserOnly && mode != other && c.name != "canonical" {
