@@ -1,6 +1,7 @@
 package ostree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ type PullLocalStats struct {
 
 // PullLocal takes commits, with all that they need, and their refs from another
 // repository on this machine, of whatever mode. Objects that are there are left
-// alone. Where both repositories store objects alike, files are hard links or
+// alone; the source's detached metadata takes the place of this repository's. Where both repositories store objects alike, files are hard links or
 // reflinks if the file system allows it and one user owns both, else copies;
 // compressed files are taken as they are. What is missing or damaged in the
 // source is an error, and nothing is pulled. Refs are set last, one by one.
@@ -91,6 +92,7 @@ type localPull struct {
 	opts      *PullLocalOptions
 	builder   *builder
 	seen      map[claimKey]struct{} // what was looked at
+	there     []Checksum            // commits that need only their detached metadata
 	queue     chan Checksum
 	noLink    atomic.Bool
 	linked    atomic.Int64
@@ -164,6 +166,11 @@ func (p *localPull) run(ctx context.Context) (err error) {
 	// Ancestors first: a killed process leaves no history with a hole.
 	for _, c := range slices.Backward(commits) {
 		if err := p.writeCommit(ctx, &c, t.fsync); err != nil {
+			return err
+		}
+	}
+	for _, c := range p.there {
+		if err := p.detached(ctx, c, t.fsync); err != nil {
 			return err
 		}
 	}
@@ -249,7 +256,9 @@ func (p *localPull) history(ctx context.Context, refs []pulledRef) ([]pulledComm
 				if err != nil {
 					return nil, err
 				}
-				if !whole {
+				if whole {
+					p.there = append(p.there, c)
+				} else {
 					commits = append(commits, pulledCommit{c, commit, data})
 				}
 			}
@@ -521,14 +530,8 @@ func (p *localPull) copyStored(ctx context.Context, w *contentWriter, o *opened,
 // writeCommit stores a commit and its detached metadata. All that the commit
 // needs is there.
 func (p *localPull) writeCommit(ctx context.Context, c *pulledCommit, fsync bool) error {
-	detached, err := p.src.object(ctx, TypeCommitMeta, c.sum)
-	if err == nil {
-		if _, err = DecodeMetadata(detached); err == nil {
-			err = p.repo.putObject(TypeCommitMeta, c.sum, detached, fsync)
-		}
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &Error{Op: "pull", Target: objectName(TypeCommitMeta, c.sum), Err: err}
+	if err := p.detached(ctx, c.sum, fsync); err != nil {
+		return err
 	}
 	there, err := p.repo.hasPath(TypeCommit, p.repo.objectPath(TypeCommit, c.sum))
 	if err != nil {
@@ -549,6 +552,27 @@ func (p *localPull) writeCommit(ctx context.Context, c *pulledCommit, fsync bool
 		return nil
 	}
 	return p.repo.completed(c.sum)
+}
+
+// detached takes a commit's detached metadata, to which signatures may have been
+// added since the commit came, if it is not the same.
+func (p *localPull) detached(ctx context.Context, c Checksum, fsync bool) error {
+	data, err := p.src.object(ctx, TypeCommitMeta, c)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = DecodeMetadata(data)
+	}
+	if err == nil {
+		if old, e := p.repo.object(ctx, TypeCommitMeta, c); e != nil || !bytes.Equal(old, data) {
+			err = p.repo.putObject(TypeCommitMeta, c, data, fsync)
+		}
+	}
+	if err != nil {
+		return &Error{Op: "pull", Target: objectName(TypeCommitMeta, c), Err: err}
+	}
+	return nil
 }
 
 // putObject writes an object whose name is that of a commit.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -117,6 +118,23 @@ func TestPullLocalRefsAndDepth(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, partial)
 	require.NoError(t, dst.Fsck(t.Context(), nil))
+}
+
+// TestPullLocalDetached: metadata that was added since comes, and nothing else.
+func TestPullLocalDetached(t *testing.T) {
+	src, dst := newRepo(t, ostree.ModeArchive), newRepo(t, ostree.ModeArchive)
+	c := history(t, src, "x", 1)[0]
+	require.NoError(t, dst.PullLocal(t.Context(), src, nil))
+	_, err := dst.ReadMetadata(t.Context(), c)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = src.Commit(t.Context(), src.Tree(c), &ostree.CommitOptions{Timestamp: time.Unix(0, 0), Detached: []ostree.MetadataItem{{Key: "k", Value: ostree.StringVariant("v")}}})
+	require.NoError(t, err)
+	stats := &ostree.PullLocalStats{}
+	require.NoError(t, dst.PullLocal(t.Context(), src, &ostree.PullLocalOptions{Stats: stats}))
+	require.Zero(t, *stats)
+	got, err := dst.ReadMetadata(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, "k", got[0].Key)
 }
 
 // TestPullLocalDamage: what is damaged or missing is not pulled.

@@ -1,6 +1,7 @@
 package ostree_test
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -122,6 +123,29 @@ func TestPruneDelete(t *testing.T) {
 	_, err = r.Prune(t.Context(), &ostree.PruneOptions{RefsOnly: true, Depth: -1})
 	require.NoError(t, err)
 	require.Equal(t, "001", has(t, r, commits))
+}
+
+// TestPruneWaits: a prune does not come between a commit's objects and its ref,
+// and the other way round.
+func TestPruneWaits(t *testing.T) {
+	r := newRepo(t, ostree.ModeBareUser)
+	_, err := r.Commit(t.Context(), literal(dir("."), file("f", "1")), &ostree.CommitOptions{Ref: "x", Edit: func(*ostree.Entry) (bool, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := r.Prune(ctx, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		return true, nil
+	}})
+	require.NoError(t, err)
+	history(t, r, "y", 2)
+	_, err = r.Prune(t.Context(), &ostree.PruneOptions{RefsOnly: true, Depth: -1, Progress: func(ostree.Event) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := r.Commit(ctx, literal(dir(".")), nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}})
+	require.NoError(t, err)
+	require.NoError(t, r.Fsck(t.Context(), nil))
 }
 
 func TestParent(t *testing.T) {
