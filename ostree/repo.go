@@ -56,6 +56,18 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 		return nil, err
 	}
 	defer unix.Close(fd)
+	if err := mkdirat(fd, "tmp", 0o775); err != nil {
+		return nil, err
+	}
+	// One at a time, so that what is left of a killed one can be told and removed.
+	lock, err := openDir(fd, "tmp")
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(lock)
+	if err := pathError("flock", "tmp", retry(func() error { return unix.Flock(lock, unix.LOCK_EX) })); err != nil {
+		return nil, err
+	}
 	// objects/ comes last: with it the folder is a repository.
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, "objects", &st, unix.AT_SYMLINK_NOFOLLOW); err == nil {
@@ -66,10 +78,13 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 		}
 		return r, err
 	}
-	for _, sub := range []string{"tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes"} {
+	for _, sub := range []string{"tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes"} {
 		if err := mkdirat(fd, sub, 0o775); err != nil {
 			return nil, err
 		}
+	}
+	if err := unix.Unlinkat(fd, "tmp/config.new", 0); err != nil && err != unix.ENOENT {
+		return nil, pathError("unlink", "tmp/config.new", err)
 	}
 	config := []byte("[core]\nrepo_version=1\nmode=" + stored + "\n")
 	if err := replaceFile(fd, "tmp/config.new", fd, "config", config, 0o644, true); err != nil {

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -305,7 +306,7 @@ func TestTransferHarmed(t *testing.T) {
 			}
 			wait := 30 * time.Second
 			if what == "stalled" {
-				wait = 500 * time.Millisecond
+				wait = 3 * time.Second // what is not stalled must never take so long
 			}
 			registry := remoteAt(t, wait)
 			stop := poller(t, target, copies)
@@ -347,19 +348,22 @@ func TestTransferKilled(t *testing.T) {
 				}
 				stop := poller(t, target, copies)
 				first := childTransfer(t, list, log)
+				var process atomic.Pointer[os.Process]
 				count.mu.Lock()
 				count.every = func(n int) {
-					if n == kill {
-						_ = first.Process.Kill()
+					if p := process.Load(); n >= kill && p != nil {
+						_ = p.Kill()
 					}
 				}
 				count.mu.Unlock()
 				require.NoError(t, first.Start())
+				process.Store(first.Process)
 				if first.Wait() == nil {
 					stop()
 					break // it needed no more requests
 				}
 				killed++
+				process.Store(nil)
 				out, err := childTransfer(t, list, log).CombinedOutput()
 				require.NoError(t, err, "%s", out)
 				stop()

@@ -64,7 +64,9 @@ func (j *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // skopeo looks for an image and gives what the judge saw, or "error" if it was
 // not asked.
 func (j *judge) skopeo(t *testing.T, repo string, env []string, args ...string) string {
+	j.mu.Lock()
 	j.seen = "error"
+	j.mu.Unlock()
 	cmd := exec.CommandContext(t.Context(), "skopeo", append([]string{"inspect", "--no-tags", "--tls-verify=false"}, append(args, "docker://"+repo+":tag")...)...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	out, err := cmd.CombinedOutput()
@@ -72,6 +74,8 @@ func (j *judge) skopeo(t *testing.T, repo string, env []string, args ...string) 
 	if t.Failed() {
 		t.Logf("%s", out)
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	return j.seen
 }
 

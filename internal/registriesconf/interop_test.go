@@ -38,6 +38,20 @@ func newRecorder(t *testing.T, hosts int) *recorder {
 	return r
 }
 
+// forget begins anew.
+func (r *recorder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = nil
+}
+
+// asked gives who was asked since.
+func (r *recorder) asked() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.seen)
+}
+
 func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	path := strings.TrimPrefix(req.URL.Path, "/v2/")
 	if path == "" {
@@ -66,7 +80,7 @@ func skopeo(t *testing.T, conf, ref string) string {
 
 // compare asks skopeo and us.
 func compare(t *testing.T, r *recorder, conf, ref string) {
-	r.seen = nil
+	r.forget()
 	printed := skopeo(t, conf, ref)
 	var want []string
 	c, err := registriesconf.New([]registriesconf.File{{Name: "registries.conf", Data: []byte(conf)}}, nil)
@@ -85,7 +99,7 @@ func compare(t *testing.T, r *recorder, conf, ref string) {
 	} else {
 		require.Contains(t, printed, "registries", "%v\n%s", err, conf)
 	}
-	require.Equal(t, want, r.seen, "%s\n%s\n%s\n%v", ref, conf, printed, err)
+	require.Equal(t, want, r.asked(), "%s\n%s\n%s\n%v", ref, conf, printed, err)
 }
 
 // What we would try, in which order, is what skopeo tries.
@@ -138,12 +152,12 @@ func TestSkopeoDropIns(t *testing.T) {
 		c, err := registriesconf.Load(registriesconf.Locate(env))
 		require.NoError(t, err)
 		for prefix, host := range want {
-			r.seen = nil
+			r.forget()
 			cmd := exec.CommandContext(t.Context(), "skopeo", "inspect", "--no-tags", "docker://"+prefix+"/img:tag")
 			cmd.Env = append(os.Environ(), "HOME="+home)
 			out, err := cmd.CombinedOutput()
 			require.Error(t, err, "nobody has it")
-			require.Equal(t, []string{r.hosts[host] + "/img"}, r.seen, "%s: %s", prefix, out)
+			require.Equal(t, []string{r.hosts[host] + "/img"}, r.asked(), "%s: %s", prefix, out)
 			require.Equal(t, r.hosts[host]+"/img!", pull(t, c, prefix+"/img"))
 		}
 	}

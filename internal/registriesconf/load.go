@@ -42,8 +42,11 @@ func Locate(getenv func(string) string) *Options {
 		return o
 	}
 	user := filepath.Join(home, ".config", "containers", "registries.conf")
-	if _, err := os.Stat(user); err == nil && o.File == "" {
+	switch _, err := os.Stat(user); {
+	case err == nil && o.File == "":
 		return &Options{Files: []string{user}, Dirs: []string{user + ".d"}}
+	case errors.Is(err, fs.ErrPermission):
+		return o // HOME is somebody else's, as in a container that runs as any user
 	}
 	o.Dirs = append(o.Dirs, user+".d")
 	return o

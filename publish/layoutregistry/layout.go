@@ -2,6 +2,7 @@ package layoutregistry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -207,6 +209,15 @@ func decodeIndex(data []byte) (*index, error) {
 
 func (x *index) encode() ([]byte, error) {
 	var out bytes.Buffer
+	// In an order that does not tell who wrote first. Of one tag the first entry
+	// counts and stays the first.
+	slices.SortStableFunc(x.entries, func(a, b entry) int {
+		c := cmp.Or(strings.Compare(a.tag, b.tag), strings.Compare(a.subject(), b.subject()))
+		if c == 0 && a.tag == "" {
+			c = strings.Compare(a.desc.Digest.String(), b.desc.Digest.String())
+		}
+		return c
+	})
 	out.WriteString(`{"schemaVersion":2,"mediaType":"` + string(types.OCIImageIndex) + `","manifests":[`)
 	for i, e := range x.entries {
 		if i > 0 {
