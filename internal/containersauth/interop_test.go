@@ -33,9 +33,10 @@ type judge struct {
 
 func newJudge(t *testing.T) *judge {
 	j := &judge{}
-	server := httptest.NewServer(j)
+	server := httptest.NewUnstartedServer(j)
 	t.Cleanup(server.Close)
-	j.url = server.URL
+	j.url = "http://" + server.Listener.Addr().String()
+	server.Start()
 	return j
 }
 
