@@ -503,3 +503,20 @@ func ExampleMutableTree_Merge() {
 	// M usr/lib/release
 	// A usr/lib/release.old
 }
+
+func ExampleRepo_Repair() {
+	ctx := context.Background()
+	r, c, done := exampleRepo()
+	defer done()
+	other, _, doneOther := exampleRepo()
+	defer doneOther()
+	digits := c.String()
+	if err := os.Truncate(filepath.Join(r.Path(), "objects", digits[:2], digits[2:]+".commit"), 10); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(r.Repair(ctx, other))
+	fmt.Println(r.Fsck(ctx, nil))
+	// Output:
+	// 1 <nil>
+	// <nil>
+}

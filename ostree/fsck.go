@@ -44,7 +44,7 @@ func (r *Repo) Fsck(ctx context.Context, opts *FsckOptions) error {
 	if workers < 0 || workers > maxWorkers {
 		return &Error{Op: "fsck", Target: r.path, Err: fmt.Errorf("%d workers, want 0 to %d", workers, maxWorkers)}
 	}
-	f := &fsck{repo: r, opts: opts, objects: make(map[claimKey]struct{})}
+	f := &fsck{repo: r, opts: opts, objects: make(map[claimKey]struct{}), broken: make(map[claimKey]struct{})}
 	err := f.run(ctx, workers)
 	if err != nil {
 		return &Error{Op: "fsck", Target: r.path, Err: err}
@@ -61,6 +61,7 @@ type fsck struct {
 
 	mu     sync.Mutex
 	faults []error
+	broken map[claimKey]struct{} // objects that are damaged or missing
 }
 
 // fault records what is wrong with target, or gives back an error that is none
@@ -208,8 +209,19 @@ func (f *fsck) object(ctx context.Context, key claimKey, buf []byte) error {
 		err = f.xattrs(key)
 	}
 	if err != nil {
-		return f.fault(objectName(key.kind, key.sum), err)
+		return f.faulty(key, err)
 	}
+	return nil
+}
+
+// faulty records what is wrong with an object.
+func (f *fsck) faulty(key claimKey, err error) error {
+	if err := f.fault(objectName(key.kind, key.sum), err); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.broken[key] = struct{}{}
+	f.mu.Unlock()
 	return nil
 }
 
@@ -256,7 +268,7 @@ func (f *fsck) named(ctx context.Context, kind ObjectType, c Checksum, by string
 				return err
 			}
 		}
-		return f.fault(objectName(kind, c), corruptf("is missing; %s names it", by))
+		return f.faulty(claimKey{kind, c}, corruptf("is missing; %s names it", by))
 	}
 	return nil
 }

@@ -148,11 +148,7 @@ func (p *localPull) run(ctx context.Context) (err error) {
 			err = e
 		}
 	}()
-	p.builder = &builder{repo: p.repo, txn: t, opts: &CommitOptions{}, shelf: t.shelves[workers]}
-	var own, their unix.Stat_t
-	if unix.Fstat(p.repo.dir, &own) != nil || unix.Fstat(p.src.dir, &their) != nil || own.Uid != their.Uid || p.opts.Copy {
-		p.noLink.Store(true)
-	}
+	p.into(t, workers)
 	commits, err := p.history(ctx, refs)
 	if err != nil {
 		return err
@@ -185,6 +181,15 @@ func (p *localPull) run(ctx context.Context) (err error) {
 	p.repo.log.LogAttrs(ctx, slog.LevelInfo, "pulled", slog.String("from", p.src.path), slog.Int64("commits", p.commits), slog.Int64("metadata", p.meta),
 		slog.Int64("linked", p.linked.Load()))
 	return nil
+}
+
+// into lets what is pulled be staged in t.
+func (p *localPull) into(t *txn, workers int) {
+	p.builder = &builder{repo: p.repo, txn: t, opts: &CommitOptions{}, shelf: t.shelves[workers]}
+	var own, their unix.Stat_t
+	if unix.Fstat(p.repo.dir, &own) != nil || unix.Fstat(p.src.dir, &their) != nil || own.Uid != their.Uid || p.opts.Copy {
+		p.noLink.Store(true)
+	}
 }
 
 // revs gives what is pulled. A path is empty for what is no ref.
@@ -283,6 +288,26 @@ func (p *localPull) objects(ctx context.Context, commits []pulledCommit, workers
 	if p.opts.CommitsOnly {
 		return nil
 	}
+	return p.work(ctx, workers, func(ctx context.Context) error {
+		for i := range commits {
+			if err := p.closure(ctx, commits[i].commit); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// closure stages what a commit needs.
+func (p *localPull) closure(ctx context.Context, c *Commit) error {
+	if err := p.metadata(ctx, TypeDirMeta, c.RootMeta); err != nil {
+		return err
+	}
+	return p.tree(ctx, c.RootTree, 0)
+}
+
+// work stages the content objects that find queues.
+func (p *localPull) work(ctx context.Context, workers int, find func(context.Context) error) error {
 	group, gctx := errgroup.WithContext(ctx)
 	p.queue = make(chan Checksum, 4*workers)
 	for i := range workers {
@@ -305,16 +330,7 @@ func (p *localPull) objects(ctx context.Context, commits []pulledCommit, workers
 	}
 	group.Go(func() error {
 		defer close(p.queue)
-		for i := range commits {
-			c := commits[i].commit
-			if err := p.metadata(gctx, TypeDirMeta, c.RootMeta); err != nil {
-				return err
-			}
-			if err := p.tree(gctx, c.RootTree, 0); err != nil {
-				return err
-			}
-		}
-		return nil
+		return find(gctx)
 	})
 	if err := group.Wait(); err != nil {
 		if ctx.Err() != nil {
@@ -356,6 +372,19 @@ func (p *localPull) stage(kind ObjectType, data []byte) error {
 	return err
 }
 
+// file queues a content object.
+func (p *localPull) file(ctx context.Context, c Checksum) error {
+	if !p.first(TypeFile, c) {
+		return nil
+	}
+	select {
+	case p.queue <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (p *localPull) tree(ctx context.Context, c Checksum, depth int) error {
 	if !p.first(TypeDirTree, c) {
 		return nil
@@ -375,13 +404,8 @@ func (p *localPull) tree(ctx context.Context, c Checksum, depth int) error {
 		return err
 	}
 	for i := range d.Files {
-		if !p.first(TypeFile, d.Files[i].Object) {
-			continue
-		}
-		select {
-		case p.queue <- d.Files[i].Object:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := p.file(ctx, d.Files[i].Object); err != nil {
+			return err
 		}
 	}
 	for i := range d.Dirs {

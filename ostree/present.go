@@ -15,6 +15,7 @@ import (
 // two-digit folder by a call each, then by a listing of it.
 type present struct {
 	repo    *Repo
+	broken  map[claimKey]struct{} // objects that are there and to be replaced
 	folders [256]struct {
 		sync.Mutex
 		asked int
@@ -27,6 +28,9 @@ const listAfter = 16
 
 // has reports whether an object is there; path is its path below objects/.
 func (p *present) has(key *claimKey, path []byte) (bool, error) {
+	if _, ok := p.broken[*key]; ok {
+		return false, nil
+	}
 	f := &p.folders[key.sum[0]]
 	f.Lock()
 	defer f.Unlock()
