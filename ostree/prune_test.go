@@ -148,6 +148,23 @@ func TestPruneWaits(t *testing.T) {
 	require.NoError(t, r.Fsck(t.Context(), nil))
 }
 
+// TestPruneStopped: a prune that ends in the middle leaves no commit that lacks
+// an object, and the next one does the rest.
+func TestPruneStopped(t *testing.T) {
+	r := newRepo(t, ostree.ModeBareUserOnly)
+	commits := history(t, r, "x", 90) // of which 89 go, with two dirtrees and a file each
+	ctx, cancel := context.WithCancel(t.Context())
+	stats, err := r.Prune(ctx, &ostree.PruneOptions{RefsOnly: true, Depth: -1, Progress: func(ostree.Event) { cancel() }})
+	require.ErrorIs(t, err, context.Canceled)
+	require.EqualValues(t, 256, stats.Pruned)
+	require.Equal(t, strings.Repeat("0", 89)+"1", has(t, r, commits))
+	require.NoError(t, r.Fsck(t.Context(), nil))
+	stats, err = r.Prune(t.Context(), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 4*89-256, stats.Pruned)
+	require.EqualValues(t, 6+4*89-256, stats.Objects)
+}
+
 func TestParent(t *testing.T) {
 	for _, mode := range modes {
 		base := newRepo(t, ostree.ModeBareUser)
