@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,10 +144,10 @@ func TestTokenScopes(t *testing.T) {
 	_, err := r.WriteImage(t.Context(), from, img, nil)
 	require.NoError(t, err)
 	before, sent := len(issuer.Requests()), len(proxy.Requests())
-	mounted := 0
-	_, err = r.WriteImage(t.Context(), to, img, &publish.WriteOptions{From: []name.Repository{from}, Reused: func(v1.Descriptor) { mounted++ }})
+	var mounted atomic.Int64
+	_, err = r.WriteImage(t.Context(), to, img, &publish.WriteOptions{From: []name.Repository{from}, Reused: func(v1.Descriptor) { mounted.Add(1) }})
 	require.NoError(t, err)
-	require.Equal(t, 3, mounted, "two layers and the config")
+	require.EqualValues(t, 3, mounted.Load(), "two layers and the config")
 	requests := proxy.Requests()[sent:]
 	require.Zero(t, count(requests, http.MethodPatch, "/blobs/"))
 	require.Zero(t, count(requests, http.MethodPut, "/blobs/"))
@@ -459,10 +460,10 @@ func TestTokenServer(t *testing.T) {
 	desc, err := r.WriteImage(t.Context(), from, img, nil)
 	require.NoError(t, err)
 	require.NoError(t, r.Tag(t.Context(), from.Tag("v1"), desc.Digest))
-	mounted := 0
-	_, err = r.WriteImage(t.Context(), to, img, &publish.WriteOptions{From: []name.Repository{from}, Reused: func(v1.Descriptor) { mounted++ }})
+	var mounted atomic.Int64
+	_, err = r.WriteImage(t.Context(), to, img, &publish.WriteOptions{From: []name.Repository{from}, Reused: func(v1.Descriptor) { mounted.Add(1) }})
 	require.NoError(t, err)
-	require.Equal(t, 3, mounted)
+	require.EqualValues(t, 3, mounted.Load())
 	// From one account to the other: the writer may not mount what it cannot
 	// read, and gets the bytes.
 	got, err := r.Image(t.Context(), from.Tag("v1"))

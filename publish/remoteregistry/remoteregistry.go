@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -118,13 +120,19 @@ func AuthFiles(getenv func(string) string) []string { return containersauth.Defa
 // CertDirs lists the folders of certificates that podman and skopeo read. getenv
 // is [os.Getenv] of a program.
 func CertDirs(getenv func(string) string) []string {
-	var dirs []string
-	if config := getenv("XDG_CONFIG_HOME"); config != "" {
-		dirs = append(dirs, filepath.Join(config, "containers", "certs.d"))
-	} else if home := getenv("HOME"); home != "" {
-		dirs = append(dirs, filepath.Join(home, ".config", "containers", "certs.d"))
+	system := []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}
+	config := getenv("XDG_CONFIG_HOME")
+	if home := getenv("HOME"); config == "" && home != "" {
+		config = filepath.Join(home, ".config")
 	}
-	return append(dirs, "/etc/containers/certs.d", "/etc/docker/certs.d")
+	if config == "" {
+		return system
+	}
+	own := filepath.Join(config, "containers", "certs.d")
+	if _, err := os.Stat(own); errors.Is(err, fs.ErrPermission) {
+		return system // HOME is somebody else's, as in a container that runs as any user
+	}
+	return append([]string{own}, system...)
 }
 
 // transport is what carries the requests.
