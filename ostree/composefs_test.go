@@ -2,7 +2,10 @@ package ostree_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/composefs"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/treegen"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -109,4 +113,157 @@ func TestComposefsRecorded(t *testing.T) {
 		require.True(t, made[strings.TrimSuffix(filepath.Base(path), ".cfs")], path)
 		require.Contains(t, images, ostree.Checksum(verity.Sum()).String(), path)
 	}
+}
+
+// TestComposefsSame makes the same image in each mode and by any number of
+// workers.
+func TestComposefsSame(t *testing.T) {
+	tree := treegen.Tree(7, &treegen.Options{Files: 300})
+	var want []byte
+	for _, mode := range modes {
+		r := newRepo(t, mode)
+		c, err := r.Commit(t.Context(), tree, nil)
+		require.NoError(t, err)
+		for _, workers := range []int{0, 1, 7} {
+			var image, last bytes.Buffer
+			digest, err := r.WriteComposefs(t.Context(), io.MultiWriter(&image, &last), c, &ostree.ComposefsOptions{Workers: workers})
+			require.NoError(t, err)
+			if want == nil {
+				want = image.Bytes()
+			}
+			require.True(t, bytes.Equal(want, image.Bytes()), "%s, %d workers", mode, workers)
+			var verity composefs.Verity
+			_, _ = verity.Write(want)
+			require.Equal(t, ostree.Checksum(verity.Sum()), digest)
+		}
+	}
+}
+
+func TestComposefsFaults(t *testing.T) {
+	entries := []ostree.Entry{dir("."), file("a", "content"), link("b", "a")}
+	commit := func(t *testing.T, add ...ostree.Entry) (*ostree.Repo, ostree.Checksum) {
+		r := newRepo(t, ostree.ModeBareUser)
+		c, err := r.Commit(t.Context(), literal(append(entries, add...)...), nil)
+		require.NoError(t, err)
+		return r, c
+	}
+	object := func(t *testing.T, r *ostree.Repo, content string) string {
+		paths, err := filepath.Glob(filepath.Join(r.Path(), "objects", "*", "*.file"))
+		require.NoError(t, err)
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			if strings.TrimSuffix(string(data), "\x00") == content {
+				return path
+			}
+		}
+		require.Fail(t, "no object", "%q", content)
+		return ""
+	}
+	t.Run("content", func(t *testing.T) {
+		r, c := commit(t)
+		require.NoError(t, os.WriteFile(object(t, r, "content"), []byte("Content"), 0o644))
+		_, err := r.ComposefsDigest(t.Context(), c, nil)
+		require.ErrorIs(t, err, ostree.ErrCorrupt)
+	})
+	t.Run("link", func(t *testing.T) {
+		r, c := commit(t)
+		require.NoError(t, os.WriteFile(object(t, r, "a"), []byte("b\x00"), 0o644))
+		_, err := r.ComposefsDigest(t.Context(), c, nil)
+		require.ErrorIs(t, err, ostree.ErrCorrupt)
+	})
+	t.Run("absent", func(t *testing.T) {
+		r, c := commit(t)
+		require.NoError(t, os.Remove(object(t, r, "content")))
+		_, err := r.ComposefsDigest(t.Context(), c, nil)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		_, err = r.ComposefsDigest(t.Context(), ostree.Checksum{1}, nil)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	})
+	t.Run("too large", func(t *testing.T) {
+		r, c := commit(t, link("c", strings.Repeat("x", 5000)))
+		_, err := r.ComposefsDigest(t.Context(), c, nil)
+		require.ErrorIs(t, err, fs.ErrInvalid)
+	})
+	t.Run("workers", func(t *testing.T) {
+		r, c := commit(t)
+		for _, workers := range []int{-1, 65} {
+			_, err := r.ComposefsDigest(t.Context(), c, &ostree.ComposefsOptions{Workers: workers})
+			require.ErrorContains(t, err, "workers")
+		}
+	})
+	t.Run("writer", func(t *testing.T) {
+		r, c := commit(t)
+		closed, w := io.Pipe()
+		require.NoError(t, closed.Close())
+		_, err := r.WriteComposefs(t.Context(), w, c, nil)
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+	})
+	t.Run("canceled", func(t *testing.T) {
+		r, c := commit(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := r.ComposefsDigest(ctx, c, nil)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
+func TestVerifyComposefs(t *testing.T) {
+	r := newRepo(t, ostree.ModeBareUser)
+	tree := literal(dir("."), file("a", "content"))
+	files, err := r.Commit(t.Context(), tree, nil)
+	require.NoError(t, err)
+	require.ErrorIs(t, r.VerifyComposefs(t.Context(), files, nil), fs.ErrNotExist)
+	digest, err := r.ComposefsDigest(t.Context(), files, nil)
+	require.NoError(t, err)
+	with := func(item ostree.MetadataItem) error {
+		c, err := r.Commit(t.Context(), r.Tree(files), &ostree.CommitOptions{Metadata: []ostree.MetadataItem{item}})
+		require.NoError(t, err)
+		return r.VerifyComposefs(t.Context(), c, &ostree.ComposefsOptions{NoVerity: true})
+	}
+	good := ostree.ComposefsMetadata(digest)
+	require.NoError(t, with(good))
+	digest[0] ^= 1
+	require.ErrorIs(t, with(ostree.ComposefsMetadata(digest)), ostree.ErrCorrupt)
+	require.ErrorIs(t, with(ostree.MetadataItem{Key: good.Key, Value: ostree.BytesVariant(digest[1:])}), ostree.ErrCorrupt)
+	require.ErrorIs(t, with(ostree.MetadataItem{Key: good.Key, Value: ostree.StringVariant(digest.String())}), ostree.ErrCorrupt)
+}
+
+// FuzzComposefsMetadata reads the metadata item from any variant.
+func FuzzComposefsMetadata(f *testing.F) {
+	item := ostree.ComposefsMetadata(ostree.Checksum{1, 2})
+	f.Add(item.Value.Type, item.Value.Data)
+	f.Add("s", []byte("text\x00"))
+	f.Add("ay", []byte{1})
+	f.Fuzz(func(t *testing.T, typ string, data []byte) {
+		c := &ostree.Commit{Metadata: []ostree.MetadataItem{{Key: item.Key, Value: ostree.Variant{Type: typ, Data: data}}}}
+		digest, ok, err := c.ComposefsDigest()
+		if err != nil {
+			require.ErrorIs(t, err, ostree.ErrCorrupt)
+			require.Zero(t, digest)
+			return
+		}
+		require.True(t, ok)
+		require.Equal(t, c.Metadata[0], ostree.ComposefsMetadata(digest))
+	})
+}
+
+// BenchmarkComposefs makes the image of a commit of 50,000 generated files.
+func BenchmarkComposefs(b *testing.B) {
+	r := newRepo(b, ostree.ModeBareUser)
+	const files = 50000
+	c, err := r.Commit(b.Context(), treegen.Tree(1, &treegen.Options{Files: files, MaxSize: 64 << 10}), nil)
+	require.NoError(b, err)
+	var size int64
+	for e, err := range r.Tree(c).Entries(b.Context()) {
+		require.NoError(b, err)
+		size += e.Size
+	}
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := r.ComposefsDigest(b.Context(), c, nil)
+		require.NoError(b, err)
+	}
+	b.ReportMetric(files*float64(b.N)/b.Elapsed().Seconds(), "files/s")
 }
