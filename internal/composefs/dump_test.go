@@ -132,7 +132,10 @@ func build(t testing.TB, files []file, unite bool) *composefs.Builder {
 	b := composefs.NewBuilder()
 	known := map[string]composefs.ID{}
 	id := func(f *file) composefs.ID {
-		key := fmt.Sprint(f.inode)
+		key := ""
+		if unite {
+			key = fmt.Sprint(f.inode)
+		}
 		id, ok := known[key]
 		if !ok || !unite {
 			id = b.Reserve()
