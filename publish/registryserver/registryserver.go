@@ -56,6 +56,7 @@ type Server struct {
 	// that is in index.json: what it knows of that would be old.
 	uploads *olareg.Server
 	posts   sync.Mutex // it keeps a note of each repository without a lock
+	turns   turns      // at each upload, by path
 
 	mu      sync.Mutex
 	closed  bool
@@ -234,6 +235,11 @@ func (s *Server) touch(name string) {
 // upload passes on the bytes of an upload.
 func (s *Server) upload(w http.ResponseWriter, req *http.Request, repo string) {
 	if req.Method != http.MethodPost {
+		done, err := s.turns.take(req.Context(), req.URL.Path)
+		if err != nil {
+			return // the client has left
+		}
+		defer done()
 		s.uploads.ServeHTTP(w, req)
 		return
 	}

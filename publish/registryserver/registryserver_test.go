@@ -509,3 +509,60 @@ func mustImage(t testing.TB) v1.Image {
 	require.NoError(t, err)
 	return img
 }
+
+// A client that was cut off asks how far it came, and is not told before the
+// server is done with what it got: what it is told stays true.
+func TestUploadsTakeTurns(t *testing.T) {
+	s, err := registryserver.Open(t.Context(), t.TempDir(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	begun := make(chan struct{}, 1)
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPatch {
+			begun <- struct{}{}
+		}
+		s.ServeHTTP(w, req)
+	}))
+	t.Cleanup(h.Close)
+	do := func(method, target string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), method, target, nil)
+		require.NoError(t, err)
+		resp, err := h.Client().Do(req)
+		require.NoError(t, err)
+		resp.Body.Close()
+		return resp
+	}
+	location, err := do(http.MethodPost, h.URL+"/v2/a/b/blobs/uploads/").Location()
+	require.NoError(t, err)
+	body, feed := io.Pipe()
+	patched := make(chan struct{})
+	go func() {
+		defer close(patched)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, location.String(), body)
+		if err != nil {
+			return
+		}
+		if resp, err := h.Client().Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	part := make([]byte, 1<<20)
+	_, err = feed.Write(part)
+	require.NoError(t, err)
+	<-begun
+	asked := make(chan string, 1)
+	go func() { asked <- do(http.MethodGet, location.String()).Header.Get("Range") }()
+	told := ""
+	select {
+	case told = <-asked: // too early
+	case <-time.After(50 * time.Millisecond):
+	}
+	_, err = feed.Write(part)
+	require.NoError(t, err)
+	require.NoError(t, feed.CloseWithError(io.ErrUnexpectedEOF)) // the client is gone
+	<-patched
+	if told == "" {
+		told = <-asked
+	}
+	require.Equal(t, told, do(http.MethodGet, location.String()).Header.Get("Range"))
+}
