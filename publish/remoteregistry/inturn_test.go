@@ -146,7 +146,7 @@ func TestEachRequestInTurn(t *testing.T) {
 		"429":         {interop.Fault{Status: http.StatusTooManyRequests}, false},
 		"cut":         {interop.Fault{CutRequest: 50, CutResponse: 1}, false},
 		"truncated":   {interop.Fault{CutResponse: 60}, false},
-		"stalled":     {interop.Fault{Stall: 400 * time.Millisecond}, false},
+		"stalled":     {interop.Fault{Stall: 800 * time.Millisecond}, false},
 		"wrong bytes": {interop.Fault{Corrupt: 30}, true},
 	}
 	for which, s := range scenarios(t, base) {
@@ -162,7 +162,7 @@ func TestEachRequestInTurn(t *testing.T) {
 					f.After, f.Times = n, 1
 					proxy := interop.Proxy(t, target, f)
 					repo := repository(t, proxy.Host, fmt.Sprintf("okd/%s-%s-%d", which, strings.ReplaceAll(what, " ", "-"), n))
-					oneFault(t, s, repo, target, fault.mayFail, fmt.Sprintf("request %d", n))
+					oneFault(t, s, repo, target, fault.mayFail, fault.Stall > 0, fmt.Sprintf("request %d", n))
 					if proxy.Hits() == 0 {
 						require.GreaterOrEqual(t, n, s.least, "requests")
 						return
@@ -175,7 +175,7 @@ func TestEachRequestInTurn(t *testing.T) {
 			for n := int64(1); ; n++ {
 				front, hit := damage(t, target, n)
 				repo := repository(t, front, fmt.Sprintf("okd/%s-damaged-%d", which, n))
-				oneFault(t, s, repo, target, true, fmt.Sprintf("body %d", n))
+				oneFault(t, s, repo, target, true, false, fmt.Sprintf("body %d", n))
 				if !hit.Load() {
 					return
 				}
@@ -184,9 +184,13 @@ func TestEachRequestInTurn(t *testing.T) {
 	}
 }
 
-func oneFault(t *testing.T, s scenario, repo name.Repository, target string, mayFail bool, what string) {
+func oneFault(t *testing.T, s scenario, repo name.Repository, target string, mayFail, stalls bool, what string) {
 	t.Helper()
-	r := open(t, &remoteregistry.Options{HeaderTimeout: 200 * time.Millisecond, StallTimeout: 200 * time.Millisecond, ChunkSize: 3 << 20})
+	opts := &remoteregistry.Options{ChunkSize: 3 << 20}
+	if stalls {
+		opts.HeaderTimeout, opts.StallTimeout = 400*time.Millisecond, 400*time.Millisecond
+	}
+	r := open(t, opts)
 	err := s.do(t.Context(), t, r, repo)
 	if !mayFail {
 		require.NoError(t, err, what)
