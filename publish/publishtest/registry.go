@@ -74,7 +74,8 @@ func TestRegistry(t *testing.T, open func(t *testing.T) (publish.Registry, name.
 					if slices.Contains(claims, c.needs) {
 						t.Fatalf("%T does not offer %s", r, c.needs)
 					}
-					t.Skipf("%T does not offer %s", r, c.needs)
+					t.Logf("%T does not offer %s: nothing is promised here", r, c.needs)
+					return
 				}
 				c.Run(t, r, repo)
 			})
