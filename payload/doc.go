@@ -6,6 +6,9 @@
 // [Assemble] makes a release image from component images (a map, an image
 // stream) or from a base release, with overrides; [Open] reads one back.
 // Neither writes anywhere: [Built.Image] is a value to hand to a registry.
+// Images come from a registry, or by [Folder] from an OCI layout or a mirror
+// that oc wrote, also in an [Archive]; [OpenFolder] reads a payload that was
+// unpacked.
 //
 // # Trust
 //
@@ -33,6 +36,5 @@
 //
 // # Left out
 //
-// Assembling manifest lists, reading from folders and archives, image streams
-// of a cluster: [errors.ErrUnsupported] or not there yet.
+// Assembling manifest lists is [errors.ErrUnsupported].
 package payload

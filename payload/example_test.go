@@ -4,9 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -164,4 +166,64 @@ func ExampleParseVersions() {
 	// Output:
 	// CentOS Stream CoreOS 9.0.20260101-0
 	// kubernetes=1.33.4,machine-os=9.0.20260101-0 machine-os=CentOS Stream CoreOS
+}
+
+func ExampleOpenFolder() {
+	// As unpacked from a release image, or written by `oc adm release extract`.
+	folder := fstest.MapFS{
+		"release-manifests/image-references": {Data: []byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","metadata":{"name":"4.20.0-okd-scos.1"}}`)},
+		"release-manifests/release-metadata": {Data: []byte(`{"kind":"cincinnati-metadata-v0","version":"4.20.0-okd-scos.1","previous":[]}`)},
+		"release-manifests/0000_10_a.yaml":   {Data: []byte("kind: Namespace\n")},
+	}
+	release, err := payload.OpenFolder(context.Background(), folder)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for file := range release.Manifests() {
+		fmt.Println(release.Version(), file)
+	}
+	// Output: 4.20.0-okd-scos.1 0000_10_a.yaml
+}
+
+// A mirror that somebody carried along as one archive.
+func ExampleFolder() {
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	_ = tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "v2/openshift/release/manifests/"})
+	_ = tw.Close()
+	archive, err := payload.Archive(bytes.NewReader(buf.Bytes()), int64(buf.Len()))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	images, err := payload.Folder(archive)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ref, err := name.NewTag("localhost/openshift/release:4.20.0-okd-scos.1-x86_64")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = payload.Open(context.Background(), images, ref, nil)
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	// Output: true
+}
+
+func ExampleArchive() {
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	_ = tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "./oci-layout", Size: 2})
+	_, _ = io.WriteString(tw, "{}")
+	_ = tw.Close()
+	archive, err := payload.Archive(bytes.NewReader(buf.Bytes()), int64(buf.Len()))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	data, err := fs.ReadFile(archive, "oci-layout")
+	fmt.Println(string(data), err)
+	// Output: {} <nil>
 }

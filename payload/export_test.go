@@ -33,8 +33,8 @@ func SubstituteVersions(data []byte, release string, compatible bool) ([]byte, [
 }
 
 // ScanLayer gives the names and the size of what a layer has in manifests.
-func ScanLayer(data []byte) (names []string, size int64, diffID v1.Hash, err error) {
-	s := &layerScan{dir: manifestsFolder, files: map[string]file{}, budget: MaxPayloadSize, room: MaxManifests}
+func ScanLayer(data []byte, limit int64) (names []string, size int64, diffID v1.Hash, err error) {
+	s := &layerScan{dir: manifestsFolder, files: map[string]file{}, budget: MaxPayloadSize, room: MaxManifests, limit: limit}
 	diffID, err = s.read(bytes.NewReader(data))
 	if err != nil {
 		return nil, 0, v1.Hash{}, err

@@ -197,7 +197,7 @@ func FuzzLayer(f *testing.F) {
 		if len(data) > 1<<20 {
 			return
 		}
-		names, size, _, err := payload.ScanLayer(data)
+		names, size, _, err := payload.ScanLayer(data, payload.MaxLayerSize)
 		if err != nil {
 			return
 		}

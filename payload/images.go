@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
 
@@ -35,6 +36,8 @@ type fetched struct {
 	rawConfig  []byte
 	config     imageConfig
 	img        v1.Image
+	list       *v1.IndexManifest // of listDigest
+	listed     types.MediaType   // of the image, as the index has it
 }
 
 // defaultPlatform is chosen from an index, unless the options say otherwise.
@@ -42,13 +45,17 @@ var defaultPlatform = v1.Platform{OS: "linux", Architecture: "amd64"}
 
 // fetch reads the manifest and configuration of the image that ref names, or
 // of the one for platform in the index that it names. A tag costs one request
-// more than a digest, an index one or two.
+// more than a digest, an index one or two; where src gives manifests and blobs
+// one by one, a tag costs none and an index one.
 func fetch(ctx context.Context, src Images, ref name.Reference, platform v1.Platform) (*fetched, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if ref == nil {
 		return nil, errors.New("no reference")
+	}
+	if one, ok := src.(direct); ok {
+		return fetchDirect(ctx, one, ref, platform)
 	}
 	digest, mediaType, err := resolve(ctx, src, ref)
 	if err != nil {
@@ -76,6 +83,30 @@ func fetch(ctx context.Context, src Images, ref name.Reference, platform v1.Plat
 		return nil, imgErr
 	}
 	return fetchChild(ref, idx, digest, platform)
+}
+
+func fetchDirect(ctx context.Context, src direct, ref name.Reference, platform v1.Platform) (*fetched, error) {
+	desc, raw, err := manifestOf(ctx, src, ref)
+	if err != nil {
+		return nil, err
+	}
+	repo := inRepository{src, ref.Context()}
+	if desc.MediaType.IsIndex() {
+		idx, err := ociimage.NewIndex(ctx, repo, desc, raw)
+		if err != nil {
+			return nil, err
+		}
+		return fetchChild(ref, idx, desc.Digest, platform)
+	}
+	img, err := ociimage.NewImage(ctx, repo, desc, raw)
+	if err != nil {
+		return nil, err
+	}
+	f := &fetched{ref: ref, img: img}
+	if err := f.readManifest(desc.Digest); err != nil {
+		return nil, err
+	}
+	return f, f.readConfig()
 }
 
 // resolve gives the digest of a reference and, of a tag, the type of what it
@@ -138,7 +169,7 @@ func fetchChild(ref name.Reference, idx v1.ImageIndex, digest v1.Hash, platform 
 		if err != nil {
 			return nil, fmt.Errorf("image for %s: %w", platform, err)
 		}
-		f := &fetched{ref: ref, img: img, listDigest: digest}
+		f := &fetched{ref: ref, img: img, listDigest: digest, list: &list, listed: desc.MediaType}
 		if err := f.readManifest(child); err != nil {
 			return nil, fmt.Errorf("image for %s: %w", platform, err)
 		}

@@ -82,7 +82,7 @@ func (f *fetched) readLayer(ctx context.Context, i int, dir *folder) error {
 	if err != nil {
 		return err
 	}
-	next := &layerScan{dir: dir.name, files: map[string]file{}, budget: MaxPayloadSize - dir.size, room: MaxManifests - len(dir.files)}
+	next := &layerScan{dir: dir.name, files: map[string]file{}, budget: MaxPayloadSize - dir.size, room: MaxManifests - len(dir.files), limit: MaxLayerSize}
 	diffID, scanErr := next.read(in)
 	// Whatever the scan met, it does not count before all bytes are known to
 	// be the right ones.
@@ -122,6 +122,7 @@ type layerScan struct {
 	escapes    []string
 	budget     int64
 	room       int
+	limit      int64 // of the content, bytes
 }
 
 // read scans a layer, compressed or not, and gives the diff ID of its content.
@@ -131,7 +132,7 @@ func (s *layerScan) read(r io.Reader) (v1.Hash, error) {
 		return v1.Hash{}, err
 	}
 	defer closer()
-	limited := &io.LimitedReader{R: plain, N: MaxLayerSize + 1}
+	limited := &io.LimitedReader{R: plain, N: s.limit + 1}
 	sum := sha256.New()
 	content := io.TeeReader(limited, sum)
 	tr := tar.NewReader(content)
@@ -151,7 +152,7 @@ func (s *layerScan) read(r io.Reader) (v1.Hash, error) {
 		return v1.Hash{}, err
 	}
 	if limited.N <= 0 {
-		return v1.Hash{}, fmt.Errorf("content of more than %d bytes", int64(MaxLayerSize))
+		return v1.Hash{}, fmt.Errorf("content of more than %d bytes", s.limit)
 	}
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, nil
 }

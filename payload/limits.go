@@ -40,10 +40,13 @@ const (
 	MaxNameLength = 255
 	// MaxLabelSize bounds a label with versions, bytes.
 	MaxLabelSize = 64 << 10
+	// MaxArchiveEntries bounds the entries of an archive that is read in place.
+	MaxArchiveEntries = 64 << 10
 )
 
 const (
 	defaultWorkers = 8
+	maxArchivePath = 1024
 	// zstdWindow bounds the memory of a zstd decoder; what the reference
 	// encoder uses without --ultra or --long is at most 8 MiB.
 	zstdWindow = 16 << 20

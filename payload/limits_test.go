@@ -1,11 +1,15 @@
 package payload_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/payload"
@@ -122,4 +126,147 @@ func TestUnknownFields(t *testing.T) {
 	out, err = json.Marshal(m)
 	require.NoError(t, err)
 	require.Equal(t, meta, string(out))
+}
+
+// padded is an image whose configuration and manifest have these sizes.
+func padded(t *testing.T, config, manifest int) v1.Image {
+	t.Helper()
+	img := makeImage(t, imageSpec{layers: [][]byte{tarOf(t, releaseEntries()...)}, labels: map[string]string{payload.LabelRelease: "4.20.0-test.1"}})
+	text, err := img.RawConfigFile()
+	require.NoError(t, err)
+	if config > 0 {
+		text = append(text, bytes.Repeat([]byte(" "), config-len(text))...)
+	}
+	m, err := img.Manifest()
+	require.NoError(t, err)
+	m.Config.Digest, m.Config.Size = hashOf(text), int64(len(text))
+	data, err := json.Marshal(m)
+	require.NoError(t, err)
+	if manifest > 0 {
+		data = append(data, bytes.Repeat([]byte(" "), manifest-len(data))...)
+	}
+	layers, err := img.Layers()
+	require.NoError(t, err)
+	out, err := partial.CompressedToImage(&raw{manifest: data, config: text, layers: layers})
+	require.NoError(t, err)
+	return out
+}
+
+func hashOf(data []byte) v1.Hash {
+	h, _, _ := v1.SHA256(bytes.NewReader(data)) // of memory, which can be read
+	return h
+}
+
+// Limits of an image's documents, at the limit and above it, whichever way the
+// image is read.
+func TestImageLimits(t *testing.T) {
+	open := func(t *testing.T, img v1.Image) []error {
+		m := newMemory()
+		ref := m.add(t, "x.test/openshift/release", img)
+		_, one := payload.Open(t.Context(), m, ref, nil)
+		src, err := payload.Folder(rootOf(t, writeMirror(t, map[v1.Hash]v1.Image{mustHash(t, ref.DigestStr()): img}, "latest", mustHash(t, ref.DigestStr()))))
+		require.NoError(t, err)
+		_, two := payload.Open(t.Context(), src, ref, nil)
+		return []error{one, two}
+	}
+	for _, err := range append(open(t, padded(t, payload.MaxConfigSize, 0)), open(t, padded(t, 0, payload.MaxImageManifestSize))...) {
+		require.NoError(t, err)
+	}
+	for _, err := range open(t, padded(t, payload.MaxConfigSize+1, 0)) {
+		require.ErrorContains(t, err, "of 16777217 bytes, limit 16777216")
+	}
+	for _, err := range open(t, padded(t, 0, payload.MaxImageManifestSize+1)) {
+		require.ErrorContains(t, err, "4194305 bytes, limit 4194304")
+	}
+
+	// A layer's size is looked at before it is read.
+	img := makeImage(t, imageSpec{layers: [][]byte{tarOf(t, releaseEntries()...)}})
+	text, err := img.RawConfigFile()
+	require.NoError(t, err)
+	for n := range int64(2) {
+		m, err := img.Manifest()
+		require.NoError(t, err)
+		m.Layers[0].Size = payload.MaxLayerSize + n
+		data, err := json.Marshal(m)
+		require.NoError(t, err)
+		layers, err := img.Layers()
+		require.NoError(t, err)
+		forged, err := partial.CompressedToImage(&raw{manifest: data, config: text, layers: layers})
+		require.NoError(t, err)
+		mem := newMemory()
+		_, err = payload.Open(t.Context(), mem, mem.add(t, repo, forged), nil)
+		if n == 0 {
+			require.ErrorIs(t, err, payload.ErrDigest, "it is read, and not so long")
+		} else {
+			require.ErrorContains(t, err, "of 8589934593 bytes, limit 8589934592")
+		}
+	}
+
+	// So is what comes out of it.
+	content := tarOf(t, entry{name: "manifests/a", data: strings.Repeat("x", 5000)})
+	for n := range int64(2) {
+		_, _, _, err := payload.ScanLayer(gzipped(t, content), int64(len(content))-n)
+		if n == 0 {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, fmt.Sprintf("content of more than %d bytes", len(content)-1))
+		}
+	}
+}
+
+// One manifest of the largest size is read, one of a byte more is not; so with
+// names.
+func TestFileLimits(t *testing.T) {
+	for n, bad := range []bool{false, true} {
+		_, err := openEntries(t, releaseEntries(entry{name: "release-manifests/a", data: strings.Repeat("x", payload.MaxManifestSize+n)})...)
+		require.Equal(t, bad, err != nil)
+		_, err = openEntries(t, releaseEntries(entry{name: "release-manifests/" + strings.Repeat("n", payload.MaxNameLength+n), data: "x"})...)
+		require.Equal(t, bad, err != nil)
+	}
+}
+
+// The files of all components together, at the limit and above it.
+func TestPayloadFilesLimit(t *testing.T) {
+	for n, bad := range []bool{false, true} {
+		w := newWorld(t)
+		for c := range payload.MaxPayloadFiles / payload.MaxManifests {
+			w.put(t, fmt.Sprintf("op%d", c), imageSpec{labels: map[string]string{payload.LabelOperator: "true"}, layers: [][]byte{manyFiles(t, c, payload.MaxManifests)}})
+		}
+		if n > 0 {
+			w.operator(t, "zz", "a.txt", "x")
+		}
+		_, err := payload.Assemble(t.Context(), w, w.spec(), nil)
+		if bad {
+			require.ErrorContains(t, err, "or 16384 files")
+		} else {
+			require.NoError(t, err)
+		}
+	}
+}
+
+func manyFiles(t *testing.T, seed, n int) []byte {
+	t.Helper()
+	entries := make([]entry, n)
+	for i := range entries {
+		entries[i] = entry{name: fmt.Sprintf("manifests/f%d-%d.txt", seed, i)}
+	}
+	return tarOf(t, entries...)
+}
+
+// The images of a spec, at the limit and above it.
+func TestSpecLimits(t *testing.T) {
+	w := newWorld(t)
+	ref := w.components[payload.BaseTag]
+	for n, bad := range []bool{false, true} {
+		components := map[string]name.Reference{payload.BaseTag: ref}
+		for i := range payload.MaxTags - 1 + n {
+			components[fmt.Sprintf("t%d", i)] = ref
+		}
+		_, err := payload.Assemble(t.Context(), w, &payload.Spec{Version: "1.0.0", Created: testTime, Components: components}, nil)
+		if bad {
+			require.ErrorContains(t, err, "4097 images, limit 4096")
+		} else {
+			require.NoError(t, err)
+		}
+	}
 }

@@ -328,6 +328,64 @@ func TestOpenRequests(t *testing.T) {
 	}
 }
 
+// Where manifests and blobs can be asked for one by one, an index costs one
+// request more than an image, and a tag none.
+func TestOpenRequestsDirect(t *testing.T) {
+	w := newWorld(t)
+	_, r := w.must(t, w.spec(), nil)
+	list := w.addIndex(t, "registry.test/okd/release", map[string]v1.Image{"amd64": w.images[r.Digest], "arm64": w.images[r.Digest]})
+	for _, tagged := range []v1.Hash{r.Digest, mustHash(t, list.DigestStr())} {
+		ref := mustTag(t, "registry.test/okd/release:latest")
+		w.tags[ref.Name()] = tagged
+		for _, ref := range []name.Reference{ref, ref.Digest(tagged.String())} {
+			d := &direct{memory: w.memory}
+			got, err := payload.Open(t.Context(), d, ref, nil)
+			require.NoError(t, err)
+			require.Equal(t, r.Digest, got.Digest)
+			want := 3
+			if tagged != r.Digest {
+				want = 4
+				require.Equal(t, tagged, got.ListDigest)
+			}
+			require.Equal(t, want, d.requests, ref)
+		}
+	}
+}
+
+// direct is a memory that gives manifests and blobs one by one, and counts.
+type direct struct {
+	*memory
+	requests int
+}
+
+func (d *direct) Manifest(_ context.Context, ref name.Reference) (v1.Descriptor, []byte, error) {
+	d.requests++
+	h, err := d.find(ref)
+	if err != nil {
+		return v1.Descriptor{}, nil, err
+	}
+	var from interface{ RawManifest() ([]byte, error) } = d.images[h]
+	if idx, ok := d.indexes[h]; ok {
+		from = idx
+	}
+	raw, err := from.RawManifest()
+	return v1.Descriptor{Digest: h}, raw, err
+}
+
+func (d *direct) OpenBlob(_ context.Context, _ name.Repository, blob v1.Descriptor) (io.ReadCloser, error) {
+	d.requests++
+	for _, img := range d.images {
+		if h, err := img.ConfigName(); err == nil && h == blob.Digest {
+			data, err := img.RawConfigFile()
+			return io.NopCloser(bytes.NewReader(data)), err
+		}
+		if l, err := img.LayerByDigest(blob.Digest); err == nil {
+			return l.Compressed()
+		}
+	}
+	return nil, fs.ErrNotExist
+}
+
 // counting counts what a registry would have to serve: the memory's requests
 // and those that images make later.
 type counting struct {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -31,8 +32,10 @@ type Release struct {
 	Digest, ListDigest v1.Hash
 	// DiffID is of the layer with the payload, the identity of its content.
 	DiffID v1.Hash
-	// RawConfig is the image configuration.
-	RawConfig  []byte
+	// RawManifest and RawConfig are the image's manifest and configuration, nil
+	// for a payload from a folder.
+	RawManifest, RawConfig []byte
+
 	References *ImageStream
 	Metadata   *Metadata
 	// Warnings say what contradicts itself in the payload but can be read.
@@ -44,7 +47,8 @@ type Release struct {
 
 // Open reads the release image that ref names: its manifest, configuration and
 // last layer, which takes three requests, one more for a tag and at most two
-// more for an index. All of it is verified before anything is returned. A missing image
+// more for an index (none for a tag and one for an index, if src gives
+// manifests and blobs one by one, as publish.Blobs and [Folder] do). All of it is verified before anything is returned. A missing image
 // and an image that is not a release give [io/fs.ErrNotExist]; bytes that are
 // not what their digest promises, [ErrDigest].
 //
@@ -92,22 +96,39 @@ func openFetched(ctx context.Context, f *fetched) (*Release, error) {
 	}
 	r := &Release{
 		Ref: f.ref, Digest: f.digest, ListDigest: f.listDigest, DiffID: f.config.RootFS.DiffIDs[last],
-		RawConfig: f.rawConfig, image: f,
+		RawManifest: f.raw, RawConfig: f.rawConfig, image: f,
 	}
+	if err := r.decode(dir); err != nil {
+		return nil, err
+	}
+	if label := f.labels()[LabelRelease]; label != r.Metadata.Version {
+		r.warn("label %s is %q, the version is %q", LabelRelease, label, r.Metadata.Version)
+	}
+	if f.list != nil && f.listed != f.mediaType {
+		r.warn("the index has %s as %s, but it is %s", f.digest, f.listed, f.mediaType)
+	}
+	if multi := r.Metadata.Metadata[MetadataArchitecture] == "multi"; multi && f.list == nil {
+		r.warn("%s is multi in the metadata, but this is one image", MetadataArchitecture)
+	}
+	return r, nil
+}
+
+// decode reads the documents of a payload's folder.
+func (r *Release) decode(dir *folder) error {
 	references, ok := dir.files[referencesFile]
 	if !ok {
-		return nil, fmt.Errorf("not a release image, its last layer has no %s/%s: %w", releaseFolder, referencesFile, fs.ErrNotExist)
+		return fmt.Errorf("not a release image, its last layer has no %s/%s: %w", releaseFolder, referencesFile, fs.ErrNotExist)
 	}
 	metadata, ok := dir.files[metadataFile]
 	if !ok {
-		return nil, fmt.Errorf("its last layer has no %s/%s: %w", releaseFolder, metadataFile, fs.ErrNotExist)
+		return fmt.Errorf("its last layer has no %s/%s: %w", releaseFolder, metadataFile, fs.ErrNotExist)
 	}
 	var err error
 	if r.References, err = decodeImageStream(references.data); err != nil {
-		return nil, fmt.Errorf("%s: %w", referencesFile, err)
+		return fmt.Errorf("%s: %w", referencesFile, err)
 	}
 	if r.Metadata, err = decodeMetadata(metadata.data); err != nil {
-		return nil, fmt.Errorf("%s: %w", metadataFile, err)
+		return fmt.Errorf("%s: %w", metadataFile, err)
 	}
 	delete(dir.files, referencesFile)
 	delete(dir.files, metadataFile)
@@ -115,10 +136,59 @@ func openFetched(ctx context.Context, f *fetched) (*Release, error) {
 	if r.References.Name != r.Metadata.Version {
 		r.warn("%s has the name %q, %s the version %q", referencesFile, r.References.Name, metadataFile, r.Metadata.Version)
 	}
-	if label := f.labels()[LabelRelease]; label != r.Metadata.Version {
-		r.warn("label %s is %q, the version is %q", LabelRelease, label, r.Metadata.Version)
+	return nil
+}
+
+// OpenFolder reads a payload from its files: the folder release-manifests of a
+// release image, or what `oc adm release extract --to` wrote, where fsys has
+// image-references at its root. There is no image then: Ref, the digests and
+// RawConfig are empty, and nothing says that the files are the published ones.
+// Folders, links and files with other names than a payload's can have are
+// errors. A folder without image-references and release-metadata gives
+// [io/fs.ErrNotExist].
+func OpenFolder(ctx context.Context, fsys fs.FS) (*Release, error) {
+	r, err := openFolder(ctx, fsys)
+	if err != nil {
+		return nil, &Error{Op: "open", Target: "folder", Err: err}
 	}
 	return r, nil
+}
+
+func openFolder(ctx context.Context, fsys fs.FS) (*Release, error) {
+	base := "."
+	if _, err := fs.Stat(fsys, referencesFile); errors.Is(err, fs.ErrNotExist) {
+		base = releaseFolder
+	}
+	list, err := fs.ReadDir(fsys, base)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) > MaxManifests {
+		return nil, fmt.Errorf("more than %d files in %s", MaxManifests, base)
+	}
+	dir := newFolder(base)
+	files := folderImages{fsys}
+	for _, e := range list {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := checkFileName(e.Name()); err != nil {
+			return nil, err
+		}
+		if !e.Type().IsRegular() {
+			return nil, &fs.PathError{Op: "open", Path: path.Join(base, e.Name()), Err: errors.New("not a regular file")}
+		}
+		data, err := files.read(path.Join(base, e.Name()), MaxManifestSize)
+		if err != nil {
+			return nil, err
+		}
+		if dir.size += int64(len(data)); dir.size > MaxPayloadSize {
+			return nil, fmt.Errorf("files of more than %d bytes in %s", MaxPayloadSize, base)
+		}
+		dir.files[e.Name()] = file{name: e.Name(), data: data}
+	}
+	r := &Release{}
+	return r, r.decode(dir)
 }
 
 func (r *Release) warn(format string, args ...any) {
@@ -128,8 +198,12 @@ func (r *Release) warn(format string, args ...any) {
 // Version is the name of the release.
 func (r *Release) Version() string { return r.Metadata.Version }
 
-// Pullspec names the release by digest, of the index if it is in one.
+// Pullspec names the release by digest, of the index if it is in one. A
+// payload from a folder has none, the zero value.
 func (r *Release) Pullspec() name.Digest {
+	if r.Ref == nil {
+		return name.Digest{}
+	}
 	digest := r.Digest
 	if r.ListDigest != (v1.Hash{}) {
 		digest = r.ListDigest
@@ -211,12 +285,17 @@ func (i Info) MarshalJSON() ([]byte, error) {
 // the order of versions where images state several, and the tag shown for it
 // is the last that states one.
 func (r *Release) Info() (*Info, error) {
-	config, err := json.Marshal(r.image.config)
-	if err != nil {
-		return nil, &Error{Op: "open", Target: refText(r.Ref), Err: err}
+	var config json.RawMessage
+	image := "file://"
+	if r.image != nil {
+		var err error
+		if config, err = json.Marshal(r.image.config); err != nil {
+			return nil, &Error{Op: "open", Target: refText(r.Ref), Err: err}
+		}
+		image = r.Ref.String()
 	}
 	info := &Info{
-		Image: r.Ref.String(), Digest: r.Digest, ContentDigest: r.Digest, ListDigest: r.ListDigest, Config: config,
+		Image: image, Digest: r.Digest, ContentDigest: r.Digest, ListDigest: r.ListDigest, Config: config,
 		Metadata: r.Metadata, References: r.References, Versions: map[string]ComponentVersion{}, VersionTags: map[string]string{},
 	}
 	versions, names := map[string]map[string]bool{}, map[string]map[string]bool{}
