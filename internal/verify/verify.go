@@ -21,15 +21,24 @@ const SizeUnknown = -1
 // Reader passes bytes on and checks them. Make one with [NewReader].
 type Reader struct {
 	inner io.Reader
-	hash  hash.Hash
+	hash  hash.Hash // nil: the digest is somebody else's to check
 	want  v1.Hash
 	size  int64 // promised, or SizeUnknown
 	got   int64
 	err   error // sticky
 }
 
+// Relaxer is a reader that checks what it gives against a digest, and can leave
+// that to the one who reads from it, so that bytes are hashed once on their way.
+type Relaxer interface {
+	// Relax reports whether the reader was to check this digest and size, and
+	// had given nothing yet; then it does not check the digest any more.
+	Relax(want v1.Hash, size int64) bool
+}
+
 // NewReader gives a reader of r's bytes that fails with [ErrDigest] unless
-// they are exactly size bytes with the digest want. The check is made with the
+// they are exactly size bytes with the digest want; a [Relaxer] of the same
+// digest is relaxed. The check is made with the
 // last promised byte, or at the end of r where size is [SizeUnknown]; never
 // more than size bytes are passed on. Digests other than sha256 and sha512
 // give [errors.ErrUnsupported].
@@ -41,7 +50,19 @@ func NewReader(r io.Reader, want v1.Hash, size int64) (*Reader, error) {
 	if size < SizeUnknown {
 		return nil, fmt.Errorf("verify: %s has a size of %d bytes: %w", want, size, ErrDigest)
 	}
+	if inner, ok := r.(Relaxer); ok {
+		inner.Relax(want, size)
+	}
 	return &Reader{inner: r, hash: h, want: want, size: size}, nil
+}
+
+// Relax makes r a [Relaxer].
+func (r *Reader) Relax(want v1.Hash, size int64) bool {
+	if r.got > 0 || r.err != nil || want != r.want || size != r.size {
+		return false
+	}
+	r.hash = nil
+	return true
 }
 
 // Read reads, and checks when the end is reached.
@@ -63,7 +84,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.err = fmt.Errorf("verify: %s: reader returned a count of %d for %d bytes", r.want, n, len(p))
 		return 0, r.err
 	}
-	r.hash.Write(p[:n])
+	if r.hash != nil {
+		r.hash.Write(p[:n])
+	}
 	r.got += int64(n)
 	switch {
 	case r.size >= 0 && r.got == r.size:
@@ -120,6 +143,9 @@ func (r *Reader) end() error {
 }
 
 func (r *Reader) sum() error {
+	if r.hash == nil {
+		return nil
+	}
 	if got := hex.EncodeToString(r.hash.Sum(nil)); got != r.want.Hex {
 		return fmt.Errorf("verify: %d bytes have digest %s:%s, want %s: %w", r.got, r.want.Algorithm, got, r.want, ErrDigest)
 	}

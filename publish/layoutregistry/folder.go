@@ -257,7 +257,13 @@ func (w *folder) put(ctx context.Context, rc io.Reader, desc v1.Descriptor, prog
 	if err != nil {
 		return err
 	}
-	if err := copyBytes(ctx, f, verified, progress); err != nil {
+	src := io.Reader(verified)
+	if desc.Size > copySize {
+		ahead := verify.NewAhead(verified)
+		defer ahead.Close()
+		src = ahead
+	}
+	if err := copyBytes(ctx, f, src, progress); err != nil {
 		return w.discard(name, f, err)
 	}
 	return w.finish(name, f, blobPath(desc.Digest))
@@ -373,11 +379,13 @@ func check(ctx context.Context, f *os.File, desc v1.Descriptor) error {
 }
 
 // buffers are shared: layers are many and their copies few at a time.
-var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+const copySize = 256 << 10
 
 // copyBytes copies until the end of src, or until ctx ends. dst may be nil.
 func copyBytes(ctx context.Context, dst *os.File, src io.Reader, progress func(int64)) error {
-	buf := buffers.Get().(*[256 << 10]byte)
+	buf := buffers.Get().(*[copySize]byte)
 	defer buffers.Put(buf)
 	for {
 		if err := ctx.Err(); err != nil {
