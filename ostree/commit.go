@@ -39,6 +39,8 @@ type CommitOptions struct {
 	// Detached replaces the commit's detached metadata. Nil: what may be there
 	// stays.
 	Detached []MetadataItem
+	// SkipUnchanged writes nothing and gives Parent if the tree is Parent's.
+	SkipUnchanged bool
 
 	// Owner replaces the owner of everything. Nil: as the source says.
 	Owner *Owner
@@ -178,6 +180,12 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		}
 		if commit.RootTree, commit.RootMeta, err = b.writeDir(ctx, root, "."); err != nil {
 			return Checksum{}, err
+		}
+	}
+	if opts.SkipUnchanged && !opts.Parent.IsZero() {
+		parent, err := r.ReadCommit(ctx, opts.Parent)
+		if err != nil || parent.RootTree == commit.RootTree && parent.RootMeta == commit.RootMeta {
+			return opts.Parent, err
 		}
 	}
 	data, err := commit.Marshal()

@@ -1,6 +1,7 @@
 package ostree_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -50,4 +51,27 @@ func TestCommitOfACommit(t *testing.T) {
 			require.ErrorIs(t, err, os.ErrNotExist)
 		})
 	}
+}
+
+func TestCommitUnchanged(t *testing.T) {
+	r := newRepo(t, ostree.ModeArchive)
+	first, err := r.Commit(t.Context(), literal(dir("."), file("a", "a")), &ostree.CommitOptions{Ref: "os", SkipUnchanged: true})
+	require.NoError(t, err)
+
+	stats := &ostree.CommitStats{}
+	opts := &ostree.CommitOptions{Ref: "os", Parent: first, Subject: "again", SkipUnchanged: true, Stats: stats}
+	same, err := r.Commit(t.Context(), literal(dir("."), file("a", "a")), opts)
+	require.NoError(t, err)
+	require.Equal(t, first, same)
+	require.Zero(t, stats.ContentWritten+stats.MetadataWritten)
+
+	other, err := r.Commit(t.Context(), literal(dir("."), file("a", "b")), opts)
+	require.NoError(t, err)
+	require.NotEqual(t, first, other)
+	opts.Parent = ostree.Checksum{1}
+	_, err = r.Commit(t.Context(), literal(dir("."), file("a", "b")), opts)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	got, err := r.Resolve(t.Context(), "os")
+	require.NoError(t, err)
+	require.Equal(t, other, got)
 }
