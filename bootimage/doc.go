@@ -10,9 +10,18 @@
 //	ID/ARCH/meta.json              the record of one architecture's build: [Meta], [PutMeta]
 //	ID/ARCH/NAME-ID-ARTIFACT.ARCH.EXT   the artifacts: [ArtifactPath], [Measure]
 //
-// Stream metadata ([StreamFor], [UpdateStream]) recommends one release; it
-// lies elsewhere, at a stable address. Publish artifacts first, then meta.json
-// and release.json, then builds.json, and after the gates the stream metadata.
+// Publish artifacts first, then meta.json and release.json, then builds.json, and
+// after the gates what announces: the metadata of the stream.
+//
+// # The metadata of a stream
+//
+//	releases.json         all releases, for tools: [UpdateIndex], [ValidateIndex]
+//	streams/STREAM.json   the release to take, for users and installers: [StreamFor], [UpdateStream]
+//	updates/STREAM.json   which release machines update to, when and by which way: [AddUpdate], [UpdateGraphFor]
+//
+// [Entries] lists the boot images that stream metadata names, [ValidateStream]
+// checks it, [CompareStreams] tells two apart, [Document.Override] adds what only
+// a stream's owner knows, and [MirrorStream] plans a copy elsewhere.
 //
 // # Documents
 //

@@ -14,7 +14,7 @@ import (
 
 // FieldError is one fault of a document.
 type FieldError struct {
-	Document string // builds.json, meta.json, release.json, stream
+	Document string // builds.json, meta.json, release.json, releases.json, stream, updates, …
 	Path     string // of the value: builds[0].id; "" for the document
 	Err      error
 }
@@ -144,6 +144,8 @@ func decode[T any](data []byte) (*Document[T], error) {
 		faults = checkRelease(v)
 	case *streammd.Stream:
 		faults = checkStream(v)
+	case *releasemd.Index:
+		faults = checkIndex(v)
 	}
 	for i, f := range faults {
 		faults[i] = named[T](f)
@@ -187,6 +189,10 @@ func documentName[T any]() string {
 		return "release.json"
 	case *streammd.Stream:
 		return "stream"
+	case *releasemd.Index:
+		return IndexFile
+	case *Updates:
+		return "updates"
 	}
 	return "document"
 }
