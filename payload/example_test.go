@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"strings"
 	"testing/fstest"
 	"time"
 
@@ -226,4 +228,144 @@ func ExampleArchive() {
 	data, err := fs.ReadFile(archive, "oci-layout")
 	fmt.Println(string(data), err)
 	// Output: {} <nil>
+}
+
+// sampleFolder is a payload in a folder.
+func sampleFolder() *payload.Release {
+	release, err := payload.OpenFolder(context.Background(), fstest.MapFS{
+		"image-references": {Data: []byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","metadata":{"name":"4.20.0-okd-scos.1"},"spec":{"tags":[
+			{"name":"cli","annotations":{"io.openshift.build.versions":"kubectl=1.33.4","io.openshift.build.version-display-names":"kubectl=Client"},"from":{"kind":"DockerImage","name":"registry.example.com/okd/content@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}]}}`)},
+		"release-metadata":   {Data: []byte(`{"kind":"cincinnati-metadata-v0","version":"4.20.0-okd-scos.1","previous":["4.20.0-okd-scos.0"]}`)},
+		"0000_10_cli_a.yaml": {Data: []byte("kind: Namespace\napiVersion: v1\nmetadata:\n  name: a\n  annotations:\n    include.release.openshift.io/self-managed-high-availability: \"true\"\n")},
+		"0000_10_cli_b.yaml": {Data: []byte("kind: Namespace\napiVersion: v1\nmetadata:\n  name: b\n  annotations:\n    include.release.openshift.io/self-managed-high-availability: \"true\"\n    release.openshift.io/feature-set: TechPreviewNoUpgrade\n")},
+		"0000_10_cli_readme": {Data: []byte("not loaded")},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return release
+}
+
+func ExampleRelease_WriteText() {
+	if err := sampleFolder().WriteText(os.Stdout, &payload.TextOptions{View: payload.ViewPullspecs}); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// Name:           4.20.0-okd-scos.1
+	// Manifests:      2
+	// Metadata files: 1
+	//
+	// Release Metadata:
+	//   Version:  4.20.0-okd-scos.1
+	//   Upgrades: 4.20.0-okd-scos.0
+	//
+	// Component Versions:
+	//   kubectl 1.33.4 Client
+	//
+	// Images:
+	//   NAME PULL SPEC
+	//   cli  registry.example.com/okd/content@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+}
+
+func ExampleRelease_WriteContents() {
+	var buf bytes.Buffer
+	if err := sampleFolder().WriteContents(context.Background(), &buf); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for line := range strings.Lines(buf.String()) {
+		if strings.HasPrefix(line, "# ") {
+			fmt.Print(line)
+		}
+	}
+	// Output:
+	// # image-references
+	// # release-metadata
+	// # 0000_10_cli_a.yaml
+	// # 0000_10_cli_b.yaml
+	// # 0000_10_cli_readme
+}
+
+// What a cluster would apply, and why not the rest.
+func ExampleCluster_Includes() {
+	cluster := &payload.Cluster{FeatureSet: "Default"}
+	for object, err := range sampleFolder().Objects(context.Background()) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		var not *payload.Exclusion
+		if errors.As(cluster.Includes(object), &not) {
+			fmt.Printf("%s: %s\n", object, not.Reason)
+			continue
+		}
+		fmt.Printf("%s (%s:%d)\n", object, object.File, object.Line)
+	}
+	// Output:
+	// Namespace a (0000_10_cli_a.yaml:1)
+	// Namespace b: release.openshift.io/feature-set=TechPreviewNoUpgrade does not have Default
+}
+
+func ExampleSizes() {
+	layer := func(size int64, digit string) v1.Descriptor {
+		return v1.Descriptor{Size: size, Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat(digit, 64)}}
+	}
+	sizes, total, layers := payload.Sizes([]payload.ComponentImage{
+		{Tag: "cli", Layers: []v1.Descriptor{layer(100, "a"), layer(10, "b")}},
+		{Tag: "installer", Layers: []v1.Descriptor{layer(100, "a"), layer(20, "c")}},
+	})
+	for _, s := range sizes {
+		fmt.Println(s.Tag, s.Total, s.Unique)
+	}
+	fmt.Println(total, layers)
+	// Output:
+	// cli 110 10
+	// installer 120 20
+	// 130 3
+}
+
+func ExampleComparePackages() {
+	from := []payload.Package{{Name: "kernel", Version: "6.12.0", Release: "1.el10"}, {Name: "bash", Version: "5.2", Release: "6"}}
+	to := []payload.Package{{Name: "kernel", Version: "6.12.0", Release: "2.el10"}, {Name: "bash", Version: "5.2", Release: "6"}}
+	fmt.Println(payload.ComparePackages(from, to).Changed)
+	// Output: map[kernel:{6.12.0-1.el10 6.12.0-2.el10}]
+}
+
+func ExampleRelease_Components() {
+	images, spec := sampleSpec()
+	spec.Components["stream-coreos"] = images.put(map[string]string{"io.openshift.metalayer": "true"},
+		"usr/share/openshift/base/meta.json", `{"rpmdb.pkglist":[["kernel","0","6.12.0","1.el10","x86_64"]]}`)
+	spec.Components["stream-coreos-extensions"] = images.put(nil, "usr/share/rpm-ostree/extensions.json", "{}")
+	built, err := payload.Assemble(context.Background(), images, spec, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	images[built.Digest.String()] = built.Image
+	ref, err := name.NewDigest("registry.example.com/okd/release@" + built.Digest.String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	release, err := payload.Open(context.Background(), images, ref, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	components, err := release.Components(context.Background(), images, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, c := range components {
+		fmt.Println(c.Tag, len(c.Layers))
+	}
+	packages, err := release.Packages(context.Background(), images, nil)
+	fmt.Println(packages, err)
+	// Output:
+	// cluster-version-operator 1
+	// example-operator 1
+	// stream-coreos 1
+	// stream-coreos-extensions 1
+	// [kernel-6.12.0-1.el10] <nil>
 }

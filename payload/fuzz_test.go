@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-containerregistry/pkg/compression"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -242,5 +243,13 @@ func FuzzPullspec(f *testing.F) {
 			require.NoError(t, err)
 			require.Equal(t, want.Name(), got.Name())
 		}
+	})
+}
+
+// openFuzzed opens a payload with one more file.
+func openFuzzed(t *testing.T, name string, data []byte) (*payload.Release, error) {
+	return payload.OpenFolder(t.Context(), fstest.MapFS{
+		"release-manifests/image-references": {Data: []byte(goodReferences)}, "release-manifests/release-metadata": {Data: []byte(goodMetadata)},
+		name: {Data: data},
 	})
 }

@@ -40,6 +40,8 @@ const (
 	MaxNameLength = 255
 	// MaxLabelSize bounds a label with versions, bytes.
 	MaxLabelSize = 64 << 10
+	// MaxPackages bounds the packages of an image.
+	MaxPackages = 100_000
 	// MaxArchiveEntries bounds the entries of an archive that is read in place.
 	MaxArchiveEntries = 64 << 10
 )

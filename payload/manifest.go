@@ -126,11 +126,7 @@ func (c *checker) parse(ctx context.Context, data []byte) (objectID, error) {
 	defer release()
 	var value any
 	if err := yaml.Unmarshal(data, &value); err != nil {
-		text := err.Error()
-		for _, prefix := range []string{"error converting YAML to JSON: ", "error unmarshaling JSON: "} {
-			text = strings.TrimPrefix(text, prefix)
-		}
-		return objectID{}, errors.New(text)
+		return objectID{}, yamlError(err)
 	}
 	if value == nil {
 		return objectID{}, errEmpty

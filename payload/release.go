@@ -249,7 +249,10 @@ type Info struct {
 	References    *ImageStream                `json:"references"`
 	Versions      map[string]ComponentVersion `json:"displayVersions"`
 	VersionTags   map[string]string           `json:"versionsTags"`
-	Warnings      []string                    `json:"warnings"`
+	// Images are those of [Release.Components], for whom wants them in the JSON
+	// as `oc adm release info --include-images` has them; nil otherwise.
+	Images   []ComponentImage `json:"images"`
+	Warnings []string         `json:"warnings"`
 }
 
 // MarshalJSON writes the members that oc writes, in its order.
@@ -276,7 +279,14 @@ func (i Info) MarshalJSON() ([]byte, error) {
 	o.put("versions", nil) // deprecated there, always null
 	o.put("displayVersions", versions)
 	o.put("versionsTags", i.VersionTags)
-	o.put("images", nil) // only where each image is read too
+	var images map[string]ComponentImage
+	if i.Images != nil {
+		images = make(map[string]ComponentImage, len(i.Images))
+	}
+	for _, c := range i.Images {
+		images[c.Tag] = c
+	}
+	o.put("images", images)
 	o.put("warnings", i.Warnings)
 	return o.bytes()
 }
@@ -294,8 +304,12 @@ func (r *Release) Info() (*Info, error) {
 		}
 		image = r.Ref.String()
 	}
+	digest := r.Digest
+	if r.ListDigest != (v1.Hash{}) {
+		digest = r.ListDigest
+	}
 	info := &Info{
-		Image: image, Digest: r.Digest, ContentDigest: r.Digest, ListDigest: r.ListDigest, Config: config,
+		Image: image, Digest: digest, ContentDigest: r.Digest, ListDigest: r.ListDigest, Config: config,
 		Metadata: r.Metadata, References: r.References, Versions: map[string]ComponentVersion{}, VersionTags: map[string]string{},
 	}
 	versions, names := map[string]map[string]bool{}, map[string]map[string]bool{}
