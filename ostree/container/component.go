@@ -20,6 +20,9 @@ type Component struct {
 	// Name stays the same over versions, "bash". It goes into the layer's
 	// ostree.components annotation, and so has no comma. "" means ID.
 	Name string
+	// Source names what it is built from, with its version: components of one
+	// source change together. "": nothing else is built from its source.
+	Source string
 	// Frequency is how often the content changes a year; [EveryBuild] if it
 	// always does.
 	Frequency uint32

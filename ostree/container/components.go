@@ -73,6 +73,7 @@ func Components(ctx context.Context, cache *Cache, repo *ostree.Repo, commit ost
 // owned is a package as both databases tell it.
 type owned struct {
 	name, id, arch string
+	source         string
 	files          []string
 	built          time.Time
 	changes        []time.Time
@@ -98,7 +99,7 @@ func components(ctx context.Context, cache *Cache, s *snapshot, opts *Components
 	}
 	seen := map[string]bool{}
 	for _, p := range packages {
-		c := Component{ID: p.id, Name: p.name, Frequency: frequency(p.changes, newest)}
+		c := Component{ID: p.id, Name: p.name, Source: p.source, Frequency: frequency(p.changes, newest)}
 		if names[p.name] > 1 { // other architectures, several kernels
 			if c.Name = p.name + "." + p.arch; seen[c.Name] {
 				c.Name = p.id
@@ -288,7 +289,7 @@ func frequency(changes []time.Time, newest time.Time) uint32 {
 // readPackages reads whichever database there is, sorted by name.
 func readPackages(f *snapshotFS, cache *Cache) ([]owned, error) {
 	list, err := collect(rpmdb.Packages(f), func(p *rpmdb.Package) owned {
-		return owned{p.Name, p.Name + "-" + p.EVR() + "." + p.Arch, p.Arch, p.Files, p.Built, p.Changes}
+		return owned{p.Name, p.Name + "-" + p.EVR() + "." + p.Arch, p.Arch, p.Source, p.Files, p.Built, p.Changes}
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		list, err = readDpkg(f, cache)
@@ -317,7 +318,7 @@ func collect[P any](seq iter.Seq2[P, error], convert func(*P) owned) ([]owned, e
 
 func fromDpkg(p *dpkg.Package) owned {
 	changes := p.Changes[:min(len(p.Changes), mostChanges)]
-	return owned{p.Name, p.Name + "-" + p.EVR() + "." + p.Arch, p.Arch, p.Files, p.Built, changes}
+	return owned{p.Name, p.Name + "-" + p.EVR() + "." + p.Arch, p.Arch, p.Source, p.Files, p.Built, changes}
 }
 
 // changesName is the cached value that holds change logs: records of the key, a

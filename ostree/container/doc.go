@@ -10,8 +10,10 @@
 //
 // What changes together shall be in one layer. [Components] finds out what
 // belongs together, from the package database in the commit; a [Planner]
-// spreads that over layers, [Stable] by default. Plans made elsewhere come as
-// [ContentMeta] or [Layout].
+// spreads that over layers. With the image before at hand that is [Frugal],
+// which minimises what is pulled a day; without one it is [Stable]. [OstreeExt]
+// does what rpm-ostree does. README.md compares them. Plans made elsewhere come
+// as [ContentMeta] or [Layout].
 //
 // The format's source is bootc's crate ostree-ext. Three of its faults are not
 // copied: targets of symbolic links are written as they are, content in

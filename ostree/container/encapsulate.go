@@ -56,7 +56,9 @@ type EncapsulateOptions struct {
 	// MaxLayers is the number of layers beside that of the commit, the one
 	// reserved for new components among them: 2 to 499 (0: DefaultMaxLayers).
 	MaxLayers int
-	Planner   Planner // nil: Stable{}
+	// Planner; nil: Frugal with the split of Prior, if that has one, else
+	// Stable{}.
+	Planner Planner
 
 	// Prior is the image before this one, typically from the registry. Where a
 	// layer's content is the same, the prior layer is used as it is, however
@@ -339,7 +341,10 @@ func planChunks(ctx context.Context, cache *Cache, s *snapshot, planned []*Compo
 	}
 	planner := opts.Planner
 	if planner == nil {
-		planner = Stable{}
+		var err error
+		if planner, err = defaultPlanner(opts.Prior); err != nil {
+			return nil, fmt.Errorf("prior image: %w", err)
+		}
 	}
 	return planner.Plan(list, limit)
 }

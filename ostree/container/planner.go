@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// Stable is the default [Planner]. It needs no earlier plan: where a component
+// Stable is the [Planner] for images that know nothing of each other, and the
+// default where there is no prior image. It needs no earlier plan: where a component
 // goes depends on its name, size and frequency and, as little as can be, on the
 // others, so that a package that changes, comes or goes takes few bytes of
 // others' with it.
