@@ -301,11 +301,16 @@ func (w *contentWriter) wrote(n int64) {
 
 // symlink makes the object of a symbolic link that is one itself.
 func (w *contentWriter) symlink(o object, c *Checksum) error {
-	if err := w.txn.take(int64(len(o.Target))); err != nil {
-		return err
-	}
 	name, err := w.shelf.name(w.path, c[0])
 	if err != nil {
+		return err
+	}
+	return w.symlinkAs(o, name)
+}
+
+// symlinkAs is symlink with the name in the staging folder.
+func (w *contentWriter) symlinkAs(o object, name string) error {
+	if err := w.txn.take(int64(len(o.Target))); err != nil {
 		return err
 	}
 	if err := pathError("symlink", name, retry(func() error { return unix.Symlinkat(o.Target, w.txn.staging, name) })); err != nil {

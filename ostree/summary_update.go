@@ -126,16 +126,23 @@ func (r *Repo) updateSummary(ctx context.Context, opts *SummaryOptions) error {
 			return err
 		}
 	}
-	if err := r.replaceSummary(data, signatures); err != nil {
+	var sig []byte
+	if signatures != nil {
+		if sig, err = MarshalMetadata(signatures); err != nil {
+			return err
+		}
+	}
+	if err := r.replaceSummary(data, sig); err != nil {
 		return err
 	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "updated summary", slog.Int("refs", len(s.Refs)), slog.Int("deltas", len(deltas)), slog.Int("signatures", len(opts.Sign)))
 	return nil
 }
 
-// replaceSummary writes summary and summary.sig, or removes the latter.
-func (r *Repo) replaceSummary(data []byte, signatures []MetadataItem) error {
-	if len(signatures) == 0 {
+// replaceSummary writes summary and summary.sig, or removes the latter if sig is
+// nil.
+func (r *Repo) replaceSummary(data, sig []byte) error {
+	if sig == nil {
 		if err := r.replace("summary", data); err != nil {
 			return err
 		}
@@ -143,10 +150,6 @@ func (r *Repo) replaceSummary(data []byte, signatures []MetadataItem) error {
 			return pathError("unlink", "summary.sig", err)
 		}
 		return nil
-	}
-	sig, err := MarshalMetadata(signatures)
-	if err != nil {
-		return err
 	}
 	return r.replacePair("summary", data, "summary.sig", sig)
 }
