@@ -21,7 +21,8 @@
 //
 // [Entries] lists the boot images that stream metadata names, [ValidateStream]
 // checks it, [CompareStreams] tells two apart, [Document.Override] adds what only
-// a stream's owner knows, and [MirrorStream] plans a copy elsewhere.
+// a stream's owner knows, and [MirrorStream] plans a copy elsewhere. [ConfigMap] is
+// how releases carry it into clusters.
 //
 // # Documents
 //

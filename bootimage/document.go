@@ -146,6 +146,8 @@ func decode[T any](data []byte) (*Document[T], error) {
 		faults = checkStream(v)
 	case *releasemd.Index:
 		faults = checkIndex(v)
+	case *map[string]streammd.Stream:
+		faults = checkStreams(*v)
 	}
 	for i, f := range faults {
 		faults[i] = named[T](f)
@@ -193,6 +195,8 @@ func documentName[T any]() string {
 		return IndexFile
 	case *Updates:
 		return "updates"
+	case *map[string]streammd.Stream:
+		return "streams"
 	}
 	return "document"
 }
