@@ -55,6 +55,11 @@ type CommitOptions struct {
 	// Path. Of an entry whose Link is set, only being left out counts. Nil:
 	// nothing is changed.
 	Edit func(*Entry) (keep bool, err error)
+	// SELinux is the policy that labels everything, after the above: the attribute
+	// security.selinux of each entry is the policy's label, or stays where the
+	// policy has none. A hard link has the label of the path that it links to.
+	// Nil: labels stay as they are.
+	SELinux *Policy
 
 	// Cache skips reading files that were committed before and did not change.
 	// Nil: everything is read.
@@ -140,6 +145,9 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	}
 	if workers < 0 || workers > maxWorkers {
 		return Checksum{}, fmt.Errorf("%d workers, want 0 to %d", workers, maxWorkers)
+	}
+	if err := opts.checkLabels(r); err != nil {
+		return Checksum{}, err
 	}
 	if err := r.writable(); err != nil {
 		return Checksum{}, err
@@ -473,6 +481,9 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 	if e.Link != "" {
 		return job{}, 0, b.link(&e, dir, name, keep)
 	}
+	if err := b.label(&e); err != nil {
+		return job{}, 0, err
+	}
 	switch e.Mode & ModeType {
 	case ModeDir:
 		if !keep {
@@ -510,6 +521,9 @@ func (b *builder) orphan(ctx context.Context, w *contentWriter, e Entry) (job, i
 		}
 		if t := e.Mode & ModeType; e.Link == "" && (t == ModeRegular || t == ModeSymlink) {
 			b.override(&e)
+			if err := b.label(&e); err != nil {
+				return job{}, 0, err
+			}
 			return b.file(ctx, w, e, nil, "", false)
 		}
 		return job{}, 0, nil
@@ -519,7 +533,7 @@ func (b *builder) orphan(ctx context.Context, w *contentWriter, e Entry) (job, i
 
 // keepsTree reports whether nothing changes the source's entries.
 func (o *CommitOptions) keepsTree(r *Repo) bool {
-	return o.Owner == nil && !o.canonical(r) && !o.SkipXattrs && o.Edit == nil
+	return o.Owner == nil && !o.canonical(r) && !o.SkipXattrs && o.Edit == nil && o.SELinux == nil
 }
 
 // canonical reports whether owners, modes and attributes are made canonical.
