@@ -97,8 +97,10 @@ type AssembleOptions struct {
 	AllowedComponents []string
 	// Platform to choose from indexes. Default linux/amd64.
 	Platform v1.Platform
-	// ManifestList asks for an index with a release image for each platform,
-	// which is [errors.ErrUnsupported].
+	// ManifestList makes an index with a release image for each platform that
+	// the base image is there for; manifests are still taken from the images
+	// for Platform. A base that is one image is an error, and in compatible mode
+	// makes one image.
 	ManifestList bool
 	// Workers is how many images are read at one time. Default 8, limit 64.
 	Workers int
@@ -112,6 +114,10 @@ type Built struct {
 	// is read from the base when it is written, under Assemble's ctx.
 	Image  v1.Image
 	Digest v1.Hash
+	// Index has a release image for each platform, Image among them; nil unless
+	// AssembleOptions.ManifestList asked for it.
+	Index      v1.ImageIndex
+	ListDigest v1.Hash
 	// DiffID is of the layer with the payload, the identity of its content.
 	DiffID     v1.Hash
 	References *ImageStream
@@ -194,9 +200,6 @@ type assembly struct {
 }
 
 func (a *assembly) run(ctx context.Context) (*Built, error) {
-	if a.opts.ManifestList {
-		return nil, fmt.Errorf("assembling a manifest list: %w", errors.ErrUnsupported)
-	}
 	if err := a.validate(); err != nil {
 		return nil, err
 	}
@@ -227,7 +230,7 @@ func (a *assembly) run(ctx context.Context) (*Built, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.settle())
 	}
-	return a.build(base, files, newest)
+	return a.build(ctx, base, files, newest)
 }
 
 func (a *assembly) validate() error {
@@ -294,8 +297,8 @@ func (a *assembly) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.ListDigest != (v1.Hash{}) && a.opts.Platform.Equals(v1.Platform{}) {
-		return fmt.Errorf("base release %s is a manifest list, and so would be what is made from it (set a platform to take one of it): %w", a.spec.FromRelease, errors.ErrUnsupported)
+	if r.ListDigest != (v1.Hash{}) && a.opts.Platform.Equals(v1.Platform{}) && !a.opts.ManifestList {
+		return fmt.Errorf("base release %s is a manifest list: ask for one, or for a platform to take one image of it: %w", a.spec.FromRelease, errors.ErrUnsupported)
 	}
 	a.base = r
 	return nil
@@ -358,7 +361,7 @@ func (a *assembly) describe() error {
 	if err := a.metadata.check(); err != nil {
 		return err
 	}
-	if a.metadata.Metadata[MetadataArchitecture] == "multi" {
+	if a.metadata.Metadata[MetadataArchitecture] == "multi" && !a.opts.ManifestList {
 		a.find(Finding{Check: CheckArchitecture, Detail: MetadataArchitecture + " is multi in the metadata, but one image is made, for " + a.platform.String()})
 	}
 	a.stream.Name = a.metadata.Version
@@ -738,6 +741,17 @@ func (a *assembly) baseOf(ctx context.Context, want string) (*fetched, error) {
 			}
 			return a.fetchBase(ctx, ref)
 		case c != nil:
+			return c.image, nil
+		}
+	}
+	if a.opts.ManifestList {
+		// oc never finds the base of a manifest list, for the label has an
+		// image's digest, and makes each release from the one before.
+		if a.opts.Compatible {
+			return a.base.image, nil
+		}
+		if c := a.components[BaseTag]; c != nil {
+			a.warn("base release was not made from one of its components but from %s; %s is used", want, BaseTag)
 			return c.image, nil
 		}
 	}
@@ -1124,10 +1138,18 @@ func (a *assembly) settle() error {
 }
 
 // build makes the layer and the image.
-func (a *assembly) build(base *fetched, files []file, newest time.Time) (*Built, error) {
-	mediaTypes, err := dockerTypes(base, a.opts.Compatible)
+func (a *assembly) build(ctx context.Context, base *fetched, files []file, newest time.Time) (*Built, error) {
+	bases, err := a.bases(ctx, base)
 	if err != nil {
-		a.find(Finding{Check: CheckMediaType, Detail: err.Error()})
+		return nil, err
+	}
+	mediaTypes := make([][]types.MediaType, len(bases))
+	stale := false // a base may have manifests of another release
+	for i, b := range bases {
+		if mediaTypes[i], err = dockerTypes(b, a.opts.Compatible); err != nil {
+			a.find(Finding{Check: CheckMediaType, Detail: err.Error()})
+		}
+		stale = stale || b.labels()[LabelRelease] != "" && !a.opts.Compatible
 	}
 	if err := a.settle(); err != nil {
 		return nil, err
@@ -1142,7 +1164,7 @@ func (a *assembly) build(base *fetched, files []file, newest time.Time) (*Built,
 	}
 	a.stream.Raw, a.metadata.Raw = references, metadata
 	data, diffID, err := compressLayer(func(w io.Writer) error {
-		return writeLayer(w, newest, references, metadata, files)
+		return writeLayer(w, newest, stale, references, metadata, files)
 	})
 	if err != nil {
 		return nil, err
@@ -1165,19 +1187,30 @@ func (a *assembly) build(base *fetched, files []file, newest time.Time) (*Built,
 			return nil, fmt.Errorf("layer has diff ID %s, the base release's has %s: %w", diffID, a.base.DiffID, ErrNotReproducible)
 		}
 	}
-	size := desc.Size
-	for _, d := range base.manifest.Layers {
-		size += d.Size
+	images := make([]*releaseImage, len(bases))
+	for i, b := range bases {
+		size := desc.Size
+		for _, d := range b.manifest.Layers {
+			size += d.Size
+		}
+		rawConfig, err := b.config.release(a.metadata.Version, b.digest, a.stream.Created, diffID, size)
+		if err != nil {
+			return nil, err
+		}
+		if images[i], err = newReleaseImage(b, layer, desc, diffID, rawConfig, mediaTypes[i]); err != nil {
+			return nil, err
+		}
+		if b.digest == base.digest {
+			built.Image, built.Digest = images[i], digestOf(images[i].raw)
+		}
 	}
-	rawConfig, err := base.config.release(a.metadata.Version, base.digest, a.stream.Created, diffID, size)
-	if err != nil {
-		return nil, err
+	if a.opts.ManifestList && base.list != nil {
+		list, err := newReleaseIndex(base, bases, images, a.opts.Compatible)
+		if err != nil {
+			return nil, err
+		}
+		built.Index, built.ListDigest = list, digestOf(list.raw)
 	}
-	img, err := newReleaseImage(base, layer, desc, diffID, rawConfig, mediaTypes)
-	if err != nil {
-		return nil, err
-	}
-	built.Image, built.Digest = img, digestOf(img.raw)
 	slices.Sort(a.warnings)
 	built.Warnings = slices.Compact(a.warnings)
 	if a.opts.Logger != nil {
@@ -1190,12 +1223,46 @@ func (a *assembly) build(base *fetched, files []file, newest time.Time) (*Built,
 	return built, nil
 }
 
+// bases are the images to make release images from, one for each platform of a
+// manifest list.
+func (a *assembly) bases(ctx context.Context, base *fetched) ([]*fetched, error) {
+	if !a.opts.ManifestList || base.list == nil && a.opts.Compatible {
+		return []*fetched{base}, nil
+	}
+	if base.list == nil {
+		return nil, fmt.Errorf("the base image %s is no manifest list, so none can be made from it", base.ref.Name())
+	}
+	var out []*fetched
+	for _, desc := range base.list.Manifests {
+		if desc.Platform == nil || desc.Platform.OS == "unknown" { // an attestation
+			a.warn("%s in the base image's index is for no platform and left out", desc.Digest)
+			continue
+		}
+		if desc.Digest == base.digest {
+			out = append(out, base)
+			continue
+		}
+		b, err := fetch(ctx, a.src, base.ref.Context().Digest(desc.Digest.String()), *desc.Platform)
+		if err != nil {
+			return nil, &Error{Op: "assemble", Target: "base image for " + desc.Platform.String(), Err: err}
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
 // writeLayer writes the payload as oc does: the folder without a trailing
-// slash, the two documents, the manifests in the order of operators.
-func writeLayer(w io.Writer, newest time.Time, references, metadata []byte, files []file) error {
+// slash, the two documents, the manifests in the order of operators. With
+// stale it hides what layers below have in the folder.
+func writeLayer(w io.Writer, newest time.Time, stale bool, references, metadata []byte, files []file) error {
 	tw := tar.NewWriter(w)
 	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: releaseFolder, Mode: 0o777, ModTime: newest}); err != nil {
 		return err
+	}
+	if stale {
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: releaseFolder + "/.wh..wh..opq", Mode: 0o444, ModTime: newest}); err != nil {
+			return err
+		}
 	}
 	documents := []file{{referencesFile, references, newest}, {metadataFile, metadata, newest}}
 	for _, f := range slices.Concat(documents, files) {

@@ -33,8 +33,4 @@
 // alone. Its compressed digest depends on the encoder too; ours is pinned by
 // go.mod. Building again from a release without any change reuses that
 // release's own compressed layer, so that the image's digest is the same.
-//
-// # Left out
-//
-// Assembling manifest lists is [errors.ErrUnsupported].
 package payload

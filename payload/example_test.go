@@ -369,3 +369,13 @@ func ExampleRelease_Components() {
 	// stream-coreos-extensions 1
 	// [kernel-6.12.0-1.el10] <nil>
 }
+
+func ExampleDecodeMapping() {
+	images, err := payload.DecodeMapping([]byte("# what to put in\ncli registry.example.com/okd/cli:dev\ninstaller=registry.example.com/okd/installer:dev\n"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(len(images), images["cli"])
+	// Output: 2 registry.example.com/okd/cli:dev
+}
