@@ -13,7 +13,10 @@
 // do better: that one compares each part the server holds with its own bytes (by
 // MD5, which is what S3 tells of parts) and sends the others. What killed
 // writers leave is invisible; [Store.Uploads] and [Store.AbortUpload] find and
-// remove it.
+// remove it. A server that says that it checks parts gets a CRC-32 of each; the
+// request's signature is of its headers then, not of the part. Over plain HTTP
+// somebody on the way could change both, which is found out when the object is
+// read: its SHA-256 was signed.
 //
 // IfAbsent and IfRevision become If-None-Match and If-Match. A server other
 // than Amazon's is asked once whether it honours them, with a probe object that

@@ -343,6 +343,7 @@ func TestHeadersOfObjects(t *testing.T) {
 		require.Equal(t, "public-read", h.Get("X-Amz-Acl"))
 		require.Equal(t, "application/json", h.Get("Content-Type"))
 		require.Equal(t, "max-age=60", h.Get("Cache-Control"))
+		h.Del("X-Amz-Checksum-Algorithm") // a question to servers that know it
 		for name := range h {
 			require.NotContains(t, strings.ToLower(name), "checksum", "other servers do not know these")
 		}

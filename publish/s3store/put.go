@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"net/http"
@@ -14,6 +17,7 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
@@ -291,22 +295,11 @@ func (w *write) parts(ctx context.Context, r *publish.Reader, u *upload) ([]type
 		group.Go(func() error {
 			defer func() { buffers <- buffer }()
 			number := int32(i + 1) //nolint:gosec // at most maxParts
-			if tag := u.holds(number, data); tag != nil {
-				parts[i] = types.CompletedPart{PartNumber: &number, ETag: tag}
-				w.progress(len(data))
-				return nil
-			}
-			out, err := s.client.UploadPart(withBody(groupCtx, data), &s3.UploadPartInput{
-				Bucket: &s.config.Bucket, Key: w.full, UploadId: u.id, PartNumber: &number,
-				Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
-			})
+			part, err := w.part(groupCtx, u, number, data)
 			if err != nil {
 				return fmt.Errorf("part %d of %d: %w", number, count, err)
 			}
-			if aws.ToString(out.ETag) == "" {
-				return fmt.Errorf("part %d of %d: server gives no entity tag", number, count)
-			}
-			parts[i] = types.CompletedPart{PartNumber: &number, ETag: out.ETag}
+			parts[i] = part
 			w.progress(len(data))
 			return nil
 		})
@@ -319,6 +312,43 @@ func (w *write) parts(ctx context.Context, r *publish.Reader, u *upload) ([]type
 		err = ctx.Err()
 	}
 	return parts, err
+}
+
+// part sends one part, unless the server holds it.
+func (w *write) part(ctx context.Context, u *upload, number int32, data []byte) (types.CompletedPart, error) {
+	part := types.CompletedPart{PartNumber: &number, ETag: u.holds(number, data)}
+	input := &s3.UploadPartInput{
+		Bucket: &w.s.config.Bucket, Key: w.full, UploadId: u.id, PartNumber: &number,
+		Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
+	}
+	var how []func(*s3.Options)
+	if u.checksums {
+		// The server looks whether it got what was sent; the signature, which is of
+		// headers alone then, need not be of another SHA-256.
+		part.ChecksumCRC32 = checksumOf(data)
+		input.ChecksumAlgorithm, input.ChecksumCRC32 = types.ChecksumAlgorithmCrc32, part.ChecksumCRC32
+		how = append(how, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
+	}
+	if part.ETag != nil {
+		return part, nil
+	}
+	out, err := w.s.client.UploadPart(withBody(ctx, data), input, how...)
+	if err != nil {
+		return part, err
+	}
+	if part.ETag = out.ETag; aws.ToString(part.ETag) == "" {
+		return part, errors.New("server gives no entity tag")
+	}
+	if got := aws.ToString(out.ChecksumCRC32); u.checksums && got != "" && got != *part.ChecksumCRC32 {
+		return part, fmt.Errorf("server has a part with the CRC-32 %.20q, sent was %s: %w", got, *part.ChecksumCRC32, publish.ErrDigest)
+	}
+	return part, nil
+}
+
+// checksumOf is the CRC-32 of a part as S3 writes it.
+func checksumOf(data []byte) *string {
+	sum := binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(data))
+	return aws.String(base64.StdEncoding.EncodeToString(sum))
 }
 
 // condition looks whether the conditions hold now.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"net/http"
 	"strings"
 	"time"
 
@@ -31,6 +32,8 @@ type upload struct {
 	id    *string
 	state string               // key in Options.Uploads, "": not remembered
 	parts map[int32]types.Part // that were there before
+
+	checksums bool // the server checks the CRC-32 of each part
 }
 
 // saved is what Options.Uploads holds of an upload.
@@ -38,6 +41,8 @@ type saved struct {
 	Bucket string `json:"bucket"`
 	Key    string `json:"key"`
 	Upload string `json:"upload"`
+
+	Checksums bool `json:"checksums,omitempty"`
 }
 
 // identity is the name of an upload in Options.Uploads: uploads that differ in
@@ -63,21 +68,31 @@ func (w *write) begin(ctx context.Context) (*upload, error) {
 			return u, err
 		}
 	}
-	made, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+	input := &s3.CreateMultipartUploadInput{
 		Bucket: &s.config.Bucket, Key: w.full, ACL: types.ObjectCannedACL(s.config.ACL),
 		Metadata:    w.metadata(w.opts.SHA256),
 		ContentType: text(w.opts.ContentType), CacheControl: text(w.opts.CacheControl),
-	})
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
+	}
+	made, err := s.client.CreateMultipartUpload(ctx, input)
+	if status := statusOf(err); status == http.StatusNotImplemented || status == http.StatusBadRequest {
+		// Of a server that does not know checksums; if it was something else, it
+		// will be that again.
+		input.ChecksumAlgorithm = ""
+		made, err = s.client.CreateMultipartUpload(ctx, input)
+	}
 	if err != nil {
 		return nil, err
 	}
+	// Servers that check say so; others pass over what they do not know.
+	u.checksums = made.ChecksumAlgorithm == types.ChecksumAlgorithmCrc32
 	if u.id = made.UploadId; aws.ToString(u.id) == "" {
 		return nil, errors.New("server gives no upload id")
 	}
 	if u.state == "" {
 		return u, nil
 	}
-	data, err := json.Marshal(saved{Bucket: s.config.Bucket, Key: *w.full, Upload: *u.id})
+	data, err := json.Marshal(saved{Bucket: s.config.Bucket, Key: *w.full, Upload: *u.id, Checksums: u.checksums})
 	if err == nil {
 		_, err = s.uploads.Put(ctx, u.state, publish.BytesSource(data), nil)
 	}
@@ -103,13 +118,13 @@ func (w *write) recall(ctx context.Context, u *upload) (bool, error) {
 	if json.Unmarshal(data, &found) != nil || found.Bucket != s.config.Bucket || found.Key != *w.full || found.Upload == "" {
 		return false, nil // what a crash left; it is replaced
 	}
-	u.id, u.parts = &found.Upload, map[int32]types.Part{}
+	u.id, u.parts, u.checksums = &found.Upload, map[int32]types.Part{}, found.Checksums
 	input := &s3.ListPartsInput{Bucket: &s.config.Bucket, Key: w.full, UploadId: u.id}
 	for last := int32(0); ; {
 		out, err := s.client.ListParts(ctx, input)
 		if err != nil {
 			if code := codeOf(err); code == noSuchUpload || statusOf(err) == 404 && code != "NoSuchBucket" {
-				u.id, u.parts = nil, nil
+				*u = upload{state: u.state}
 				return false, nil
 			}
 			return false, fmt.Errorf("list the parts of the upload: %w", err)
