@@ -24,6 +24,13 @@
 // a stream's owner knows, and [MirrorStream] plans a copy elsewhere. [ConfigMap] is
 // how releases carry it into clusters.
 //
+// # Where is my boot image
+//
+// [ReadOrigin] reads whatever names boot images, and [Find] chooses one and says
+// why. [SkewOf] tells how far the image that machines boot from is from the one
+// they run, [DriftOf] how far a cluster's images are from a stream, [CheckAleph]
+// whether a disk was made from what it is published as.
+//
 // # Documents
 //
 // [Document] holds the bytes of a document and a view of them. Others write

@@ -197,6 +197,10 @@ func documentName[T any]() string {
 		return "updates"
 	case *map[string]streammd.Stream:
 		return "streams"
+	case *Aleph:
+		return AlephPath
+	case *pin:
+		return "rhcos.json"
 	}
 	return "document"
 }

@@ -137,8 +137,15 @@ func (m *Meta) check() (faults []error) {
 			fail(`["coreos-assembler.basearch"]`, "%w", err)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.Images)) {
-		i, at := m.Images[name], join("images", name)
+	return append(faults, checkImages(m.Images)...)
+}
+
+func checkImages(images map[string]Image) (faults []error) {
+	fail := func(path, format string, args ...any) {
+		faults = append(faults, &FieldError{Path: path, Err: fmt.Errorf(format, args...)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		i, at := images[name], join("images", name)
 		if !reArtifact.MatchString(name) {
 			fail(at, "not the name of an artifact")
 		}
