@@ -17,9 +17,10 @@ import (
 
 // Exit codes of the example programs.
 const (
-	ExitOK     = 0
-	ExitFailed = 1
-	ExitUsage  = 2
+	ExitOK           = 0
+	ExitFailed       = 1
+	ExitUsage        = 2
+	ExitVerification = 3
 )
 
 // UsageError is an error in how a program was called: exit code 2.
@@ -35,6 +36,15 @@ func Usagef(format string, args ...any) error {
 	return &UsageError{fmt.Errorf(format, args...)}
 }
 
+// VerificationError says that something is not what its checksum or signature
+// says: exit code 3.
+type VerificationError struct{ Err error }
+
+func (e *VerificationError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *VerificationError) Unwrap() error { return e.Err }
+
 // Exit gives the exit code for err and prints it to stderr.
 func Exit(stderr io.Writer, program string, err error) int {
 	if err == nil {
@@ -43,6 +53,9 @@ func Exit(stderr io.Writer, program string, err error) int {
 	fmt.Fprintf(stderr, "%s: %v\n", program, err)
 	if usage := (*UsageError)(nil); errors.As(err, &usage) {
 		return ExitUsage
+	}
+	if verification := (*VerificationError)(nil); errors.As(err, &verification) {
+		return ExitVerification
 	}
 	return ExitFailed
 }

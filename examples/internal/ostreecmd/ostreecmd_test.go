@@ -1,0 +1,248 @@
+package ostreecmd_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestCommands runs every command and compares all that is printed.
+func TestCommands(t *testing.T) {
+	workFolder(t)
+	words := map[string]string{
+		"secret": "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==", // of RFC 8032's test vectors
+		"public": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+	}
+	require.NoError(t, os.WriteFile("skip", []byte("/var\n"), 0o644))
+	require.NoError(t, os.WriteFile("modes", []byte("2048 /usr/bin/hello\n=384 /etc/motd\n"), 0o644))
+	require.NoError(t, os.WriteFile("body", []byte("First line.\n\nLast line.\n"), 0o644))
+	require.NoError(t, os.WriteFile("public", []byte(words["public"]+"\n"), 0o644))
+	require.NoError(t, os.WriteFile("secret", []byte(words["secret"]+"\n"), 0o600))
+	got := script(t, words, `
+		--repo=repo init --mode=archive
+		--repo=repo config set core.fsync false
+		--repo=repo config get core.mode
+		--repo=repo commit -b os/main -s First --owner-uid=0 --owner-gid=0 --no-xattrs --add-metadata-string=version=1.0 tree
+		--repo=repo commit -b os/main -s Second -F body --owner-uid=0 --owner-gid=0 --no-xattrs --add-metadata='n=uint32 7' --skip-list=skip --statoverride=modes --mode-ro-executables --bootable --table-output tree
+		--repo=repo commit -b os/main --skip-if-unchanged --tree=ref=os/main
+		--repo=repo commit --orphan --no-bindings --timestamp=@0 --canonical-permissions --sign=%secret --add-detached-metadata-string=who=me tree
+		--repo=repo commit -b os/next --base=os/main --tree=dir=tree/etc --owner-uid=7 --owner-gid=8 --no-xattrs --bind-ref=os/later
+		--repo=repo commit -b os/main --keep-metadata=n --tree=ref=os/main
+		--repo=repo log os/main
+		--repo=repo log --raw os/main^
+		--repo=repo log -o json os/main^
+		--repo=repo show os/main
+		--repo=repo show --list-metadata-keys os/main
+		--repo=repo show --print-metadata-key=n os/main
+		--repo=repo show -B --print-metadata-key=n os/main
+		--repo=repo show --print-metadata-key=version -o json os/main^
+		--repo=repo rev-parse os/main os/main^ os/next
+		--repo=repo ls os/main
+		--repo=repo ls -R -C -X os/main
+		--repo=repo ls -d os/main /usr /etc/motd
+		--repo=repo ls --nul-filenames-only -R os/main /usr/bin
+		--repo=repo ls -o json os/main /usr/bin
+		--repo=repo cat os/main /etc/motd /usr/bin/hi
+		--repo=repo diff os/main
+		--repo=repo diff os/main os/next
+		--repo=repo diff -o json os/main os/next
+		--repo=repo refs
+		--repo=repo refs os
+		--repo=repo refs --list os
+		--repo=repo refs --revision
+		--repo=repo refs --create=os/stable os/main^
+		--repo=repo refs --create=latest --alias os/main
+		--repo=repo refs --alias
+		--repo=repo refs -o json
+		--repo=repo refs --delete latest os/next
+		--repo=repo reset os/stable os/main
+		--repo=repo refs -r
+		--repo=repo sign os/main %secret
+		--repo=repo sign --verify os/main %public
+		--repo=repo sign --verify -o json --keys-file=public os/main
+		--repo=repo sign --keys-file=secret os/stable
+		--repo=repo show os/main
+		--repo=repo show -o json os/main
+		--repo=repo sign --delete os/main %public
+		--repo=repo sign --verify os/main %public
+		--repo=repo fsck
+		--repo=repo fsck -q -o json
+		--repo=repo fsck --verify-back-refs
+		--repo=repo prune --no-prune --refs-only --depth=0
+		--repo=repo prune --refs-only
+		--repo=repo prune --refs-only -o json
+		--repo=copy init --mode=bare-user
+		--repo=copy pull-local --disable-verify-bindings --depth=-1 repo
+		--repo=copy pull-local -o json --remote=origin repo os/main
+		--repo=copy refs
+		--repo=copy refs origin:
+		--repo=copy refs --list origin:os
+		--repo=copy fsck --quiet
+		--repo=repo config unset core.fsync
+		--repo=repo config get --group=core fsync
+	`)
+	golden(t, "commands.golden", got)
+}
+
+// TestHelp: the texts that people read first.
+func TestHelp(t *testing.T) {
+	got := script(t, nil, "--help\ncommit --help\nprune --help")
+	golden(t, "help.golden", got)
+}
+
+func TestCheckout(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "bare-user")
+	repo := func(args ...string) string { return okd(t, append([]string{"--repo=repo"}, args...)...) }
+	repo("commit", "-b", "os", "tree")
+
+	repo("checkout", "-UC", "os", "out")
+	data, err := os.ReadFile("out/usr/bin/hi")
+	require.NoError(t, err)
+	require.Equal(t, "#!/bin/sh\necho hello\n", string(data))
+	repo("checkout", "-U", "os") // the folder has the name of the commit
+	require.DirExists(t, "os/usr")
+	repo("checkout", "-UC", "--subpath=/usr/bin", "os", "sub")
+	require.FileExists(t, "sub/hello")
+	repo("checkout", "-U", "--allow-noent", "--subpath=/nowhere", "os", "none")
+	require.NoDirExists(t, "none")
+
+	require.NoError(t, os.WriteFile("out/etc/motd", []byte("mine\n"), 0o644)) // the object is another's
+	repo("checkout", "-UC", "--union-add", "os", "out")
+	data, err = os.ReadFile("out/etc/motd")
+	require.NoError(t, err)
+	require.Equal(t, "mine\n", string(data))
+
+	require.NoError(t, os.WriteFile("skip", []byte("/usr\n"), 0o644))
+	repo("checkout", "-UC", "--skip-list=skip", "--fsync=true", "os", "skipped")
+	require.NoDirExists(t, "skipped/usr")
+	require.FileExists(t, "skipped/etc/conf.d/a")
+
+	require.NoError(t, os.WriteFile("list", []byte("os\x00/usr/bin\x00os\x00/etc\x00"), 0o644))
+	repo("checkout", "-UC", "--union", "--from-file=list", "many")
+	require.FileExists(t, "many/hello")
+	require.FileExists(t, "many/conf.d/a")
+
+	// The repository of bare-user hands out its own files, and knows them again.
+	repo("checkout", "-UH", "os", "linked")
+	commit := repo("commit", "-b", "os", "--devino-canonical", "--link-checkout-speedup", "linked")
+	require.Empty(t, repo("diff", "os"), commit)
+}
+
+func TestCheckoutThatFails(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "bare-user")
+	okd(t, "--repo=repo", "commit", "-b", "os", "tree")
+	found, err := filepath.Glob("repo/objects/*/*.file")
+	require.NoError(t, err)
+	for _, name := range found {
+		require.NoError(t, os.WriteFile(name, []byte("damaged"), 0o644))
+	}
+	r := call(t.Context(), nil, "--repo=repo", "checkout", "-UC", "os", "out")
+	require.Equal(t, 3, r.code, r.stderr)
+	require.NoDirExists(t, "out", "what was begun is removed")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // as Ctrl-C does
+	r = call(ctx, nil, "--repo=repo", "checkout", "-UC", "os", "out")
+	require.Equal(t, result{1, "", "okd-streams: stopped\n(nothing half-done is left: run it again)\n"}, r)
+	require.NoDirExists(t, "out")
+}
+
+func TestExport(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "archive")
+	okd(t, "--repo=repo", "commit", "-b", "os", "--no-xattrs", "--owner-uid=0", "--owner-gid=0", "tree")
+	stream := okd(t, "--repo=repo", "export", "--subpath=/etc", "--prefix=x/", "os")
+	var names []string
+	for in := tar.NewReader(strings.NewReader(stream)); ; {
+		h, err := in.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		names = append(names, h.Name)
+	}
+	require.Contains(t, names, "x/conf.d/a")
+
+	okd(t, "--repo=repo", "export", "os", "-o", "out.tar")
+	file, err := os.ReadFile("out.tar")
+	require.NoError(t, err)
+	require.Equal(t, okd(t, "--repo=repo", "export", "os"), string(file))
+	require.Empty(t, must(filepath.Glob(".out.tar*")))
+
+	// And back: from a file, and from standard input.
+	okd(t, "--repo=repo", "commit", "-b", "again", "--tree=tar=out.tar")
+	require.Empty(t, okd(t, "--repo=repo", "diff", "os", "again"))
+	r := call(t.Context(), bytes.NewReader(file), "--repo=repo", "commit", "-b", "stdin", "--tree=tar=-")
+	require.Zero(t, r.code, r.stderr)
+	require.Empty(t, okd(t, "--repo=repo", "diff", "os", "stdin"))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestConsume(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "archive")
+	okd(t, "--repo=repo", "commit", "-b", "os", "--consume", "tree")
+	require.NoDirExists(t, "tree")
+	require.Contains(t, okd(t, "--repo=repo", "ls", "os"), "/usr")
+}
+
+// TestComposefs: the digest in the metadata is that of the image.
+func TestComposefs(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "bare-user")
+	okd(t, "--repo=repo", "commit", "-b", "os", "--generate-composefs-metadata", "tree")
+	var shown struct{ Value string }
+	require.NoError(t, json.Unmarshal([]byte(okd(t, "--repo=repo", "show", "-o", "json", "--print-hex", "--print-metadata-key=ostree.composefs.digest.v0", "os")), &shown))
+	require.Len(t, shown.Value, 64)
+	okd(t, "--repo=repo", "checkout", "--composefs", "os", "image")
+	info, err := os.Stat("image")
+	require.NoError(t, err)
+	require.Positive(t, info.Size())
+}
+
+// TestRepair: what another repository has whole is taken from it.
+func TestRepair(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "archive")
+	okd(t, "--repo=repo", "commit", "-b", "os", "tree")
+	okd(t, "--repo=copy", "init", "--mode=archive")
+	okd(t, "--repo=copy", "pull-local", "repo")
+	found, err := filepath.Glob("repo/objects/*/*.filez")
+	require.NoError(t, err)
+	for _, name := range found[:2] {
+		require.NoError(t, os.Remove(name))
+	}
+	r := call(t.Context(), nil, "--repo=repo", "fsck", "--all")
+	require.Equal(t, 3, r.code)
+	require.Equal(t, 2, strings.Count(r.stderr, ".file:"), r.stderr)
+	require.Contains(t, okd(t, "--repo=repo", "fsck", "--repair-from=copy"), "Repaired 2 objects\n")
+	require.Contains(t, okd(t, "--repo=repo", "fsck"), "no errors found")
+}
+
+// TestDefaultRepo: the current folder, then the environment's.
+func TestDefaultRepo(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "archive")
+	okd(t, "--repo=repo", "commit", "-b", "os", "tree")
+	t.Setenv("OSTREE_REPO", must(filepath.Abs("repo")))
+	require.Equal(t, "os\n", okd(t, "refs"))
+	t.Setenv("OSTREE_REPO", "nowhere")
+	t.Chdir("repo")
+	require.Equal(t, "os\n", okd(t, "refs"))
+}
