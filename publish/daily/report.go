@@ -18,6 +18,7 @@ var reportText string
 
 var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
 	"size":  sizeText,
+	"count": countText,
 	"short": func(s any) string { t := strings.TrimPrefix(fmt.Sprint(s), "sha256:"); return t[:min(12, len(t))] },
 	"width": func(part, all float64) float64 {
 		if all <= 0 {
@@ -38,6 +39,15 @@ var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
 		return all
 	},
 }).Parse(reportText))
+
+// countText is a number of things, with their name.
+func countText(n any, what string) string {
+	text := fmt.Sprint(n)
+	if text != "1" {
+		what += "s"
+	}
+	return text + " " + what
+}
 
 func sizeText(n int64) string {
 	if n < 1<<10 {
