@@ -379,3 +379,61 @@ func ExampleDecodeMapping() {
 	fmt.Println(len(images), images["cli"])
 	// Output: 2 registry.example.com/okd/cli:dev
 }
+
+// taggedFolder is a payload with one component.
+func taggedFolder(version, digit, commit string) *payload.Release {
+	release, err := payload.OpenFolder(context.Background(), fstest.MapFS{
+		"image-references": {Data: []byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","metadata":{"name":"` + version + `","creationTimestamp":"2026-01-02T03:04:05Z"},"spec":{"tags":[
+			{"name":"cli","annotations":{"io.openshift.build.source-location":"https://github.com/openshift/oc","io.openshift.build.commit.id":"` + commit + `"},
+			"from":{"kind":"DockerImage","name":"registry.example.com/okd/content@sha256:` + strings.Repeat(digit, 64) + `"}}]}}`)},
+		"release-metadata": {Data: []byte(`{"kind":"cincinnati-metadata-v0","version":"` + version + `","previous":["4.20.0-okd-scos.1"]}`)},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return release
+}
+
+func ExampleCompare() {
+	d := payload.Compare(taggedFolder("4.20.0-okd-scos.1", "1", "1111111"), taggedFolder("4.20.0-okd-scos.2", "2", "2222222"))
+	if err := d.WriteText(os.Stdout, nil); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	//           FROM                  TO
+	// Name:     4.20.0-okd-scos.1     4.20.0-okd-scos.2
+	// Created:  2026-01-02T03:04:05Z  2026-01-02T03:04:05Z
+	//
+	// Version:       4.20.0-okd-scos.1  4.20.0-okd-scos.2
+	// Upgrade From:                     Yes
+	//
+	// Images Changed:
+	//   cli sha256:1111111111111111111111111111111111111111111111111111111111111111 sha256:2222222222222222222222222222222222222222222222222222222222222222
+}
+
+// clones answers what git would: the caller decides how it is asked.
+type clones map[string]string
+
+func (c clones) Log(_ context.Context, location, from, to string) ([]payload.Commit, error) {
+	args, err := payload.GitLogArguments(from, to) // for exec.CommandContext(ctx, "git", …)
+	if err != nil {
+		return nil, err
+	}
+	return payload.DecodeGitLog([]byte(c[location+" "+args[len(args)-2]]))
+}
+
+func ExampleNewChangeLog() {
+	from, to := taggedFolder("4.20.0-okd-scos.1", "1", "1111111"), taggedFolder("4.20.0-okd-scos.2", "2", "2222222")
+	history := clones{"https://github.com/openshift/oc 1111111..2222222": "2222222\n1111111 3333333\n1767323045\nMerge pull request #7 from somebody/branch\n\nOCPBUGS-1: help is shorter\n"}
+	log, err := payload.NewChangeLog(context.Background(), from, to, &payload.ChangeLogOptions{History: history})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, r := range log.Updated {
+		for _, c := range r.Changes {
+			fmt.Println(r.Images, c.Issues, c.Subject, c.Pull)
+		}
+	}
+	// Output: [cli] [OCPBUGS-1] help is shorter 7
+}

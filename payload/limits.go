@@ -40,6 +40,10 @@ const (
 	MaxNameLength = 255
 	// MaxLabelSize bounds a label with versions, bytes.
 	MaxLabelSize = 64 << 10
+	// MaxLogSize bounds the history of a repository that is read, bytes.
+	MaxLogSize = 64 << 20
+	// MaxCommits bounds the commits of a repository between two releases.
+	MaxCommits = 100_000
 	// MaxPackages bounds the packages of an image.
 	MaxPackages = 100_000
 	// MaxArchiveEntries bounds the entries of an archive that is read in place.
@@ -49,6 +53,7 @@ const (
 const (
 	defaultWorkers = 8
 	maxArchivePath = 1024
+	maxSubject     = 1000 // of a change, bytes
 	// zstdWindow bounds the memory of a zstd decoder; what the reference
 	// encoder uses without --ultra or --long is at most 8 MiB.
 	zstdWindow = 16 << 20

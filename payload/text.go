@@ -161,11 +161,7 @@ func (r *Release) writeImages(t *textWriter, view View) {
 			}
 			t.row("  "+tag.Name, url)
 		default:
-			_, digest, ok := strings.Cut(tag.Pullspec, "@")
-			if !ok {
-				digest = tag.Pullspec
-			}
-			t.row("  "+tag.Name, digest)
+			t.row("  "+tag.Name, digestText(tag.Pullspec))
 		}
 	}
 }
@@ -235,8 +231,9 @@ func (r *Release) WriteContents(ctx context.Context, w io.Writer) error {
 
 // textWriter collects aligned sections.
 type textWriter struct {
-	out  strings.Builder
-	rows [][]string
+	out     strings.Builder
+	rows    [][]string
+	padding int // blanks between columns; 0: one
 }
 
 // row adds a row of cells to the section; the last cell is not padded.
@@ -249,7 +246,7 @@ func (t *textWriter) row(cells ...string) {
 
 // section ends the section and writes text that is not aligned.
 func (t *textWriter) section(text string) {
-	w := tabwriter.NewWriter(&t.out, 0, 4, 1, ' ', tabwriter.StripEscape)
+	w := tabwriter.NewWriter(&t.out, 0, 4, max(t.padding, 1), ' ', tabwriter.StripEscape)
 	for _, cells := range t.rows {
 		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t")) // to memory
 	}
