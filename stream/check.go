@@ -403,7 +403,7 @@ func (c checker) gates(d *Definition) {
 			c.fail(at+".retries", "at most 10", "%d is too many", g.Retries)
 		}
 		c.match(at+".job", g.Job, reWord, "")
-		if g.Job != "" && (g.Kind == GateLint || g.Kind == GatePayload) {
+		if g.Job != "" && (g.Kind == GateLint || g.Kind == GatePayload || g.Kind == GateRegression) {
 			c.fail(at+".job", "remove it", "gate of kind %s runs here, it has no job", g.Kind)
 		}
 	}

@@ -212,6 +212,7 @@ type GateKind string
 const (
 	GateLint         GateKind = "lint"          // the commit is an OS
 	GatePayload      GateKind = "payload"       // the release reads back, everything verified
+	GateRegression   GateKind = "regression"    // no package that matters is gone or older than in the last finished build
 	GateKola         GateKind = "kola"          // coreos-assembler's tests
 	GateInstall      GateKind = "install"       // a cluster installs
 	GateUpgrade      GateKind = "upgrade"       // from the previous patch
@@ -221,7 +222,7 @@ const (
 
 // UnmarshalText accepts a known kind.
 func (k *GateKind) UnmarshalText(text []byte) error {
-	return enum(k, "gate kind", text, []GateKind{GateLint, GatePayload, GateKola, GateInstall, GateUpgrade, GateUpgradeMinor, GateExternal})
+	return enum(k, "gate kind", text, []GateKind{GateLint, GatePayload, GateRegression, GateKola, GateInstall, GateUpgrade, GateUpgradeMinor, GateExternal})
 }
 
 // GateMode says whether a failure matters.

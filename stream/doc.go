@@ -105,7 +105,7 @@
 //
 //	gates:                                # checks before announcement, in this order
 //	  - name: kola                        # required
-//	    kind: kola                        # required; lint, payload, kola, install, upgrade, upgrade-minor, external
+//	    kind: kola                        # required; lint, payload, regression, kola, install, upgrade, upgrade-minor, external
 //	    mode: informing                   # blocking or informing; left out: blocking
 //	    job: some-job                     # the outside job that gives the result
 //	    timeout: 4h

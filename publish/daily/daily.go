@@ -173,6 +173,7 @@ type build struct {
 	boot      BootimageOutputs
 	release   PayloadOutputs
 	result    PublishOutputs
+	regressed error // why a gate of that kind failed
 
 	// What was made in this run, each nil until it is needed.
 	baseImage, nodeImage, extensionsImage v1.Image

@@ -12,8 +12,14 @@
 // the layer cache ("cache"), and "last.json", the last finished build. One run
 // at a time works in it ([ErrBusy]).
 //
+// The base image of a build is split over layers like that of the last finished
+// one, read from the registry, as far as that is good ([container.Frugal]); the
+// first one by [container.Stable].
+//
 // Publication is a [publish.Plan]: content first, then the build catalogue, the
 // gates, the announcement, and pointers last. A gate without a result is
 // pending: the run stops there with [publish.ErrPending] and goes on when it is
-// started again with the result.
+// started again with the result. A gate of kind "regression" compares the
+// packages with those of the last finished build ([container.CheckRegression])
+// and leaves regression.md and regression.json in the build's folder.
 package daily

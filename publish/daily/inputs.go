@@ -23,6 +23,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/atomicfile"
 	"github.com/okd-project/okd-streams/ostree"
+	"github.com/okd-project/okd-streams/ostree/container"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -38,10 +39,12 @@ type Inputs struct {
 	// the last finished build.
 	Content ostree.Checksum `json:"content"`
 	Parent  ostree.Checksum `json:"parent"`
-	Files   int64           `json:"files"` // of the tree, links too
-	Bytes   int64           `json:"bytes"` // of the regular files
-	Pinned  Pinned          `json:"pinned"`
-	Digest  string          `json:"digest"` // of Pinned
+	// Split is how the base image of that build is split over layers.
+	Split  container.Split `json:"split,omitempty"`
+	Files  int64           `json:"files"` // of the tree, links too
+	Bytes  int64           `json:"bytes"` // of the regular files
+	Pinned Pinned          `json:"pinned"`
+	Digest string          `json:"digest"` // of Pinned
 }
 
 // Pinned is what makes two builds the same.
@@ -350,6 +353,9 @@ func (b *build) assign(ctx context.Context, pinned *Pinned, digest string) error
 		}
 		if ok && json.Unmarshal(record.Outputs, &out) == nil {
 			in.Parent = out.Commit
+		}
+		if in.Split, err = b.priorSplit(ctx, end.Build); err != nil {
+			return err
 		}
 	}
 	if in.Version, err = b.nextRelease(ctx, builds); err != nil {

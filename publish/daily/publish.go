@@ -72,8 +72,10 @@ func (b *build) publish(ctx context.Context) error {
 		})
 		if errors.Is(err, publish.ErrGate) {
 			err = fmt.Errorf("%w: %w%s", ErrRejected, err, b.reasons())
-			if broken != nil {
-				err = fmt.Errorf("%w; %w", err, broken)
+			for _, why := range []error{broken, b.regressed} {
+				if why != nil {
+					err = fmt.Errorf("%w; %w", err, why)
+				}
 			}
 			return err
 		}
@@ -362,6 +364,15 @@ func (b *build) gate(ctx context.Context, gate string) (publish.GateResult, erro
 	}
 	switch b.def.Gates[at].Kind {
 	case stream.GateLint:
+		return publish.GatePassed, nil
+	case stream.GateRegression:
+		r, err := b.regression(ctx)
+		if err != nil {
+			return "", fmt.Errorf("gate %s: %w", gate, err)
+		}
+		if b.regressed = r.Err(); b.regressed != nil {
+			return publish.GateFailed, nil
+		}
 		return publish.GatePassed, nil
 	case stream.GatePayload:
 		ref, err := name.NewDigest(b.release.Reference)

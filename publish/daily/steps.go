@@ -192,7 +192,7 @@ func (b *build) encapsulate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	input := []any{b.committed.Commit, b.in.Pinned.MaxLayers, repo.Name(), b.labels()}
+	input := []any{b.committed.Commit, b.in.Pinned.MaxLayers, repo.Name(), b.labels(), b.in.Split}
 	return b.step(ctx, StepEncapsulate, input, &b.base, nil, func(ctx context.Context, record *Record) error {
 		img, err := b.encapsulated(ctx)
 		if err != nil {
@@ -254,6 +254,7 @@ func (b *build) encapsulated(ctx context.Context) (v1.Image, error) {
 	img, err := container.Encapsulate(ctx, b.cache, b.repo, b.committed.Commit, &container.EncapsulateOptions{
 		Components:       components,
 		MaxLayers:        b.in.Pinned.MaxLayers,
+		Planner:          b.planner(),
 		Labels:           b.labels(),
 		CopyKeysOptional: []string{"com.coreos.stream", "coreos-assembler.basearch", "rpmostree.inputhash"},
 		Created:          b.in.Time,

@@ -1,0 +1,99 @@
+package daily_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/ostree/container"
+	"github.com/okd-project/okd-streams/publish/daily"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// install gives the world packages in Debian's form, "name version" each, with
+// a file of its own.
+func (w *world) install(packages ...string) {
+	var status strings.Builder
+	for _, p := range packages {
+		name, version, _ := strings.Cut(p, " ")
+		status.WriteString("Package: " + name + "\nStatus: install ok installed\nArchitecture: amd64\nVersion: " + version + "\n\n")
+		w.files["usr/share/"+name] = &fstest.MapFile{Data: []byte(name + version), Mode: 0o644}
+		w.files["var/lib/dpkg/info/"+name+".list"] = &fstest.MapFile{Data: []byte("/usr/share/" + name + "\n"), Mode: 0o644}
+	}
+	w.files["var/lib/dpkg/status"] = &fstest.MapFile{Data: []byte(status.String()), Mode: 0o644}
+}
+
+// A gate of kind regression holds a build back that has an older systemd.
+func TestGateRegression(t *testing.T) {
+	w := newWorld(t)
+	w.def.Gates = append(w.def.Gates, stream.Gate{Name: "packages", Kind: stream.GateRegression})
+	w.install("systemd 252.38-1", "runc 1.1.5-1", "nano 7.2-1")
+	first, err := w.run(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, first.Published.Gates, "packages")
+
+	w.install("systemd 252.38~rc1-1", "runc 1.1.5-1")
+	w.opts.Time = w.opts.Time.Add(24 * time.Hour)
+	_, err = w.run(t.Context())
+	require.ErrorIs(t, err, daily.ErrRejected)
+	require.ErrorIs(t, err, container.ErrRegression)
+	require.ErrorContains(t, err, "systemd: packages regress: downgraded, was 252.38-1, is 252.38~rc1-1")
+	reports, err := filepath.Glob(filepath.Join(w.env.State, "*", "regression.md"))
+	require.NoError(t, err)
+	require.Len(t, reports, 2)
+	text, err := os.ReadFile(reports[1])
+	require.NoError(t, err)
+	require.Contains(t, string(text), "| nano | 7.2-1 |  |")
+
+	// The next build is compared with the last that was finished, not with that.
+	w.install("systemd 252.39-1", "runc 1.1.5-1")
+	w.opts.Time = w.opts.Time.Add(24 * time.Hour)
+	third, err := w.run(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, first.Build, third.Build)
+}
+
+// A build's base image is split like the one before: what was together stays
+// together.
+func TestSplitIsKept(t *testing.T) {
+	w := newWorld(t)
+	packages := make([]string, 40)
+	for i := range packages {
+		packages[i] = "package" + string(rune('a'+i%26)) + string(rune('a'+i/26)) + " 1.0"
+	}
+	w.install(packages...)
+	w.opts.MaxLayers = 10
+	split := func(s *daily.Summary) container.Split {
+		ref, err := name.NewDigest(s.Base.Reference)
+		require.NoError(t, err)
+		img, err := w.registry.Image(t.Context(), ref)
+		require.NoError(t, err)
+		split, err := container.SplitOf(img)
+		require.NoError(t, err)
+		return split
+	}
+	build := func() *daily.Summary {
+		s, err := w.run(t.Context())
+		require.NoError(t, err)
+		w.opts.Time = w.opts.Time.Add(24 * time.Hour)
+		return s
+	}
+	build() // the first one has nothing to keep to
+	packages[0] = strings.Replace(packages[0], "1.0", "1.1", 1)
+	w.install(packages...)
+	before := split(build())
+	w.install(append(packages[9:], "another 1.0")...)
+	for _, layer := range split(build()) {
+		layer = slices.DeleteFunc(slices.Clone(layer), func(n string) bool { return n == "another" })
+		require.True(t, slices.ContainsFunc(before, func(old []string) bool {
+			return !slices.ContainsFunc(layer, func(n string) bool { return !slices.Contains(old, n) })
+		}), layer)
+	}
+}
