@@ -1,9 +1,12 @@
 package remoteregistry_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +15,38 @@ import (
 
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
+
+// A registries.conf may name a helper for every registry, before or instead of
+// the credentials files.
+func TestHelpersOfRegistriesConf(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, secret, ok := r.BasicAuth(); !ok || user != "helped" || secret != "open-sesame" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+		w.Header().Set("Content-Length", "2")
+		w.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("a", 64))
+	}))
+	t.Cleanup(server.Close)
+	for helpers, works := range map[string]bool{`"ours", "containers-auth.json"`: true, `"ours"`: true, `"containers-auth.json", "ours"`: false, `"containers-auth.json"`: false} {
+		conf := filepath.Join(t.TempDir(), "registries.conf")
+		require.NoError(t, os.WriteFile(conf, []byte("credential-helpers = ["+helpers+"]\n"), 0o600))
+		r := open(t, &remoteregistry.Options{
+			Attempts: 1, AuthFile: authFile(t, host(server.URL), "core", "wrong"), Mirrors: &remoteregistry.Mirrors{File: conf},
+			CredentialHelper: func(_ context.Context, name, registry string) (string, string, error) {
+				if name != "ours" || registry != host(server.URL) {
+					return "", "", fmt.Errorf("helper %q is asked for %q", name, registry)
+				}
+				return "helped", "open-sesame", nil
+			},
+		})
+		_, err := r.Head(t.Context(), repository(t, host(server.URL), "okd/a").Tag("t"))
+		require.Equal(t, works, err == nil, "%s: %v", helpers, err)
+	}
+}
 
 // What a registry and its token server say about authentication is not trusted.
 func TestBadTokenServers(t *testing.T) {

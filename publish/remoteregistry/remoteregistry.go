@@ -50,8 +50,8 @@ type Options struct {
 	// not exist are skipped. None: anonymous. See [AuthFiles].
 	AuthFiles []string
 	// CredentialHelper gets credentials from docker-credential-NAME, where a
-	// credentials file names one for a registry; this package runs no
-	// programs. It returns user name and secret; the user name "<token>" says
+	// credentials file names one for a registry or the registries.conf of
+	// Mirrors one for all; this package runs no programs. It returns user name and secret; the user name "<token>" says
 	// that the secret is an identity token. nil: [errors.ErrUnsupported] where
 	// a helper is needed.
 	CredentialHelper func(ctx context.Context, name, registry string) (username, secret string, err error)
@@ -229,7 +229,9 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 	r.rt = transport.NewUserAgent(r.guard, o.UserAgent)
 	r.keychain = o.Keychain
 	if r.keychain == nil {
-		r.keychain = containersauth.New(&containersauth.Options{File: o.AuthFile, Files: o.AuthFiles, Helper: o.CredentialHelper})
+		r.keychain = containersauth.New(&containersauth.Options{
+			File: o.AuthFile, Files: o.AuthFiles, Helpers: r.mirrors.CredentialHelpers(), Helper: o.CredentialHelper,
+		})
 	}
 	return r, nil
 }
