@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -456,10 +457,12 @@ func (w *contentWriter) rehash(ctx context.Context, dst io.Writer, o object, c C
 		return err
 	}
 	if w.sum() != c {
-		return fmt.Errorf("content changed while it was read")
+		return errContentChanged
 	}
 	return nil
 }
+
+var errContentChanged = errors.New("content changed while it was read")
 
 // deflateStream writes a claimed archive object from body, which must have
 // checksum c.

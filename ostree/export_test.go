@@ -12,7 +12,15 @@ var (
 		}
 		return k.bytes(), nil
 	}
-	DecodeFilez    = readFilez
+	DecodeFilez = readFilez
+	DeltaPath   = func(n DeltaName) string { return n.path("") }
+	DecodeDelta = func(data []byte) (DeltaName, error) {
+		d, err := decodeDelta(data)
+		if err != nil {
+			return DeltaName{}, err
+		}
+		return d.DeltaName, nil
+	}
 	DecodePackages = func(data []byte) (int, error) {
 		list, err := decodePackages(Variant{Type: "a(sssss)", Data: data})
 		return len(list), err
