@@ -1,6 +1,7 @@
 package bootimage
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,6 +88,9 @@ func DecodeConfigMap(r io.Reader) (*ConfigMap, error) {
 	text, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
 		return nil, fail("", err)
+	}
+	if !bytes.HasPrefix(text, []byte("{")) {
+		return nil, fail("", errors.New("not an object"))
 	}
 	var m manifest
 	if err := json.Unmarshal(text, &m); err != nil {

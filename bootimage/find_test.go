@@ -179,7 +179,7 @@ func TestFindProbes(t *testing.T) {
 
 func TestReadOriginFaults(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                            "is not a ConfigMap",
+		"":                            "coreos-bootimages: not an object",
 		"{}":                          "none of stream metadata",
 		"[]":                          "not an object",
 		`{"a":`:                       "line 1",

@@ -33,7 +33,7 @@ type Origin struct {
 	Stream       string     `json:"stream,omitempty"`  // as the document calls it, which is not always what people do
 	Release      string     `json:"release,omitempty"` // of OKD or OpenShift, in a ConfigMap
 	LastModified string     `json:"last-modified,omitempty"`
-	Entries      []Entry    `json:"entries"`
+	Entries      []Entry    `json:"entries,omitempty"`
 }
 
 // OriginOptions are options of [ReadOrigin].

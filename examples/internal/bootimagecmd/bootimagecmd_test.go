@@ -1,0 +1,285 @@
+package bootimagecmd_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/publish/open"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+// call runs a command as the program does.
+func call(ctx context.Context, stdin string, args ...string) (code int, stdout, stderr string) {
+	root := &cobra.Command{Use: "okd-streams", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(bootimagecmd.Command())
+	var out, diagnostics bytes.Buffer
+	root.SetArgs(append([]string{"bootimage"}, args...))
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&out)
+	root.SetErr(&diagnostics)
+	code = ui.Exit(&diagnostics, "okd-streams", root.ExecuteContext(ctx))
+	return code, out.String(), diagnostics.String()
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func TestFind(t *testing.T) {
+	for name, args := range map[string][]string{
+		"find.txt":        {"find", "testdata/stream.json"},
+		"find-iso.txt":    {"find", "--platform", "baremetal", "--arch", "amd64", "testdata/stream.json"},
+		"find-region.txt": {"find", "--platform=aws", "--region=eu-west-1", "testdata/stream.json"},
+		"find.json":       {"find", "-o", "json", "--platform", "metal", "--node", "10.0.20261203-0", "testdata/stream.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := call(t.Context(), "", args...)
+			require.Zero(t, code, stderr)
+			golden(t, name, stdout)
+			if strings.HasSuffix(name, ".json") {
+				require.True(t, json.Valid([]byte(stdout)))
+			}
+		})
+	}
+	code, stdout, _ := call(t.Context(), "", "find", "--print=url", "--platform=metal", "--format=iso", "testdata/stream.json")
+	require.Zero(t, code)
+	require.Equal(t, "https://example.org/own/builds/10.0.20261125-0/x86_64/own-10.0.20261125-0-live.x86_64.iso\n", stdout)
+
+	code, stdout, stderr := call(t.Context(), "", "find", "--node", "10.0.20261203-0", "testdata/old.json", "--platform", "aws")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "skew: boots 9.0.20250222-0, runs 10.0.20261203-0: 649 days older")
+	code, _, stderr = call(t.Context(), "", "find", "--node", "39.20231101.3.0", "testdata/old.json", "--platform", "aws")
+	require.Equal(t, ui.ExitVerification, code)
+	require.Contains(t, stderr, "machines boot EL 9 and change to Fedora 39 on first boot")
+	require.Contains(t, stderr, "\n  take newer boot images into the cluster")
+}
+
+func TestFindProbes(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, ".iso") {
+			w.Header().Set("Content-Length", "1073741824")
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	defer server.Close()
+	data, err := os.ReadFile("testdata/stream.json")
+	require.NoError(t, err)
+	text := strings.ReplaceAll(string(data), "https://example.org", server.URL)
+	code, stdout, stderr := call(t.Context(), text, "find", "--probe", "--allow-private", "--format=iso", "-")
+	require.Zero(t, code, stderr)
+	require.Regexp(t, `iso +- +10\.0\.20261125-0 +1\.0 GiB +alive`, stdout)
+	code, stdout, stderr = call(t.Context(), text, "find", "--probe", "--allow-private", "--format=raw.gz", "-")
+	require.Equal(t, ui.ExitVerification, code)
+	require.Contains(t, stdout, "dead")
+	require.Contains(t, stderr, "\n  report it to who publishes the stream")
+}
+
+func TestFindByAddress(t *testing.T) {
+	server := httptest.NewServer(http.FileServer(http.Dir("testdata")))
+	defer server.Close()
+	code, stdout, stderr := call(t.Context(), "", "find", "--print", "image", server.URL+"/stream.json")
+	require.Zero(t, code, stderr)
+	require.Equal(t, "ami-0123\n", stdout)
+	code, _, stderr = call(t.Context(), "", "find", server.URL+"/none.json")
+	require.Equal(t, ui.ExitFailed, code)
+	require.Contains(t, stderr, "\n  check the address")
+}
+
+// releaseIn writes a release payload with these files into a folder.
+func releaseIn(t *testing.T, files map[string]string) (registry, pullspec string) {
+	t.Helper()
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	require.NoError(t, w.WriteHeader(&tar.Header{Name: "release-manifests/", Mode: 0o755, Typeflag: tar.TypeDir}))
+	for file, text := range files {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: "release-manifests/" + file, Mode: 0o644, Size: int64(len(text))}))
+		_, err := io.WriteString(w, text)
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
+	require.NoError(t, err)
+	img, err := mutate.AppendLayers(empty.Image, l)
+	require.NoError(t, err)
+	img, err = mutate.Config(img, v1.Config{Labels: map[string]string{"io.openshift.release": "5.0.0-okd-scos.0"}})
+	require.NoError(t, err)
+	config, err := img.ConfigFile()
+	require.NoError(t, err)
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", "amd64"
+	img, err = mutate.ConfigFile(img, config)
+	require.NoError(t, err)
+
+	registry = "dir:" + t.TempDir()
+	r, err := open.Registry(t.Context(), registry, &open.RegistryOptions{NoSync: true})
+	require.NoError(t, err)
+	repo, err := name.NewRepository("localhost/release")
+	require.NoError(t, err)
+	desc, err := r.WriteImage(t.Context(), repo, img, nil)
+	require.NoError(t, err)
+	return registry, repo.Digest(desc.Digest.String()).String()
+}
+
+func TestFindInRelease(t *testing.T) {
+	data, err := os.ReadFile("testdata/stream.json")
+	require.NoError(t, err)
+	stream, err := bootimage.DecodeStream(bytes.NewReader(data))
+	require.NoError(t, err)
+	c, err := bootimage.NewConfigMap("5.0.0-okd-scos.0", stream, nil)
+	require.NoError(t, err)
+	var manifest bytes.Buffer
+	require.NoError(t, c.Encode(&manifest))
+	files := map[string]string{
+		"image-references": fmt.Sprintf(`{"kind": "ImageStream", "apiVersion": "image.openshift.io/v1", "metadata": {"name": "5.0.0-okd-scos.0"}, "spec": {"tags": [
+			{"name": "stream-coreos", "annotations": {"io.openshift.build.versions": "machine-os=10.0.20261203-0", "io.openshift.build.version-display-names": "machine-os=CentOS Stream CoreOS"},
+			 "from": {"kind": "DockerImage", "name": "q.example/os@sha256:%064d"}}]}}`, 1),
+		"release-metadata":          `{"kind": "cincinnati-metadata-v0", "version": "5.0.0-okd-scos.0", "previous": []}`,
+		bootimage.ConfigMapManifest: manifest.String(),
+	}
+	registry, pullspec := releaseIn(t, files)
+	code, stdout, stderr := call(t.Context(), "", "find", "--registry", registry, "--platform=baremetal", "release:"+pullspec)
+	require.Zero(t, code, stderr)
+	golden(t, "find-release.txt", stdout)
+	code, stdout, stderr = call(t.Context(), "", "check", "--registry", registry, "release:"+pullspec)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "ConfigMap, no faults")
+
+	delete(files, bootimage.ConfigMapManifest)
+	registry, pullspec = releaseIn(t, files)
+	code, _, stderr = call(t.Context(), "", "find", "--registry", registry, "release:"+pullspec)
+	require.Equal(t, ui.ExitFailed, code)
+	require.Contains(t, stderr, "0000_50_installer_coreos-bootimages.yaml: file does not exist\n  releases before 4.8 have no boot images")
+}
+
+func TestDrift(t *testing.T) {
+	code, stdout, stderr := call(t.Context(), "", "drift", "testdata/stream.json", "testdata/stream.json")
+	require.Zero(t, code, stderr)
+	require.Equal(t, "nothing differs\n", stdout)
+	code, stdout, stderr = call(t.Context(), "", "drift", "--all", "testdata/old.json", "testdata/stream.json")
+	require.Equal(t, ui.ExitVerification, code)
+	golden(t, "drift.txt", stdout)
+	require.Equal(t, "okd-streams: 2 platforms differ\n  update the cluster to a release that has newer boot images, or enroll its machine sets in boot image management\n", stderr)
+	_, stdout, _ = call(t.Context(), "", "drift", "-o=json", "testdata/old.json", "testdata/stream.json")
+	golden(t, "drift.json", stdout)
+}
+
+func TestCheck(t *testing.T) {
+	write := func(text string) string {
+		file := filepath.Join(t.TempDir(), "document")
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+		return file
+	}
+	index := `{"note": "n", "stream": "own", "metadata": {"last-modified": "2026-11-25T20:54:07Z"}, "releases": [{"version": "1", "metadata": "https://example.org/1/release.json", "commits": [{"architecture": "x86_64", "checksum": "` + strings.Repeat("ab", 32) + `"}]}]}`
+	updates := `{"stream": "own", "metadata": {"last-modified": "2026-11-25T20:54:07Z"}, "releases": [{"version": "1", "metadata": {"rollout": {"start_percentage": 1.0}}}]}`
+	release := `{"release": "1", "stream": "own", "architectures": {"x86_64": {"commit": "` + strings.Repeat("ab", 32) + `", "media": {}}}}`
+	for _, tt := range []struct {
+		name string
+		text string
+		args []string
+		want string // "": no fault
+	}{
+		{"stream", "testdata/stream.json", nil, ""},
+		{"stream without signatures", "testdata/stream.json", []string{"--signatures"}, "architectures.x86_64.artifacts.metal.formats.iso.disk.signature: missing"},
+		{"stream that goes back", "testdata/old.json", []string{"--previous=testdata/stream.json"}, "metadata.last-modified: before that of the document it replaces"},
+		{"index", index, nil, ""},
+		{"index at fault", strings.Replace(index, "https:", "ftp:", 1), nil, "releases[0].metadata: address of scheme ftp, want https"},
+		{"updates", updates, []string{"--index=" + write(index)}, ""},
+		{"percentage", strings.Replace(updates, "1.0", "100", 1), nil, "releases[0].metadata.rollout.start_percentage: 100 is not a part from 0 to 1"},
+		{"release", release, []string{"--aleph=" + write(`{"version": "1"}`)}, ""},
+		{"disk of another release", release, []string{"--aleph=" + write(`{"version": "2"}`)}, "version: is 2, the release is 1"},
+		{"builds", `{"schema-version": "1.0.0", "builds": []}`, nil, ""},
+		{"builds at fault", `{"schema-version": "2.0.0", "builds": [{"id": "..", "arches": []}]}`, nil, `builds[0].id: ".." is not a build id`},
+		{"meta", `{"buildid": "1"}`, nil, "ostree-commit: \"\" is not a commit"},
+		{"pin", `{"buildid": "1", "baseURI": "x"}`, nil, "baseURI: not an address"},
+		{"unknown", `{}`, nil, "none of stream metadata"},
+		{"nothing", "x", nil, "not an object"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := tt.text
+			if !strings.HasPrefix(file, "testdata") {
+				file = write(tt.text)
+			}
+			code, stdout, stderr := call(t.Context(), "", append(append([]string{"check"}, tt.args...), file)...)
+			if tt.want == "" {
+				require.Zero(t, code, stdout+stderr)
+				require.Contains(t, stdout, "no faults")
+				return
+			}
+			require.Equal(t, ui.ExitVerification, code, stderr)
+			require.Contains(t, stdout, tt.want)
+			require.Contains(t, stderr, "\n  correct them where the document is made")
+		})
+	}
+	_, stdout, _ := call(t.Context(), "", "check", "-o", "json", "--signatures", "testdata/stream.json")
+	golden(t, "check.json", stdout)
+}
+
+// TestFailures holds every failure to its exit code and its advice.
+func TestFailures(t *testing.T) {
+	var lines []string
+	for _, args := range [][]string{
+		{"fetch"},
+		{"find"},
+		{"find", "--own", "x"},
+		{"find", "-o", "yaml", "testdata/stream.json"},
+		{"find", "testdata/none.json"},
+		{"find", "bootimagecmd.go"},
+		{"find", "--arch", "vax", "testdata/stream.json"},
+		{"find", "--platform", "vsphere", "testdata/stream.json"},
+		{"find", "--print", "name", "testdata/stream.json"},
+		{"find", "--node", "x", "testdata/stream.json"},
+		{"find", "release:"},
+		{"find", "--registry", "x:y", "release:a.example/b:c"},
+		{"find", "https://a.example/"},
+		{"drift", "testdata/stream.json"},
+		{"check", "--aleph", "x", "testdata/stream.json"},
+		{"check", "--previous", "testdata/none.json", "testdata/stream.json"},
+	} {
+		code, stdout, stderr := call(t.Context(), "", args...)
+		require.NotZero(t, code, args)
+		require.Empty(t, stdout, args)
+		require.Regexp(t, `\n  \S.*\n$`, stderr, args)
+		lines = append(lines, fmt.Sprintf("$ okd-streams bootimage %s\n%s[exit %d]\n", strings.Join(args, " "), stderr, code))
+	}
+	golden(t, "failures.txt", strings.Join(lines, "\n"))
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{}, {"find", "--help"}, {"drift", "--help"}, {"check", "--help"}} {
+		code, stdout, stderr := call(t.Context(), "", args...)
+		require.Zero(t, code)
+		require.Contains(t, stdout, "bootimage")
+		require.Empty(t, stderr)
+	}
+}

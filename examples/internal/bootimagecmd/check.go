@@ -1,0 +1,237 @@
+package bootimagecmd
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	streammd "github.com/coreos/stream-metadata-go/stream"
+	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+)
+
+// checked is what check prints.
+type checked struct {
+	Kind   string  `json:"kind"`
+	Faults []fault `json:"faults"`
+}
+
+type fault struct {
+	Path string `json:"path,omitempty"`
+	Text string `json:"text"`
+}
+
+type checkFlags struct {
+	previous, index, aleph, arch, release string
+	signatures, cluster                   bool
+}
+
+func (c *common) check() *cobra.Command {
+	var f checkFlags
+	cmd := c.leaf("check [FLAGS] DOCUMENT", "Check a document, and name every fault with its path", `
+Beside documents with boot images it checks a builds.json, a releases.json and an
+updates document. No fault: exit code 0. Faults: 3.
+`, 1, func(cmd *cobra.Command, args []string) error {
+		data, _, err := c.read(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		result := checked{Kind: kindOf(data), Faults: []fault{}}
+		err = c.validate(cmd, &f, result.Kind, data)
+		if _, advised := errors.AsType[*adviceError](err); advised {
+			return err
+		}
+		if _, usage := errors.AsType[*ui.UsageError](err); usage {
+			return err
+		}
+		for _, one := range each(err) {
+			if field, ok := errors.AsType[*bootimage.FieldError](one); ok {
+				result.Faults = append(result.Faults, fault{field.Path, field.Err.Error()})
+				continue
+			}
+			result.Faults = append(result.Faults, fault{"", one.Error()})
+		}
+		if err := result.print(cmd.OutOrStdout(), c.output, args[0]); err != nil {
+			return err
+		}
+		if n := len(result.Faults); n > 0 {
+			return next(&ui.VerificationError{Err: fmt.Errorf("%s: %d faults", args[0], n)}, "correct them where the document is made; readers differ in which they forgive")
+		}
+		return nil
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&f.previous, "previous", "", "`DOCUMENT` that a stream's metadata is to replace: nothing may be missing")
+	flags.StringVar(&f.index, "index", "", "`DOCUMENT` with the index of releases that an updates document is of")
+	flags.StringVar(&f.aleph, "aleph", "", "`FILE` .coreos-aleph-version.json of a disk that is to be published as a release.json")
+	flags.StringVar(&f.arch, "arch", "x86_64", "`ARCHITECTURE` of that disk")
+	flags.StringVar(&f.release, "release", "", "`VERSION` that a ConfigMap should be of")
+	flags.BoolVar(&f.signatures, "signatures", false, "want a signature of every file of a stream")
+	flags.BoolVar(&f.cluster, "cluster", false, "check a ConfigMap as one of a cluster, not of a payload")
+	return cmd
+}
+
+// each takes joined errors apart.
+func each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range j.Unwrap() {
+			all = append(all, each(e)...)
+		}
+		return all
+	}
+	return []error{err}
+}
+
+func (r *checked) print(w io.Writer, output, name string) error {
+	if output == "json" {
+		return writeJSON(w, r)
+	}
+	for _, f := range r.Faults {
+		text := f.Text
+		if f.Path != "" {
+			text = f.Path + ": " + text
+		}
+		if _, err := fmt.Fprintln(w, text); err != nil {
+			return err
+		}
+	}
+	if len(r.Faults) == 0 {
+		_, err := fmt.Fprintf(w, "%s: %s, no faults\n", name, r.Kind)
+		return err
+	}
+	return nil
+}
+
+// kindOf tells documents apart by their keys.
+func kindOf(data []byte) string {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(data, &keys) != nil {
+		return "ConfigMap" // or nothing that can be read
+	}
+	has := func(names ...string) bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return keys[name] == nil })
+	}
+	switch {
+	case has("kind", "data"):
+		return "ConfigMap"
+	case has("schema-version"):
+		return "builds.json"
+	case has("buildid", "baseURI"):
+		return "installer's pin"
+	case has("buildid"):
+		return "meta.json"
+	case has("release", "architectures"):
+		return "release.json"
+	case has("stream", "architectures"):
+		return "stream"
+	case has("stream", "releases"):
+		var first struct {
+			Releases []struct {
+				Metadata any `json:"metadata"`
+			} `json:"releases"`
+		}
+		if json.Unmarshal(data, &first) == nil && len(first.Releases) > 0 {
+			if _, address := first.Releases[0].Metadata.(string); address {
+				return "releases.json"
+			}
+		}
+		if has("note") {
+			return "releases.json"
+		}
+		return "updates"
+	}
+	return "unknown"
+}
+
+func (c *common) validate(cmd *cobra.Command, f *checkFlags, kind string, data []byte) error {
+	if f.aleph != "" && kind != "release.json" {
+		return ui.Usagef("--aleph is compared with a release.json, and this is of kind %s", kind)
+	}
+	body := bytes.NewReader(data)
+	switch kind {
+	case "ConfigMap":
+		m, err := bootimage.DecodeConfigMap(body)
+		if err != nil {
+			return err
+		}
+		return bootimage.ValidateConfigMap(m, &bootimage.ConfigMapCheck{Release: f.release, Cluster: f.cluster})
+	case "stream":
+		d, err := bootimage.DecodeStream(body)
+		if err != nil {
+			return err
+		}
+		o := bootimage.ValidateOptions{Signatures: f.signatures}
+		if o.Previous, err = c.previous(cmd, f.previous); err != nil {
+			return err
+		}
+		return bootimage.ValidateStream(d.Value(), &o)
+	case "release.json":
+		d, err := bootimage.DecodeRelease(body)
+		if err != nil || f.aleph == "" {
+			return err
+		}
+		text, _, err := c.read(cmd, f.aleph)
+		if err != nil {
+			return err
+		}
+		aleph, err := bootimage.DecodeAleph(bytes.NewReader(text))
+		if err != nil {
+			return err
+		}
+		return bootimage.CheckAleph(aleph.Value(), d.Value(), f.arch)
+	case "releases.json":
+		d, err := bootimage.DecodeIndex(body)
+		if err != nil {
+			return err
+		}
+		return bootimage.ValidateIndex(d.Value())
+	case "updates":
+		d, err := bootimage.DecodeUpdates(body)
+		if err != nil {
+			return err
+		}
+		if f.index == "" {
+			return bootimage.ValidateUpdates(d.Value(), nil)
+		}
+		text, _, err := c.read(cmd, f.index)
+		if err != nil {
+			return err
+		}
+		index, err := bootimage.DecodeIndex(bytes.NewReader(text))
+		if err != nil {
+			return err
+		}
+		return bootimage.ValidateUpdates(d.Value(), index.Value())
+	case "builds.json":
+		_, err := bootimage.DecodeBuilds(body)
+		return err
+	case "meta.json":
+		_, err := bootimage.DecodeMeta(body)
+		return err
+	}
+	_, err := bootimage.ReadOrigin(body, nil)
+	return err
+}
+
+func (c *common) previous(cmd *cobra.Command, from string) (*streammd.Stream, error) {
+	if from == "" {
+		return nil, nil
+	}
+	data, _, err := c.read(cmd, from)
+	if err != nil {
+		return nil, err
+	}
+	d, err := bootimage.DecodeStream(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return d.Value(), nil
+}

@@ -1,0 +1,155 @@
+package bootimagecmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/payload"
+	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/httpstore"
+	"github.com/okd-project/okd-streams/publish/linkcheck"
+	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
+)
+
+// source is where documents come from.
+type source struct {
+	stream, baseURL, registry, authFile string
+}
+
+// document is one that was read.
+type document struct {
+	*bootimage.Origin
+	node string // version of the node image, of a release payload
+}
+
+// open reads a document that names boot images.
+func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
+	data, node, err := s.read(cmd, from)
+	if err != nil {
+		return nil, err
+	}
+	origin, err := bootimage.ReadOrigin(bytes.NewReader(data), &bootimage.OriginOptions{Stream: s.stream, BaseURL: s.baseURL})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", from, err)
+	}
+	return &document{Origin: origin, node: node}, nil
+}
+
+// read gives a document's bytes.
+func (s *source) read(cmd *cobra.Command, from string) (data []byte, node string, err error) {
+	if pullspec, ok := strings.CutPrefix(from, "release:"); ok {
+		return s.release(cmd.Context(), pullspec)
+	}
+	if strings.HasPrefix(from, "http://") || strings.HasPrefix(from, "https://") {
+		data, err = fetch(cmd.Context(), from)
+		return data, "", err
+	}
+	in := cmd.InOrStdin()
+	if from != "-" {
+		file, err := os.Open(from)
+		if err != nil {
+			return nil, "", next(err, "give the path of a document, its address, - or release:PULLSPEC")
+		}
+		defer file.Close()
+		in = file
+	}
+	data, err = io.ReadAll(io.LimitReader(in, bootimage.MaxDocumentSize+1))
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", from, err)
+	}
+	return data, "", nil
+}
+
+func fetch(ctx context.Context, address string) ([]byte, error) {
+	u, err := url.Parse(address)
+	if err != nil || path.Base(u.Path) == "." || strings.HasSuffix(u.Path, "/") || u.RawQuery != "" {
+		return nil, ui.Usagef("%q is not the address of a file", address)
+	}
+	key := path.Base(u.Path)
+	u.Path, u.RawPath = strings.TrimSuffix(path.Dir(u.Path), "/"), ""
+	store, err := open.Store(ctx, u.String(), &open.StoreOptions{HTTP: httpstore.Options{Jitter: rand.Float64}})
+	if err != nil {
+		return nil, err
+	}
+	data, _, err := publish.ReadDocument(ctx, store, key)
+	if closer, ok := store.(io.Closer); ok {
+		err = errors.Join(err, closer.Close())
+	}
+	if err != nil {
+		return nil, next(err, "check the address, and whether this machine reaches it")
+	}
+	return data, nil
+}
+
+// release reads the ConfigMap of a release payload, and the version of its node
+// image.
+func (s *source) release(ctx context.Context, pullspec string) (data []byte, node string, err error) {
+	ref, err := name.ParseReference(pullspec)
+	if err != nil {
+		return nil, "", &ui.UsageError{Err: err}
+	}
+	o := remoteregistry.Options{
+		AuthFile: s.authFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
+		CertDirs: remoteregistry.CertDirs(os.Getenv), Mirrors: remoteregistry.MirrorFiles(os.Getenv), Jitter: rand.Float64,
+	}
+	registry, err := open.Registry(ctx, s.registry, &open.RegistryOptions{Remote: o})
+	if err != nil {
+		return nil, "", &ui.UsageError{Err: err}
+	}
+	release, err := payload.Open(ctx, registry, ref, nil)
+	if err != nil {
+		return nil, "", next(err, "check the pullspec, and --authfile if the registry wants credentials")
+	}
+	info, err := release.Info()
+	if err != nil {
+		return nil, "", err
+	}
+	for file, content := range release.Manifests() {
+		if file == bootimage.ConfigMapManifest {
+			return content, info.Versions["machine-os"].Version, nil
+		}
+	}
+	return nil, "", next(fmt.Errorf("release %s: %s: %w", pullspec, bootimage.ConfigMapManifest, fs.ErrNotExist),
+		"releases before 4.8 have no boot images: name the installer's pin, its data/data/coreos folder in git")
+}
+
+// prober looks addresses up.
+func prober(private bool) func(ctx context.Context, url string) (int64, error) {
+	return func(ctx context.Context, url string) (int64, error) {
+		data, err := json.Marshal(map[string]string{"location": url})
+		if err != nil {
+			return 0, err
+		}
+		report, err := linkcheck.Check(ctx, []linkcheck.Document{{Name: url, Data: data}}, &linkcheck.Options{AllowPrivate: private})
+		if err != nil {
+			return 0, err
+		}
+		for _, link := range report.Links {
+			switch link.Verdict {
+			case linkcheck.OK:
+				return link.FoundSize, nil
+			case linkcheck.Missing:
+				return 0, fmt.Errorf("%s: %w", link.Cause, fs.ErrNotExist)
+			}
+			return 0, errors.New(string(link.Verdict) + ": " + link.Cause)
+		}
+		return 0, errors.New("not an address that can be looked up")
+	}
+}
