@@ -1,5 +1,5 @@
-// Package container makes OSTree-native container images of commits, and reads
-// plain container images as trees.
+// Package container makes OSTree-native container images of commits, and commits
+// of container images.
 //
 // An OSTree-native image is an OCI image that is a commit as well. Its first
 // layer has the commit, all directories and the metadata objects; the others
@@ -19,7 +19,9 @@
 // copied: targets of symbolic links are written as they are, content in
 // /sysroot keeps its directories, and layers that came out empty are left out.
 //
-// [Flatten] reads any image as a tree: its layers one over the other, without
-// the repository that an OSTree-native image carries. Importing such an image
-// back into a repository as the commit that it is, is not here yet.
+// [Import] stores any image in a repository: an OSTree-native one as the commit
+// that it is, with the layers that a container build added merged over it, under
+// the refs by which bootc and ostree-ext keep images. [Flatten] only reads an
+// image as a tree, its layers one over the other, without the repository that an
+// OSTree-native image carries.
 package container
