@@ -208,7 +208,7 @@ func (im *importer) run(ctx context.Context, img v1.Image) (*Imported, error) {
 	for _, l := range layers {
 		im.total += l.descriptor.Size
 	}
-	last, err := lastOfCommit(im.labels, layers)
+	last, err := importLast(im.labels, layers)
 	if err != nil {
 		return nil, err
 	}
@@ -298,9 +298,9 @@ func (im *importer) present(ctx context.Context) (*Imported, error) {
 	return done, im.finish(ctx, done)
 }
 
-// lastOfCommit gives the index of the last layer that is part of the commit which
+// importLast gives the index of the last layer that is part of the commit which
 // the image carries; -1: it carries none.
-func lastOfCommit(labels map[string]string, layers []builtLayer) (int, error) {
+func importLast(labels map[string]string, layers []builtLayer) (int, error) {
 	_, hasCommit := labels[LabelCommit]
 	text, ok := labels[LabelFinalDiffID]
 	switch {
@@ -325,8 +325,8 @@ func lastOfCommit(labels map[string]string, layers []builtLayer) (int, error) {
 	return 0, fmt.Errorf("label %s is %s, which no layer has: %w", LabelFinalDiffID, want, ostree.ErrCorrupt)
 }
 
-// layerName names a layer in errors.
-func layerName(i int, l *builtLayer) string {
+// importLayerName names a layer in errors.
+func importLayerName(i int, l *builtLayer) string {
 	return fmt.Sprintf("layer %d (%s)", i, l.descriptor.Digest)
 }
 
@@ -573,7 +573,7 @@ func (im *importer) readStream(ctx context.Context, i int, l *builtLayer, fn fun
 	if received, ok := errors.AsType[*receivedError](err); ok {
 		return received.error // it names its layer, which may be another
 	}
-	return &Error{"import", layerName(i, l), err}
+	return &Error{"import", importLayerName(i, l), err}
 }
 
 func (b *baseImport) readLayer(ctx context.Context, i int, fn func(*layerStream) error) error {

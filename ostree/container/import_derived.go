@@ -97,7 +97,7 @@ func (im *importer) layer(ctx context.Context, base, c ostree.Checksum, meta *la
 		if !ok {
 			continue
 		}
-		object, kind, err := objectOf(rel)
+		object, kind, err := importObjectName(rel)
 		if err == nil && has == nil {
 			if base.IsZero() {
 				err = fs.ErrNotExist
@@ -135,7 +135,7 @@ func (im *importer) storeLayer(ctx context.Context, i int, l *builtLayer, rules 
 		if inner, ok := errors.AsType[*Error](err); ok {
 			return c, nil, nil, inner
 		}
-		return c, nil, nil, &Error{"import", layerName(i, l), err}
+		return c, nil, nil, &Error{"import", importLayerName(i, l), err}
 	}
 	return c, &t.meta, t.filtered, nil
 }
@@ -229,7 +229,7 @@ func (s *layerScan) run(ctx context.Context, r io.Reader) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("after %d entries: %w", entries, tarFault(err))
+			return fmt.Errorf("after %d entries: %w", entries, importTarFault(err))
 		}
 		if entries >= maxImportEntries {
 			return fmt.Errorf("over %d entries: %w", maxImportEntries, ostree.ErrCorrupt)
@@ -310,7 +310,7 @@ func (s *layerScan) entry(ctx context.Context, h *tar.Header, body io.Reader) er
 	case tar.TypeDir:
 		e.Mode |= ostree.ModeDir
 	case tar.TypeReg:
-		if isSparse(h) {
+		if importSparse(h) {
 			return fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
 		}
 		e.Mode |= ostree.ModeRegular
@@ -330,7 +330,7 @@ func (s *layerScan) entry(ctx context.Context, h *tar.Header, body io.Reader) er
 	default:
 		return fmt.Errorf("entry of type %q: %w", h.Typeflag, errors.ErrUnsupported)
 	}
-	if e.UID, e.GID, err = owner(h); err != nil {
+	if e.UID, e.GID, err = importOwner(h); err != nil {
 		return err
 	}
 	if e.Xattrs, err = importXattrs(h.PAXRecords); err != nil {
@@ -344,7 +344,7 @@ type faultReader struct{ io.Reader }
 
 func (r faultReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	return n, tarFault(err)
+	return n, importTarFault(err)
 }
 
 // link yields a hard link, or keeps it until its target comes or does not.

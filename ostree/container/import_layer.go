@@ -162,7 +162,7 @@ func readObjects(ctx context.Context, r io.Reader, isCommit bool, sink objectSin
 			break
 		}
 		if err != nil {
-			return o.found, fmt.Errorf("after %d entries: %w", entries, tarFault(err))
+			return o.found, fmt.Errorf("after %d entries: %w", entries, importTarFault(err))
 		}
 		if entries >= maxImportEntries {
 			return o.found, fmt.Errorf("over %d entries: %w", maxImportEntries, ostree.ErrCorrupt)
@@ -184,9 +184,9 @@ func readObjects(ctx context.Context, r io.Reader, isCommit bool, sink objectSin
 // hashed.
 type onlyReader struct{ io.Reader }
 
-// tarFault is err as it is told: errors of archive/tar and early ends are
+// importTarFault is err as it is told: errors of archive/tar and early ends are
 // damage, others are the source's own.
-func tarFault(err error) error {
+func importTarFault(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong) {
 		return fmt.Errorf("%w: %w", err, ostree.ErrCorrupt)
 	}
@@ -282,11 +282,11 @@ func linkedObject(name string) (c ostree.Checksum, kind string, err error) {
 	if !ok {
 		return c, "", fmt.Errorf("hard link to %.200q, which is no object: %w", name, fs.ErrInvalid)
 	}
-	return objectOf(rel)
+	return importObjectName(rel)
 }
 
-// objectOf reads an object's path below objects/.
-func objectOf(rel string) (c ostree.Checksum, kind string, err error) {
+// importObjectName reads an object's path below objects/.
+func importObjectName(rel string) (c ostree.Checksum, kind string, err error) {
 	if len(rel) > 66 && rel[2] == '/' && rel[65] == '.' {
 		if c, err = ostree.ParseChecksum(rel[:2] + rel[3:65]); err == nil {
 			return c, rel[66:], nil
@@ -297,7 +297,7 @@ func objectOf(rel string) (c ostree.Checksum, kind string, err error) {
 
 // object reads an object of the repository.
 func (o *objectReader) object(ctx context.Context, h *tar.Header, rel string, body io.Reader) error {
-	c, kind, err := objectOf(rel)
+	c, kind, err := importObjectName(rel)
 	if err != nil {
 		return err
 	}
@@ -381,7 +381,7 @@ func regular(h *tar.Header, body io.Reader, limit int64) ([]byte, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return nil, tarFault(err)
+		return nil, importTarFault(err)
 	}
 	return buf.Bytes(), nil
 }
@@ -443,12 +443,12 @@ func (o *objectReader) file(ctx context.Context, h *tar.Header, body io.Reader, 
 	f := &ostree.ReceivedFile{Name: h.Name, Checksum: c, Mode: uint32(h.Mode & 0o7777), Xattrs: o.xattrs}
 	o.xattrs, o.pending = nil, false
 	var err error
-	if f.UID, f.GID, err = owner(h); err != nil {
+	if f.UID, f.GID, err = importOwner(h); err != nil {
 		return err
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		if isSparse(h) {
+		if importSparse(h) {
 			return fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
 		}
 		f.Mode |= ostree.ModeRegular
@@ -459,11 +459,11 @@ func (o *objectReader) file(ctx context.Context, h *tar.Header, body io.Reader, 
 	default:
 		return fmt.Errorf("is neither a file nor a symbolic link: %w", fs.ErrInvalid)
 	}
-	return tarFault(o.sink.file(ctx, f))
+	return importTarFault(o.sink.file(ctx, f))
 }
 
-// owner gives a header's user and group.
-func owner(h *tar.Header) (uid, gid uint32, err error) {
+// importOwner gives a header's user and group.
+func importOwner(h *tar.Header) (uid, gid uint32, err error) {
 	const most = 1<<32 - 1
 	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > most || int64(h.Gid) > most {
 		return 0, 0, fmt.Errorf("owner %d:%d: %w", h.Uid, h.Gid, fs.ErrInvalid)
@@ -471,9 +471,9 @@ func owner(h *tar.Header) (uid, gid uint32, err error) {
 	return uint32(h.Uid), uint32(h.Gid), nil
 }
 
-// isSparse reports whether h is that of a file with holes, in any of GNU tar's
+// importSparse reports whether h is that of a file with holes, in any of GNU tar's
 // formats.
-func isSparse(h *tar.Header) bool {
+func importSparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true
 	}

@@ -170,7 +170,7 @@ func appendSorted(dst []byte, v any) []byte {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = append(appendText(dst, key), ':')
+			dst = append(appendJSONText(dst, key), ':')
 			dst = appendSorted(dst, v[key])
 		}
 		return append(dst, '}')
@@ -184,7 +184,7 @@ func appendSorted(dst []byte, v any) []byte {
 		}
 		return append(dst, ']')
 	case string:
-		return appendText(dst, v)
+		return appendJSONText(dst, v)
 	case json.Number:
 		return append(dst, v...)
 	case bool:
@@ -197,7 +197,7 @@ func appendSorted(dst []byte, v any) []byte {
 	}
 }
 
-func appendText(dst []byte, text string) []byte {
+func appendJSONText(dst []byte, text string) []byte {
 	dst = append(dst, '"')
 	for _, c := range text {
 		switch {
