@@ -17,9 +17,9 @@ import (
 	"github.com/okd-project/okd-streams/ostree"
 )
 
-// TestSharedDeltas applies the recorded deltas into every mode, and shows them
+// TestDeltasShared applies the recorded deltas into every mode, and shows them
 // as `ostree static-delta show` did.
-func TestSharedDeltas(t *testing.T) {
+func TestDeltasShared(t *testing.T) {
 	interop.Peer(t, "tar", "zstd", "ostree")
 	path := unpack(t, "repo-archive")
 	run(t, "tar", "--zstd", "-xf", interop.SharedData(t, "ostree", "static-deltas.tar.zst"), "-C", filepath.Dir(path))
@@ -61,7 +61,7 @@ func TestSharedDeltas(t *testing.T) {
 		{filepath.Join(filepath.Dir(path), "delta-v1-bigendian.delta"), ostree.Checksum{}, v1},
 	} {
 		for k, mode := range faithful() {
-			if i < 2 || (i+k)%len(faithful()) == 0 {
+			if i == 0 || (i+k)%len(faithful()) == 0 {
 				m.apply(t, mode, c.path, c.from, c.to)
 			}
 		}
@@ -188,20 +188,20 @@ func deltaTrees(t testing.TB, canonical bool) (old, young string) {
 	t.Helper()
 	root := t.TempDir()
 	old, young = filepath.Join(root, "old"), filepath.Join(root, "new")
-	opts := &treegen.Options{Files: 120, MaxSize: 256 << 10, NoXattrs: canonical}
+	opts := &treegen.Options{Files: 60, MaxSize: 128 << 10, NoXattrs: canonical}
 	require.NoError(t, os.Mkdir(old, 0o755))
 	require.NoError(t, treegen.Write(old, 11, opts))
 	run(t, "cp", "-a", old, young)
-	large := []byte(noise(3, 3<<20))
-	text := []byte(strings.Repeat("a line of text that compresses well\n", 60_000))
+	large := []byte(noise(3, 1200<<10))
+	text := []byte(strings.Repeat("a line of text that compresses well\n", 4_000))
 	write := func(dir, name string, data []byte) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o644))
 	}
 	write(old, "large", large)
 	write(old, "text", text)
 	write(old, "removed", []byte("x"))
-	write(young, "added", []byte(noise(4, 2<<20)))
-	write(young, "large", slices.Concat(large[:1<<20], []byte("inserted"), large[1<<20:2<<20], []byte(noise(5, 4000)), large[2<<20+100_000:]))
+	write(young, "added", []byte(noise(4, 1200<<10)))
+	write(young, "large", slices.Concat(large[:400<<10], []byte("inserted"), large[400<<10:800<<10], []byte(noise(5, 4000)), large[900<<10:]))
 	changed := bytes.Clone(text)
 	for i := 1000; i < len(changed); i += 5000 {
 		changed[i]++

@@ -152,18 +152,21 @@ func (w *deltaWriter) unpack(s *spool, part *deltaPart, i int, open func(context
 
 // object stages an object unless it is there.
 func (w *deltaWriter) object(o *deltaObject) error {
-	err := w.ctx.Err()
-	if err == nil {
-		if ok, e := w.txn.there(o.claimKey); e != nil || ok {
-			return e
-		}
-		if o.kind == TypeFile {
-			err = w.file(o)
-		} else {
-			err = w.metadata(o)
-		}
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	w.path = appendObjectPath(w.path[:0], &o.sum, w.repo.ext(o.kind))
+	write, err := w.txn.claim(o.kind, &o.sum, w.path)
+	if err != nil || !write {
+		return err
+	}
+	if o.kind == TypeFile {
+		err = w.file(o)
+	} else {
+		err = w.metadata(o)
 	}
 	if err != nil {
+		w.txn.disclaim(o.kind, &o.sum)
 		return fmt.Errorf("%s: %w", objectName(o.kind, o.sum), err)
 	}
 	return nil
@@ -186,10 +189,28 @@ func (w *deltaWriter) metadata(o *deltaObject) error {
 	} else {
 		_, err = DecodeDirMeta(data)
 	}
-	if err == nil {
-		_, _, err = w.shelf.metadata(o.kind, data)
+	if err != nil {
+		return err
 	}
-	return err
+	f, err := w.shelf.temporary()
+	if err != nil {
+		return err
+	}
+	if err := w.shelf.write(f, data); err != nil {
+		return err
+	}
+	return w.settle(o, f)
+}
+
+// settle gives a whole, verified file the name of its object: what has such a
+// name in the staging folder may be taken over when this process is killed.
+func (w *deltaWriter) settle(o *deltaObject, f *rawFile) error {
+	w.path = appendObjectPath(w.path[:0], &o.sum, w.repo.ext(o.kind))
+	if err := w.shelf.settle(f, w.path, o.sum[0]); err != nil {
+		return err
+	}
+	w.shelf.staged(o.kind, &o.sum)
+	return nil
 }
 
 // keeps refuses files that a repository of the mode can't keep as they are.
@@ -200,54 +221,109 @@ func (m Mode) keeps(f *File) error {
 	return nil
 }
 
-// file stages a content object.
+// file stages a claimed content object.
 func (w *deltaWriter) file(o *deltaObject) error {
-	f := &o.header
-	if err := w.repo.settings.mode.keeps(f); err != nil {
+	if err := w.repo.settings.mode.keeps(&o.header); err != nil {
 		return err
 	}
-	e := fileEntry(o.sum.String(), o.sum, f)
+	e := fileEntry(o.sum.String(), o.sum, &o.header)
 	obj, err := w.start(&e)
 	if err != nil {
 		return corrupt(err)
 	}
-	if f.Mode&ModeType == ModeSymlink {
-		if got := w.contentWriter.sum(); got != o.sum {
-			return corruptf("checksum is %s", got)
-		}
-		return w.store(obj, o.sum, nil)
-	}
-	body := io.Reader(&deltaReader{w: w, o: o, ops: o.ops, first: o.source})
-	if o.ops == nil {
-		body = io.NewSectionReader(w.payload.blob, o.at, o.size)
-	}
-	if o.size <= smallFile {
-		if w.buf == nil {
-			w.buf = make([]byte, smallFile+1)
-		}
-		data, err := readExactly(body, w.buf, o.size)
-		if err != nil {
+	isLink := e.Mode&ModeType == ModeSymlink
+	if isLink && w.repo.settings.mode.hasLinks() {
+		if err := w.verify(o); err != nil {
 			return err
 		}
-		w.hash.Write(data)
-		if got := w.contentWriter.sum(); got != o.sum {
-			return corruptf("checksum is %s", got)
+		w.shelf.count++
+		f := &rawFile{-1, fmt.Sprintf("new-%d-%d", w.shelf.number, w.shelf.count)}
+		if err := w.symlinkAs(obj, f.name); err != nil {
+			return err
 		}
-		return w.store(obj, o.sum, data)
+		return w.settle(o, f)
 	}
-	write, err := w.claim(&o.sum)
-	if err != nil || !write {
+	f, err := w.shelf.temporary()
+	if err != nil {
 		return err
 	}
 	if w.repo.settings.mode == ModeArchive {
-		err = w.deflateStream(w.ctx, obj, o.sum, body)
+		err = w.shelf.finish(f, w.compressed(f, obj, o, isLink), 0o644)
 	} else {
-		err = w.copyStream(w.ctx, obj, o.sum, body)
+		if isLink {
+			err = w.target(f, o)
+		} else {
+			err = w.plain(f, o)
+		}
+		if err == nil {
+			err = w.verify(o)
+		}
+		err = w.finishBare(obj, f, err)
 	}
-	if errors.Is(err, errContentChanged) {
-		return corruptf("checksum is %s", w.contentWriter.sum())
+	if err != nil {
+		return err
 	}
+	return w.settle(o, f)
+}
+
+func (w *deltaWriter) verify(o *deltaObject) error {
+	if got := w.contentWriter.sum(); got != o.sum {
+		return corruptf("checksum is %s", got)
+	}
+	return nil
+}
+
+// compressed writes an archive object.
+func (w *deltaWriter) compressed(f *rawFile, obj object, o *deltaObject, isLink bool) error {
+	out := w.output(f, obj)
+	if !isLink {
+		zw, err := w.deflater(out)
+		if err == nil {
+			err = w.copy(w.ctx, zw, w.body(o), o.size)
+		}
+		if err == nil {
+			err = zw.Close()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := w.verify(o); err != nil {
+		return err
+	}
+	if err := out.flush(); err != nil {
+		return err
+	}
+	w.wrote(out.done)
+	return nil
+}
+
+// plain writes content as it is.
+func (w *deltaWriter) plain(f *rawFile, o *deltaObject) error {
+	if err := w.txn.take(o.size); err != nil {
+		return err
+	}
+	w.wrote(o.size)
+	return w.copy(w.ctx, f, w.body(o), o.size)
+}
+
+// target writes a link's target as a bare-user repository has it.
+func (w *deltaWriter) target(f *rawFile, o *deltaObject) error {
+	data := append([]byte(o.header.Target), 0)
+	if err := w.txn.take(int64(len(data))); err != nil {
+		return err
+	}
+	w.wrote(int64(len(data)))
+	_, err := f.Write(data)
 	return err
+}
+
+// body gives a regular file's content.
+func (w *deltaWriter) body(o *deltaObject) io.Reader {
+	if o.ops == nil {
+		return io.NewSectionReader(w.payload.blob, o.at, o.size)
+	}
+	return &deltaReader{w: w, o: o, ops: o.ops, first: o.source}
 }
 
 // deltaReader gives a file's content by doing its operations, which were checked
