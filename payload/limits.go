@@ -40,6 +40,10 @@ const (
 	MaxNameLength = 255
 	// MaxLabelSize bounds a label with versions, bytes.
 	MaxLabelSize = 64 << 10
+	// MaxSignatureSize bounds a signature and what it signs, bytes.
+	MaxSignatureSize = 50 << 10
+	// MaxSignatures bounds the signatures of one image.
+	MaxSignatures = 9
 	// MaxLogSize bounds the history of a repository that is read, bytes.
 	MaxLogSize = 64 << 20
 	// MaxCommits bounds the commits of a repository between two releases.
