@@ -233,6 +233,54 @@ func TestDevInoCache(t *testing.T) {
 	require.Zero(t, stats.CacheHits)
 }
 
+// What eight saves in a row did not need is forgotten, and nothing else.
+func TestDevInoCacheForgets(t *testing.T) {
+	kept, other := t.TempDir(), t.TempDir()
+	for i := range 50 {
+		require.NoError(t, os.WriteFile(fmt.Sprintf("%s/f%02d", kept, i), []byte(fmt.Sprint("kept", i)), 0o644))
+		require.NoError(t, os.WriteFile(fmt.Sprintf("%s/f%02d", other, i), []byte(fmt.Sprint("other", i)), 0o644))
+	}
+	settle(t, kept)
+	settle(t, other)
+	path := filepath.Join(t.TempDir(), "cache")
+	r := newRepo(t, ostree.ModeBareUser)
+	hits := func(folder string) int64 {
+		cache, err := ostree.OpenDevInoCache(path)
+		require.NoError(t, err)
+		var stats ostree.CommitStats
+		_, err = r.Commit(t.Context(), openDir(t, folder), &ostree.CommitOptions{Cache: cache, Stats: &stats})
+		require.NoError(t, err)
+		require.NoError(t, cache.Save())
+		return stats.CacheHits
+	}
+	size := func() int64 {
+		st, err := os.Stat(path)
+		require.NoError(t, err)
+		return st.Size()
+	}
+	require.Zero(t, hits(kept))
+	one := size()
+	require.Zero(t, hits(other))
+	two := size()
+	require.EqualValues(t, 50, hits(kept))
+	for range 7 {
+		require.EqualValues(t, 50, hits(other))
+		require.Equal(t, two, size())
+	}
+	require.EqualValues(t, 50, hits(kept), "needed again in time")
+	for range 8 {
+		require.EqualValues(t, 50, hits(kept))
+	}
+	require.Equal(t, one, size(), "forgotten")
+	before, err := os.Stat(path)
+	require.NoError(t, err)
+	require.EqualValues(t, 50, hits(kept))
+	after, err := os.Stat(path)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(before, after), "nothing changed, so nothing is written")
+	require.Zero(t, hits(other))
+}
+
 // settle waits until the files of a folder are older than the clock's tick.
 func settle(t testing.TB, folder string) {
 	t.Helper()

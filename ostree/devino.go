@@ -2,7 +2,6 @@ package ostree
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -11,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"sync"
+	"sync/atomic"
 )
 
 // DevInoCache remembers the checksums of files on this machine, so that a
@@ -23,14 +24,14 @@ import (
 type DevInoCache struct {
 	path string
 
-	// bare are the inodes of the cache's file that have no attributes; it does
-	// not change.
-	bare map[inodeState]struct{}
+	// old are the records of the file, which do not change; needed says which
+	// of them were.
+	old    []byte
+	needed []atomic.Bool
 
-	mu      sync.Mutex
-	entries map[cacheKey]cacheValue
-	since   int64 // files that changed later are not remembered
-	dirty   bool
+	mu    sync.Mutex
+	added map[cacheKey]cacheValue
+	since int64 // files that changed later are not remembered
 }
 
 // inodeState is an inode as it was until something of it changed: content,
@@ -48,20 +49,22 @@ type cacheKey struct {
 
 type cacheValue struct {
 	sum  Checksum
-	bare bool  // the file has no attributes
-	age  uint8 // how many saves ago it was last used
+	bare bool // the file has no attributes
 }
 
-// maxCacheAge is after how many saves without use an entry is dropped.
+// maxCacheAge is after how many saves without use a record is dropped.
 const maxCacheAge = 8
 
-// cacheMagic begins the file, which has records of dev, ino, ctime, state,
-// checksum and age, sorted, integers big-endian, and ends with the SHA-256 of all
-// that. A bit beside the age says that there are no attributes.
+// cacheMagic begins the file. Records of key, checksum and flags follow, sorted,
+// and the SHA-256 of all that. A key is dev, ino, ctime and state, integers
+// big-endian; the flags are how many saves ago the record was last needed, at
+// least 1, and a bit that says that there are no attributes.
 const cacheMagic = "okd-streams devino 2\n"
 
 const (
-	cacheRecord = 8 + 8 + 8 + 16 + ChecksumSize + 1
+	cacheInode  = 8 + 8 + 8 // what a key has of an inodeState
+	cacheRecord = keySize + ChecksumSize + 1
+	keySize     = cacheInode + 16
 	bareBit     = 0x80
 )
 
@@ -71,7 +74,7 @@ const maxCacheSize = 10_000_000 * cacheRecord
 // OpenDevInoCache reads the cache in the file path. A file that is not there,
 // or that is damaged, is an empty cache.
 func OpenDevInoCache(path string) (*DevInoCache, error) {
-	c := &DevInoCache{path: path, bare: make(map[inodeState]struct{}), entries: make(map[cacheKey]cacheValue)}
+	c := &DevInoCache{path: path, added: make(map[cacheKey]cacheValue)}
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
@@ -93,7 +96,7 @@ func OpenDevInoCache(path string) (*DevInoCache, error) {
 	return c, nil
 }
 
-// decode fills in the entries of an undamaged file.
+// decode takes the records of an undamaged file.
 func (c *DevInoCache) decode(data []byte) {
 	body, ok := bytes.CutPrefix(data, []byte(cacheMagic))
 	if !ok || len(body) < sha256.Size || (len(body)-sha256.Size)%cacheRecord != 0 {
@@ -103,17 +106,35 @@ func (c *DevInoCache) decode(data []byte) {
 	if Checksum(data[end:]) != sum(data[:end]) {
 		return
 	}
-	for body = body[:len(body)-sha256.Size]; len(body) > 0; body = body[cacheRecord:] {
-		k := cacheKey{
-			inodeState{binary.BigEndian.Uint64(body), binary.BigEndian.Uint64(body[8:]), int64(binary.BigEndian.Uint64(body[16:]))},
-			[16]byte(body[24:]),
-		}
-		v := cacheValue{Checksum(body[40:]), body[72]&bareBit != 0, body[72] &^ bareBit}
-		c.entries[k] = v
-		if v.bare {
-			c.bare[k.inodeState] = struct{}{}
+	records := body[:len(body)-sha256.Size]
+	for at := cacheRecord; at < len(records); at += cacheRecord {
+		if bytes.Compare(records[at-cacheRecord:][:keySize], records[at:][:keySize]) >= 0 {
+			return
 		}
 	}
+	c.old, c.needed = records, make([]atomic.Bool, len(records)/cacheRecord)
+}
+
+// find gives the place of the first record whose key is not below prefix.
+func (c *DevInoCache) find(prefix []byte) int {
+	return sort.Search(len(c.needed), func(i int) bool { return bytes.Compare(c.old[i*cacheRecord:][:len(prefix)], prefix) >= 0 })
+}
+
+// record is a record of the file, if there is one at that place.
+func (c *DevInoCache) record(i int, prefix []byte) ([]byte, bool) {
+	if i >= len(c.needed) {
+		return nil, false
+	}
+	r := c.old[i*cacheRecord:][:cacheRecord]
+	return r, bytes.HasPrefix(r, prefix)
+}
+
+func (k *cacheKey) append(b []byte) []byte { return append(k.inodeState.append(b), k.state[:]...) }
+
+func (s *inodeState) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, s.dev)
+	b = binary.BigEndian.AppendUint64(b, s.ino)
+	return binary.BigEndian.AppendUint64(b, uint64(s.ctime))
 }
 
 // Save writes the cache to its file if it changed: whole or not at all. What
@@ -121,37 +142,43 @@ func (c *DevInoCache) decode(data []byte) {
 func (c *DevInoCache) Save() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.dirty {
-		return nil
-	}
-	keys := make([]cacheKey, 0, len(c.entries))
-	for k, v := range c.entries {
-		if v.age < maxCacheAge && len(keys) < maxCacheSize/cacheRecord-1 {
-			keys = append(keys, k)
-		}
-	}
-	slices.SortFunc(keys, func(a, b cacheKey) int {
-		return cmp.Or(cmp.Compare(a.dev, b.dev), cmp.Compare(a.ino, b.ino), cmp.Compare(a.ctime, b.ctime), bytes.Compare(a.state[:], b.state[:]))
-	})
-	data := append(make([]byte, 0, len(cacheMagic)+len(keys)*cacheRecord+sha256.Size), cacheMagic...)
-	for _, k := range keys {
-		v := c.entries[k]
-		data = binary.BigEndian.AppendUint64(data, k.dev)
-		data = binary.BigEndian.AppendUint64(data, k.ino)
-		data = binary.BigEndian.AppendUint64(data, uint64(k.ctime))
-		data = append(data, k.state[:]...)
-		data = append(data, v.sum[:]...)
-		flags := v.age + 1
+	added := make([][]byte, 0, len(c.added))
+	for k, v := range c.added {
+		record := append(k.append(make([]byte, 0, cacheRecord)), v.sum[:]...)
+		flags := byte(1)
 		if v.bare {
 			flags |= bareBit
 		}
-		data = append(data, flags)
+		added = append(added, append(record, flags))
+	}
+	slices.SortFunc(added, bytes.Compare)
+	data := append(make([]byte, 0, len(cacheMagic)+len(c.old)+len(added)*cacheRecord+sha256.Size), cacheMagic...)
+	for i := range c.needed {
+		record := c.old[i*cacheRecord:][:cacheRecord]
+		for len(added) > 0 && bytes.Compare(added[0][:keySize], record[:keySize]) < 0 {
+			data, added = append(data, added[0]...), added[1:]
+		}
+		flags, age := record[cacheRecord-1]&bareBit, record[cacheRecord-1]&^bareBit
+		switch again := len(added) > 0 && bytes.Equal(added[0][:keySize], record[:keySize]); {
+		case again:
+			continue // the newer one comes next
+		case c.needed[i].Load():
+			age = 0
+		case age >= maxCacheAge:
+			continue
+		}
+		data = append(append(data, record[:cacheRecord-1]...), flags|(age+1))
+	}
+	data = append(data, bytes.Join(added, nil)...)
+	// A file that is larger would not be read again.
+	data = data[:min(len(data), len(cacheMagic)+(maxCacheSize/cacheRecord-1)*cacheRecord)]
+	if bytes.Equal(data[len(cacheMagic):], c.old) {
+		return nil
 	}
 	check := sum(data)
 	if err := c.replace(append(data, check[:]...)); err != nil {
 		return &Error{Op: "save cache", Target: c.path, Err: err}
 	}
-	c.dirty = false
 	return nil
 }
 
@@ -200,19 +227,28 @@ func stateOf(id *FileID) inodeState { return inodeState{id.Dev, id.Ino, id.Ctime
 
 // isBare reports whether a file is known to have no attributes.
 func (c *DevInoCache) isBare(id *FileID) bool {
-	_, ok := c.bare[stateOf(id)]
-	return ok
+	var buf [cacheInode]byte
+	state := stateOf(id)
+	prefix := state.append(buf[:0])
+	for i := c.find(prefix); ; i++ {
+		record, ok := c.record(i, prefix)
+		if !ok || record[cacheRecord-1]&bareBit != 0 {
+			return ok
+		}
+	}
 }
 
 func (c *DevInoCache) lookup(k *cacheKey) (Checksum, bool) {
+	var buf [keySize]byte
+	key := k.append(buf[:0])
+	i := c.find(key)
+	if record, ok := c.record(i, key); ok {
+		c.needed[i].Store(true)
+		return Checksum(record[keySize:]), true
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, ok := c.entries[*k]
-	if ok && v.age > 0 {
-		v.age = 0
-		c.entries[*k] = v
-		c.dirty = true
-	}
+	v, ok := c.added[*k]
 	return v.sum, ok
 }
 
@@ -236,6 +272,5 @@ func (c *DevInoCache) add(k *cacheKey, e *Entry, sum *Checksum) {
 	if changed > c.since-granularity {
 		return
 	}
-	c.entries[*k] = cacheValue{sum: *sum, bare: e.bare}
-	c.dirty = true
+	c.added[*k] = cacheValue{sum: *sum, bare: e.bare}
 }

@@ -36,8 +36,8 @@ var (
 		return appendFilezHeader(nil, f.Size, f.UID, f.GID, f.Mode, f.Target, marshalXattrs(f.Xattrs))
 	}
 	DecodeDevIno = func(data []byte) int {
-		c := &DevInoCache{bare: make(map[inodeState]struct{}), entries: make(map[cacheKey]cacheValue)}
+		c := &DevInoCache{}
 		c.decode(data)
-		return len(c.entries)
+		return len(c.needed)
 	}
 )
