@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"regexp/syntax"
 	"slices"
+	"strings"
 )
 
 // Limits of the automaton.
 const (
-	maxInsts  = 1 << 20 // instructions of all patterns that were needed
+	maxInsts  = 1 << 19 // instructions of all patterns that were needed
 	maxStates = 1 << 13 // that are kept: 10 MB
 	maxHeld   = 1 << 22 // instructions in the states that are kept: 16 MB
 )
@@ -82,7 +83,7 @@ func (a *automaton) match(path string, kind uint32) (*spec, error) {
 	best := int32(-1)
 	for i := range len(path) {
 		if i == len(path)-1 && path[i] == '\n' {
-			best = a.best(at, kind, best) // the newline may be behind the pattern's end
+			best = a.best(at, path, kind, best) // the newline may be behind the pattern's end
 		}
 		next := a.states[at].next[path[i]]
 		if next == unknown {
@@ -99,16 +100,16 @@ func (a *automaton) match(path string, kind uint32) (*spec, error) {
 			break
 		}
 	}
-	if best = a.best(at, kind, best); best < 0 {
+	if best = a.best(at, path, kind, best); best < 0 {
 		return nil, nil
 	}
 	return &a.specs[best], nil
 }
 
 // best is the spec that counts among those of a state and one found before.
-func (a *automaton) best(at int32, kind uint32, before int32) int32 {
+func (a *automaton) best(at int32, path string, kind uint32, before int32) int32 {
 	for _, s := range a.states[at].accept {
-		if k := a.specs[s].kind; k == 0 || kind == 0 || k == kind {
+		if k := a.specs[s].kind; (k == 0 || kind == 0 || k == kind) && strings.HasPrefix(path, a.specs[s].pattern.within) {
 			if before < 0 || a.rank[s] > a.rank[before] {
 				return s
 			}

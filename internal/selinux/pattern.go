@@ -12,6 +12,7 @@ type pattern struct {
 	prefix string         // literal bytes
 	rest   *syntax.Regexp // nil: nothing more
 	exact  bool           // without special characters: goes before those that have some
+	within string         // what a path must begin with for it to count; "": nothing more than prefix
 }
 
 // special are the characters for which libselinux takes a pattern to be more
@@ -25,6 +26,7 @@ func parsePattern(text string) (pattern, error) {
 		return pattern{}, fmt.Errorf("%d bytes, at most %d", len(text), maxPattern)
 	}
 	p := pattern{exact: !hasSpecial(text)}
+	whole := text
 	// libselinux puts these around each pattern: there they say nothing.
 	text = strings.TrimLeft(text, "^")
 	for strings.HasSuffix(text, "$") && !escaped(text, len(text)-1) {
@@ -35,6 +37,11 @@ func parsePattern(text string) (pattern, error) {
 	}
 	var rest string
 	p.prefix, rest = cutLiteral(text)
+	// libselinux files a pattern under its first component, if a slash ends it,
+	// and looks there only for what is below: /usr/? is not for /usr.
+	if i := strings.IndexByte(whole[min(1, len(whole)):], '/') + 1; i > 1 && !hasSpecial(whole[:i]) && len(p.prefix) <= i {
+		p.within = p.prefix + "/"
+	}
 	if rest == "" {
 		return p, nil
 	}
