@@ -5,12 +5,14 @@
 //
 // # The catalogue
 //
-//	builds.json                    the builds of a stream, newest first: [Builds], [AddBuild]
+//	builds.json                    the builds of a stream, newest first: [Builds], [AddBuild], [TagBuild], [DeleteBuild], [CleanBuild]
 //	ID/release.json                a release, all architectures: [ReleaseFor], [UpdateRelease]
-//	ID/ARCH/meta.json              the record of one architecture's build: [Meta], [PutMeta]
+//	ID/ARCH/meta.json              the record of one architecture's build: [Meta], [PutMeta], [MergeMeta], [FinalizeMeta]
+//	ID/ARCH/commitmeta.json        the metadata of its commit: [CommitMeta]
 //	ID/ARCH/NAME-ID-ARTIFACT.ARCH.EXT   the artifacts: [ArtifactPath], [Measure]
 //
-// Publish artifacts first, then meta.json and release.json, then builds.json, and
+// [ImportBuild] reads a build from a folder of coreos-assembler's, which has the same
+// layout. Publish artifacts first, then meta.json and release.json, then builds.json, and
 // after the gates what announces: the metadata of the stream.
 //
 // # The metadata of a stream

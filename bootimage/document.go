@@ -197,6 +197,10 @@ func documentName[T any]() string {
 		return "updates"
 	case *map[string]streammd.Stream:
 		return "streams"
+	case *CommitMeta:
+		return CommitMetaFile
+	case *Cleanup:
+		return "policy-cleanup"
 	case *Aleph:
 		return AlephPath
 	case *pin:

@@ -1,17 +1,19 @@
 package bootimage
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Meta is the main keys of meta.json, version 1: the record of one
-// architecture's build. Others survive in the [Document].
+// Meta is meta.json, version 1: the record of one architecture's build, all keys of
+// coreos-assembler's schema. Others survive in the [Document].
 type Meta struct {
 	BuildID               string            `json:"buildid"`
 	Name                  string            `json:"name"` // of the operating system, in file names
@@ -41,6 +43,59 @@ type Meta struct {
 	BuildURL              string            `json:"build-url,omitempty"`
 	ParentVersion         string            `json:"fedora-coreos.parent-version,omitempty"`
 	ParentCommit          string            `json:"fedora-coreos.parent-commit,omitempty"`
+
+	// What images were pushed beside, and what else was made.
+	OSContainer        *ContainerImage     `json:"oscontainer,omitempty"` // before base-oscontainer
+	ReleasePayload     *ContainerImage     `json:"release-payload,omitempty"`
+	ExtensionsArtifact *ExtensionsArtifact `json:"extensions,omitempty"`
+	Koji               *Koji               `json:"koji,omitempty"`
+
+	// Differences to the last build and to the parent, as rpm-ostree gives them.
+	PkgDiff              json.RawMessage `json:"pkgdiff,omitempty"`
+	ParentPkgDiff        json.RawMessage `json:"parent-pkgdiff,omitempty"`
+	AdvisoriesDiff       json.RawMessage `json:"advisories-diff,omitempty"`
+	ParentAdvisoriesDiff json.RawMessage `json:"parent-advisories-diff,omitempty"`
+
+	// What the compose counted.
+	InputHash           string `json:"rpm-ostree-inputhash,omitempty"`
+	CacheHits           int64  `json:"ostree-n-cache-hits,omitempty"`
+	ContentTotal        int64  `json:"ostree-n-content-total,omitempty"`
+	ContentWritten      int64  `json:"ostree-n-content-written,omitempty"`
+	ContentBytesWritten int64  `json:"ostree-content-bytes-written,omitempty"`
+	MetadataTotal       int64  `json:"ostree-n-metadata-total,omitempty"`
+	MetadataWritten     int64  `json:"ostree-n-metadata-written,omitempty"`
+	ImageConfigChecksum string `json:"coreos-assembler.image-config-checksum,omitempty"`
+	ImageInputChecksum  string `json:"coreos-assembler.image-input-checksum,omitempty"`
+	ImageGenVersion     int64  `json:"coreos-assembler.image-genver,omitempty"`
+	CodeSource          string `json:"coreos-assembler.code-source,omitempty"`
+	ConfigDirty         string `json:"coreos-assembler.config-dirty,omitempty"` // "true" or "false"
+	ConfigGitRevision   string `json:"coreos-assembler.config-gitrev,omitempty"`
+	ConfigVariant       string `json:"coreos-assembler.config-variant,omitempty"`
+	ContainerImageGit   *Git   `json:"coreos-assembler.container-image-git,omitempty"`
+	YumReposGit         *Git   `json:"coreos-assembler.yumrepos-git,omitempty"`
+	OverridesActive     bool   `json:"coreos-assembler.overrides-active,omitempty"`
+	// DelayedMetaMerge says that artifacts are in files of their own beside the
+	// record, until [FinalizeMeta].
+	DelayedMetaMerge bool `json:"coreos-assembler.delayed-meta-merge,omitempty"`
+	// MetaStamp is when the record was written, in nanoseconds of UNIX time; the
+	// newer wins where two are merged.
+	MetaStamp json.Number `json:"coreos-assembler.meta-stamp,omitempty"`
+}
+
+// ExtensionsArtifact is the file of extensions that there was before they were an
+// image.
+type ExtensionsArtifact struct {
+	Path     string          `json:"path,omitempty"`
+	SHA256   string          `json:"sha256,omitempty"`
+	State    string          `json:"rpm-ostree-state,omitempty"`
+	Manifest json.RawMessage `json:"manifest"`
+}
+
+// Koji is where Fedora's build system has the build.
+type Koji struct {
+	BuildID json.Number `json:"build_id,omitempty"`
+	Token   string      `json:"token,omitempty"`
+	Release string      `json:"release,omitempty"`
 }
 
 // Image is one artifact: a file beside meta.json.
@@ -68,6 +123,8 @@ type ContainerImage struct {
 	ManifestListDigest string   `json:"manifest-list-digest,omitempty"`
 	Tags               []string `json:"tags,omitempty"`
 	Comment            string   `json:"comment,omitempty"`
+	// AdditionalImages are further places that it was pushed to.
+	AdditionalImages []ContainerImage `json:"additional-images,omitempty"`
 }
 
 // AMI is an image in one region of AWS.
@@ -226,46 +283,16 @@ func PutMeta(m Meta) func(old []byte) ([]byte, error) {
 
 // fill puts what was where m has nothing.
 func fill(m *Meta, was Meta) {
-	for _, s := range []struct{ to, from *string }{
-		{&m.Ref, &was.Ref}, {&m.Summary, &was.Summary}, {&m.OSTreeContentChecksum, &was.OSTreeContentChecksum}, {&m.Arch, &was.Arch},
-		{&m.BuildURL, &was.BuildURL}, {&m.ParentVersion, &was.ParentVersion}, {&m.ParentCommit, &was.ParentCommit},
-	} {
-		if *s.to == "" {
-			*s.to = *s.from
+	to, from := reflect.ValueOf(m).Elem(), reflect.ValueOf(was)
+	for i := range to.NumField() {
+		if to.Field(i).IsZero() {
+			to.Field(i).Set(from.Field(i))
 		}
 	}
 	// Times are of the first record: a second run changes nothing.
 	m.OSTreeTimestamp = was.OSTreeTimestamp
 	if !was.BuildTimestamp.IsZero() {
 		m.BuildTimestamp = was.BuildTimestamp
-	}
-	m.OCIImported = m.OCIImported || was.OCIImported
-	if m.OCILabels == nil {
-		m.OCILabels = was.OCILabels
-	}
-	keep(&m.ConfigGit, was.ConfigGit)
-	keep(&m.BaseImage, was.BaseImage)
-	keep(&m.Extensions, was.Extensions)
-	keep(&m.KubeVirt, was.KubeVirt)
-	keep(&m.GCP, was.GCP)
-	keep(&m.Azure, was.Azure)
-	keep(&m.S3, was.S3)
-	keepList(&m.AMIs, was.AMIs)
-	keepList(&m.AWSWinLI, was.AWSWinLI)
-	keepList(&m.Aliyun, was.Aliyun)
-	keepList(&m.IBMCloud, was.IBMCloud)
-	keepList(&m.PowerVS, was.PowerVS)
-}
-
-func keep[T any](to **T, was *T) {
-	if *to == nil {
-		*to = was
-	}
-}
-
-func keepList[T any](to *[]T, was []T) {
-	if *to == nil {
-		*to = was
 	}
 }
 

@@ -1,0 +1,218 @@
+package bootimage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+)
+
+// ImportOptions are options of [ImportBuild].
+type ImportOptions struct {
+	// Build is the build's id; "": the newest that has the architecture.
+	Build string
+	// Checksums reads every artifact and compares it with its record; else sizes
+	// are compared.
+	Checksums bool
+}
+
+// ImportedBuild is one architecture's build in a folder of coreos-assembler's.
+type ImportedBuild struct {
+	ID, Arch string
+	// Meta is the record, with the fragments of delayed merging joined.
+	Meta *Document[Meta]
+	// CommitMeta is the metadata of the commit; nil: there is none.
+	CommitMeta *Document[CommitMeta]
+	// Files are the artifacts, then what else is to be published with them.
+	Files []ImportedFile
+}
+
+// ImportedFile is one file of a build.
+type ImportedFile struct {
+	BucketFile
+	Path   string // in the file system
+	Size   int64  // bytes
+	SHA256 string // of artifacts, as recorded
+}
+
+// otherFiles go with a build's artifacts where they are there.
+var otherFiles = []string{CommitMetaFile, "ostree-commit-object", "coreos-assembler-config.tar.gz", "coreos-assembler-config-git.json"}
+
+// maxFragments bounds the files of delayed merging: there is one an artifact.
+const maxFragments = 256
+
+// ImportBuild reads a build from coreos-assembler's folder of builds, the one with
+// builds.json. Artifacts that are missing, or of other bytes than recorded, are
+// errors; those of [io/fs.ErrNotExist] say what is not there. Artifacts that
+// builds.json says were cleaned up are left out. Give a folder as the FS of an
+// [os.Root], which follows no symbolic link out of it.
+func ImportBuild(ctx context.Context, fsys fs.FS, arch string, opts *ImportOptions) (*ImportedBuild, error) {
+	var o ImportOptions
+	if opts != nil {
+		o = *opts
+	}
+	b, err := importBuild(ctx, fsys, arch, o)
+	if err != nil {
+		return nil, fmt.Errorf("bootimage: import build: %w", err)
+	}
+	return b, nil
+}
+
+func importBuild(ctx context.Context, fsys fs.FS, arch string, o ImportOptions) (*ImportedBuild, error) {
+	if err := checkArch(arch); err != nil {
+		return nil, err
+	}
+	builds, err := readFile(fsys, BuildsFile, DecodeBuilds)
+	if err != nil {
+		return nil, err
+	}
+	var entry BuildEntry
+	if o.Build == "" {
+		var ok bool
+		if entry, ok = builds.Value().Latest(arch); !ok {
+			return nil, fmt.Errorf("no build for %s: %w", arch, fs.ErrNotExist)
+		}
+	} else {
+		at, err := builds.Value().find(o.Build)
+		if err != nil {
+			return nil, err
+		}
+		entry = builds.Value().Builds[at]
+	}
+	if !slices.Contains(entry.Arches, arch) {
+		return nil, fmt.Errorf("build %s for %s: %w", entry.ID, arch, fs.ErrNotExist)
+	}
+	b := &ImportedBuild{ID: entry.ID, Arch: arch}
+	dir := path.Join(entry.ID, arch)
+	if b.Meta, err = readFile(fsys, path.Join(dir, MetaFile), DecodeMeta); err != nil {
+		return nil, err
+	}
+	m := b.Meta.Value()
+	if m.BuildID != entry.ID || m.Arch != "" && m.Arch != arch {
+		return nil, fmt.Errorf("%s/%s is of build %s for %s", dir, MetaFile, m.BuildID, m.Arch)
+	}
+	if m.DelayedMetaMerge {
+		if err := b.finalize(fsys, dir); err != nil {
+			return nil, err
+		}
+	}
+	var removed Cleanup
+	if entry.PolicyCleanup != nil {
+		c, err := decode[Cleanup](entry.PolicyCleanup)
+		if err != nil {
+			return nil, err
+		}
+		removed = *c.Value()
+	}
+	images := b.Meta.Value().Images
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		if removed.Images && !slices.Contains(removed.ImagesKept, name) {
+			continue
+		}
+		f, err := b.artifact(ctx, fsys, dir, images[name], o.Checksums)
+		if err != nil {
+			return nil, fmt.Errorf("artifact %s: %w", name, err)
+		}
+		b.Files = append(b.Files, f)
+	}
+	return b, b.others(fsys, dir)
+}
+
+func readFile[T any](fsys fs.FS, name string, decode func(io.Reader) (*Document[T], error)) (*Document[T], error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := decode(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return d, nil
+}
+
+// finalize joins the fragments beside the record.
+func (b *ImportedBuild) finalize(fsys fs.FS, dir string) error {
+	names, err := fs.Glob(fsys, dir+"/meta.*.json")
+	if err != nil {
+		return err
+	}
+	if len(names) > maxFragments {
+		return fmt.Errorf("%s: more than %d files meta.*.json", dir, maxFragments)
+	}
+	var fragments [][]byte
+	for _, name := range names {
+		d, err := readFile(fsys, name, DecodeMeta)
+		if err != nil {
+			return err
+		}
+		fragments = append(fragments, d.Bytes())
+	}
+	data, err := FinalizeMeta(fragments...)(b.Meta.Bytes())
+	if err != nil {
+		return err
+	}
+	b.Meta, err = decode[Meta](data)
+	return err
+}
+
+func (b *ImportedBuild) artifact(ctx context.Context, fsys fs.FS, dir string, image Image, checksum bool) (f ImportedFile, err error) {
+	f = ImportedFile{
+		BucketFile: BucketFile{Kind: FileArtifact, Build: b.ID, Arch: b.Arch, Name: image.Path},
+		Path:       path.Join(dir, image.Path), Size: image.Size, SHA256: image.SHA256,
+	}
+	info, err := fs.Stat(fsys, f.Path)
+	if err != nil {
+		return f, err
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return f, fmt.Errorf("%s is no regular file", f.Path)
+	case image.Size != 0 && info.Size() != image.Size:
+		return f, fmt.Errorf("%s has %d bytes, the record says %d", f.Path, info.Size(), image.Size)
+	}
+	f.Size = info.Size()
+	if !checksum {
+		return f, nil
+	}
+	file, err := fsys.Open(f.Path)
+	if err != nil {
+		return f, err
+	}
+	m, err := Measure(ctx, file, &MeasureOptions{Plain: image.UncompressedSHA256 == ""})
+	if err := errors.Join(err, file.Close()); err != nil {
+		return f, err
+	}
+	switch {
+	case m.SHA256 != image.SHA256:
+		return f, fmt.Errorf("%s has SHA-256 %s, the record says %s", f.Path, m.SHA256, image.SHA256)
+	case image.UncompressedSHA256 != "" && m.UncompressedSHA256 != image.UncompressedSHA256:
+		return f, fmt.Errorf("content of %s has SHA-256 %s, the record says %s", f.Path, m.UncompressedSHA256, image.UncompressedSHA256)
+	}
+	return f, nil
+}
+
+// others adds what is there beside artifacts.
+func (b *ImportedBuild) others(fsys fs.FS, dir string) error {
+	for _, name := range append(slices.Clone(otherFiles), "manifest-lock.generated."+b.Arch+".json") {
+		info, err := fs.Stat(fsys, path.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if name == CommitMetaFile {
+			if b.CommitMeta, err = readFile(fsys, path.Join(dir, name), DecodeCommitMeta); err != nil {
+				return err
+			}
+		}
+		b.Files = append(b.Files, ImportedFile{
+			BucketFile: BucketFile{Kind: FileArtifact, Build: b.ID, Arch: b.Arch, Name: name}, Path: path.Join(dir, name), Size: info.Size(),
+		})
+	}
+	return nil
+}
