@@ -63,12 +63,8 @@ func (r *Repo) packages(ctx context.Context, commit Checksum) ([]Package, error)
 	if err != nil {
 		return nil, err
 	}
-	if v, ok := c.Lookup(packageList); ok {
-		list, err := decodePackages(v)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", packageList, err)
-		}
-		return list, nil
+	if list, err := c.Packages(); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return list, err
 	}
 	fsys, err := r.FS(ctx, commit)
 	if err != nil {
@@ -83,6 +79,21 @@ func (r *Repo) packages(ctx context.Context, commit Checksum) ([]Package, error)
 		err = fmt.Errorf("neither a package list in the metadata nor a database of RPM or dpkg: %w", fs.ErrNotExist)
 	}
 	return list, err
+}
+
+// Packages gives the list of packages in the commit's metadata
+// (rpmostree.rpmdb.pkglist), in its order. A commit without is an error that
+// wraps [fs.ErrNotExist]; see [Repo.Packages].
+func (c *Commit) Packages() ([]Package, error) {
+	v, ok := c.Lookup(packageList)
+	if !ok {
+		return nil, fmt.Errorf("no %s: %w", packageList, fs.ErrNotExist)
+	}
+	list, err := decodePackages(v)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", packageList, err)
+	}
+	return list, nil
 }
 
 func collectPackages[T any](packages iter.Seq2[T, error], convert func(*T) Package) ([]Package, error) {
