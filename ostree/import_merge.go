@@ -153,9 +153,11 @@ func (o *overlay) dir(ctx context.Context, path string, d *mutableDir, tree, met
 			d.dirs[sub.Name] = old
 			d.changed = true
 		}
+		meta := old.meta
 		if err := o.dir(ctx, join(path, sub.Name), old, sub.Tree, sub.Meta, depth+1); err != nil {
 			return err
 		}
+		d.changed = d.changed || old.meta != meta
 	}
 	return nil
 }

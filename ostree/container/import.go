@@ -47,6 +47,10 @@ type ImportOptions struct {
 	// don't, as with bootc and ostree-ext: many tools give directories there that
 	// only lead to a file a mode of their own.
 	DirMeta bool
+	// SELinux labels the files of a plain image until it is known whether the
+	// image has a policy of its own, which is usually alike: then nothing has to be
+	// stored twice. Nil: they have no labels until then.
+	SELinux *ostree.Policy
 	// MaxSize bounds the layers' uncompressed size in bytes; 0: 64 GiB.
 	MaxSize int64
 
@@ -109,7 +113,8 @@ const (
 // Layers above the commit are merged by their dirtrees, as bootc does in a bare
 // repository, with the same result in every mode: whiteouts are applied, /etc goes
 // to /usr/etc, files outside of /usr, /etc and /var are left out unless the
-// commit's root is transient. Not as there: a hard link may name a file of a
+// commit's root is transient; files get the labels of the commit's SELinux policy,
+// and all get new ones where a layer has a part in the policy. Not as there: a hard link may name a file of a
 // layer below, an object of the repository however old it is, and keeps its
 // attributes; a layer is not taken for one with other content; what is missing,
 // or not part of the commit, is an error.
@@ -229,7 +234,7 @@ func (im *importer) run(ctx context.Context, img v1.Image) (*Imported, error) {
 	if err != nil {
 		return nil, err
 	}
-	if done.Commit, err = im.merge(ctx, done.Base, derived); err != nil {
+	if done.Commit, err = im.merge(ctx, done.Base, layers[last+1:], derived); err != nil {
 		return nil, err
 	}
 	return done, im.finish(ctx, done)

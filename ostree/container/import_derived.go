@@ -33,8 +33,12 @@ const importerVersion = "0.15.3"
 type layerRules struct {
 	// anywhere keeps files outside of usr, etc and var.
 	anywhere bool
-	// plain: of an image without a commit, which is no place for a repository.
+	// plain: of an image without a commit.
 	plain bool
+	// policy labels files; nil: attributes are as in the layer. policyID names it
+	// where labels are not looked at again in the end.
+	policy   *ostree.Policy
+	policyID string
 }
 
 func (r *layerRules) String() string {
@@ -44,6 +48,9 @@ func (r *layerRules) String() string {
 	}
 	if r.plain {
 		words = append(words, "plain")
+	}
+	if r.policyID != "" {
+		words = append(words, "selinux="+r.policyID)
 	}
 	return strings.Join(words, " ")
 }
@@ -129,7 +136,7 @@ func (im *importer) storeLayer(ctx context.Context, i int, l *builtLayer, rules 
 	// in what it found.
 	t.found = []ostree.MetadataItem{{Key: keyImporter, Value: ostree.StringVariant(importerVersion)}, {}, {}, {}}
 	c, err := im.repo.Commit(ctx, t, &ostree.CommitOptions{
-		Ref: ref, Metadata: t.found, Workers: im.opts.Workers, NoFsync: im.opts.NoFsync, Edit: t.edit,
+		Ref: ref, Metadata: t.found, Workers: im.opts.Workers, NoFsync: im.opts.NoFsync, Edit: t.edit, SELinux: rules.policy,
 	})
 	if err != nil {
 		if inner, ok := errors.AsType[*Error](err); ok {
@@ -208,12 +215,17 @@ type layerScan struct {
 	kinds    map[string]uint32 // what was yielded
 	implied  map[string]struct{}
 	filtered map[string]int
-	waiting  []ostree.LayerLink // hard links to what has not come
+	waiting  []waitingLink      // hard links to what has not come
 	lower    []ostree.LayerLink // and does not
 }
 
+type waitingLink struct {
+	ostree.LayerLink
+	owner ostree.Owner
+}
+
 func (s *layerScan) run(ctx context.Context, r io.Reader) error {
-	if err := s.parent("."); err != nil {
+	if err := s.parent(".", ostree.Owner{}); err != nil {
 		return err
 	}
 	tr := tar.NewReader(onlyReader{r})
@@ -243,12 +255,17 @@ func (s *layerScan) run(ctx context.Context, r io.Reader) error {
 	}
 	for _, link := range s.waiting {
 		if kind, ok := s.kinds[link.Target]; ok && kind != ostree.ModeDir {
-			if err := s.put(ostree.Entry{Path: link.Path, Link: link.Target, Mode: kind}); err != nil {
+			if err := s.put(ostree.Entry{Path: link.Path, Link: link.Target, Mode: kind}, link.owner); err != nil {
 				return &entryError{link.Path, err}
 			}
-		} else {
-			s.lower = append(s.lower, link)
+			continue
 		}
+		if dir, _ := splitPath(link.Path); dir != "" {
+			if err := s.parent(dir, link.owner); err != nil {
+				return &entryError{link.Path, err}
+			}
+		}
+		s.lower = append(s.lower, link.LayerLink)
 	}
 	return nil
 }
@@ -306,6 +323,10 @@ func (s *layerScan) entry(ctx context.Context, h *tar.Header, body io.Reader) er
 		path = "."
 	}
 	e := ostree.Entry{Path: path, Mode: uint32(h.Mode & 0o7777)}
+	if e.UID, e.GID, err = importOwner(h); err != nil {
+		return err
+	}
+	by := ostree.Owner{UID: e.UID, GID: e.GID}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		e.Mode |= ostree.ModeDir
@@ -324,19 +345,16 @@ func (s *layerScan) entry(ctx context.Context, h *tar.Header, body io.Reader) er
 		e.Mode = ostree.ModeSymlink | 0o777
 		e.Target = h.Linkname
 	case tar.TypeLink:
-		return s.link(path, h.Linkname)
+		return s.link(path, h.Linkname, by)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		return fmt.Errorf("device or pipe: %w", errors.ErrUnsupported)
 	default:
 		return fmt.Errorf("entry of type %q: %w", h.Typeflag, errors.ErrUnsupported)
 	}
-	if e.UID, e.GID, err = importOwner(h); err != nil {
-		return err
-	}
 	if e.Xattrs, err = importXattrs(h.PAXRecords); err != nil {
 		return err
 	}
-	return s.put(e)
+	return s.put(e, by)
 }
 
 // faultReader tells early ends as damage.
@@ -348,7 +366,7 @@ func (r faultReader) Read(p []byte) (int, error) {
 }
 
 // link yields a hard link, or keeps it until its target comes or does not.
-func (s *layerScan) link(path, target string) error {
+func (s *layerScan) link(path, target string, by ostree.Owner) error {
 	clean, err := cleanName(target)
 	if err != nil {
 		return fmt.Errorf("hard link to %.200q: %w", target, err)
@@ -363,20 +381,20 @@ func (s *layerScan) link(path, target string) error {
 	case ok && kind == ostree.ModeDir:
 		return fmt.Errorf("hard link to the directory %.200q: %w", target, fs.ErrInvalid)
 	case ok:
-		return s.put(ostree.Entry{Path: path, Link: to, Mode: kind})
+		return s.put(ostree.Entry{Path: path, Link: to, Mode: kind}, by)
 	}
-	s.waiting = append(s.waiting, ostree.LayerLink{Path: path, Target: to})
+	s.waiting = append(s.waiting, waitingLink{ostree.LayerLink{Path: path, Target: to}, by})
 	return nil
 }
 
 // put yields an entry after the parents that are missing.
-func (s *layerScan) put(e ostree.Entry) error {
+func (s *layerScan) put(e ostree.Entry, by ostree.Owner) error {
 	kind := e.Mode & ostree.ModeType
 	if e.Path == "." && kind != ostree.ModeDir {
 		return fmt.Errorf("the root must be a directory: %w", fs.ErrInvalid)
 	}
 	if dir, _ := splitPath(e.Path); dir != "" {
-		if err := s.parent(dir); err != nil {
+		if err := s.parent(dir, by); err != nil {
 			return err
 		}
 	}
@@ -390,8 +408,10 @@ func (s *layerScan) put(e ostree.Entry) error {
 	return s.yield(e)
 }
 
-// parent yields a directory that nothing stands for yet, and those above it.
-func (s *layerScan) parent(path string) error {
+// parent yields a directory that nothing stands for yet, and those above it: they
+// belong to who owns what is below, as `ostree commit --tar-autocreate-parents`
+// has it.
+func (s *layerScan) parent(path string, by ostree.Owner) error {
 	if kind, ok := s.kinds[path]; ok {
 		if kind != ostree.ModeDir {
 			return fmt.Errorf("%.200q above it is no directory: %w", path, fs.ErrInvalid)
@@ -399,13 +419,13 @@ func (s *layerScan) parent(path string) error {
 		return nil
 	}
 	if dir, _ := splitPath(path); dir != "" {
-		if err := s.parent(dir); err != nil {
+		if err := s.parent(dir, by); err != nil {
 			return err
 		}
 	}
 	s.kinds[path] = ostree.ModeDir
 	s.implied[path] = struct{}{}
-	return s.yield(ostree.Entry{Path: path, Mode: ostree.ModeDir | 0o755, Implied: true, Detached: true})
+	return s.yield(ostree.Entry{Path: path, Mode: ostree.ModeDir | 0o755, UID: by.UID, GID: by.GID, Implied: true, Detached: true})
 }
 
 // importXattrs gives the extended attributes among PAX records, as GNU tar

@@ -29,14 +29,21 @@ const (
 // rules gives the rules for layers above a commit; zero: it is a plain image.
 func (im *importer) rules(ctx context.Context, base ostree.Checksum) (*layerRules, error) {
 	if base.IsZero() {
-		return &layerRules{anywhere: true, plain: true}, nil
+		r := &layerRules{anywhere: true, plain: true}
+		if im.repo.Mode() != ostree.ModeBareUserOnly {
+			r.policy = im.opts.SELinux
+		}
+		return r, nil
 	}
 	fsys, err := im.repo.FS(ctx, base)
 	if err != nil {
 		return nil, err
 	}
-	transient, err := transientRoot(fsys)
-	return &layerRules{anywhere: transient}, err
+	r := &layerRules{}
+	if r.anywhere, err = transientRoot(fsys); err == nil {
+		r.policy, r.policyID, err = im.importPolicy(ctx, base)
+	}
+	return r, err
 }
 
 // transientRoot reports whether a commit's root can be written to, so that files
@@ -77,7 +84,7 @@ func transientRoot(fsys fs.FS) (bool, error) {
 var injected = []string{"usr/etc/hostname", "usr/etc/resolv.conf"}
 
 // merge commits the image's tree, under its name.
-func (im *importer) merge(ctx context.Context, base ostree.Checksum, layers []ostree.Layer) (ostree.Checksum, error) {
+func (im *importer) merge(ctx context.Context, base ostree.Checksum, above []builtLayer, layers []ostree.Layer) (ostree.Checksum, error) {
 	tree, err := im.repo.Layers(ctx, base, layers)
 	if err != nil {
 		return ostree.Checksum{}, err
@@ -108,8 +115,12 @@ func (im *importer) merge(ctx context.Context, base ostree.Checksum, layers []os
 	if err != nil {
 		return ostree.Checksum{}, fmt.Errorf("config: %w", err)
 	}
-	return im.repo.Commit(ctx, tree, &ostree.CommitOptions{
-		Ref: im.ref, Parent: base, Timestamp: im.timestamp(ctx), Workers: im.opts.Workers, NoFsync: im.opts.NoFsync,
+	policy, err := im.mergedPolicy(ctx, base, layers, tree)
+	if err != nil {
+		return ostree.Checksum{}, err
+	}
+	c, err := im.repo.Commit(ctx, tree, &ostree.CommitOptions{
+		Ref: im.ref, SELinux: policy, Parent: base, Timestamp: im.timestamp(ctx), Workers: im.opts.Workers, NoFsync: im.opts.NoFsync,
 		Metadata: []ostree.MetadataItem{
 			{Key: keyConfig, Value: ostree.StringVariant(config)},
 			{Key: keyImporter, Value: ostree.StringVariant(importerVersion)},
@@ -117,6 +128,10 @@ func (im *importer) merge(ctx context.Context, base ostree.Checksum, layers []os
 			{Key: keyManifestDigest, Value: ostree.StringVariant(im.digest.String())},
 		},
 	})
+	if err != nil || policy == nil || !base.IsZero() {
+		return c, err
+	}
+	return c, im.relabel(ctx, policy, above, layers)
 }
 
 // timestamp is the image's time, by its manifest or else its config, in whole
