@@ -257,9 +257,17 @@ func (b *build) planDocuments(ctx context.Context, p *publish.Plan, bucket booti
 		releaseArgument
 		LastModified time.Time
 	}
+	type indexArgument struct {
+		releaseArgument
+		Index bootimage.IndexOptions
+	}
 	release := releaseArgument{meta, bootimage.ReleaseOptions{
 		Stream: b.in.Stream, BaseURL: base, LastModified: b.in.Time,
 	}}
+	address, err := bucket.URL(b.file(bootimage.FileRelease, ""))
+	if err != nil {
+		return nil, err
+	}
 	documents := []struct {
 		file      bootimage.BucketFile
 		transform string
@@ -268,6 +276,7 @@ func (b *build) planDocuments(ctx context.Context, p *publish.Plan, bucket booti
 		{b.file(bootimage.FileMeta, ""), "meta", meta},
 		{b.file(bootimage.FileRelease, ""), "release", release},
 		{bootimage.BucketFile{Kind: bootimage.FileBuilds}, "builds", bootimage.Build{ID: b.id, Arch: string(b.in.Arch), Time: b.in.Time}},
+		{bootimage.BucketFile{Kind: bootimage.FileIndex}, "index", indexArgument{release, bootimage.IndexOptions{URL: address, LastModified: b.in.Time}}},
 		{bootimage.BucketFile{Kind: bootimage.FileStream}, "stream", streamArgument{release, b.in.Time}},
 	}
 	for _, d := range documents {
@@ -288,6 +297,13 @@ func (b *build) planDocuments(ctx context.Context, p *publish.Plan, bucket booti
 		"builds": transform(func(b bootimage.Build) (func([]byte) ([]byte, error), error) { return bootimage.AddBuild(b), nil }),
 		"release": transform(func(a releaseArgument) (func([]byte) ([]byte, error), error) {
 			return bootimage.UpdateRelease([]bootimage.Meta{a.Meta}, &a.Options), nil
+		}),
+		"index": transform(func(a indexArgument) (func([]byte) ([]byte, error), error) {
+			document, err := bootimage.ReleaseFor([]bootimage.Meta{a.Meta}, &a.Options)
+			if err != nil {
+				return nil, err
+			}
+			return bootimage.UpdateIndex(document.Value(), &a.Index), nil
 		}),
 		"stream": transform(func(a streamArgument) (func([]byte) ([]byte, error), error) {
 			document, err := bootimage.ReleaseFor([]bootimage.Meta{a.Meta}, &a.Options)

@@ -100,13 +100,13 @@ func TestOrderOfPublication(t *testing.T) {
 	require.ElementsMatch(t, []string{
 		dir + "/x86_64/testos-9.0.20261125-0-live-kernel.x86_64", dir + "/x86_64/testos-9.0.20261125-0-live-initramfs.x86_64.img", dir + "/x86_64/testos-9.0.20261125-0-qemu.x86_64.qcow2.zst",
 	}, r.puts[:3])
-	require.Equal(t, []string{dir + "/x86_64/meta.json", dir + "/release.json", "test/builds/builds.json", "streams/test.json"}, r.puts[3:])
+	require.Equal(t, []string{dir + "/x86_64/meta.json", dir + "/release.json", "test/builds/builds.json", "test/releases.json", "streams/test.json"}, r.puts[3:])
 	require.Greater(t, r.checked, 20)
 
 	// As coreos-assembler uploads.
 	for key, want := range map[string]publish.PutOptions{
 		r.puts[3]: {ContentType: "application/json", CacheControl: "max-age=300"}, r.puts[5]: {ContentType: "application/json", CacheControl: "max-age=300"},
-		r.puts[6]: {ContentType: "application/json", CacheControl: "max-age=60"},
+		r.puts[7]: {ContentType: "application/json", CacheControl: "max-age=60"},
 		dir + "/x86_64/testos-9.0.20261125-0-qemu.x86_64.qcow2.zst": {ContentType: "application/zstd", CacheControl: "max-age=31536000"},
 	} {
 		got := r.options[key]
@@ -117,7 +117,7 @@ func TestOrderOfPublication(t *testing.T) {
 	w.files["usr/bin/true"].Data = []byte("#!/bin/true\n")
 	_, err = w.run(t.Context())
 	require.NoError(t, err)
-	require.Len(t, r.puts, 14)
+	require.Len(t, r.puts, 16)
 }
 
 // TestSameBytesAreNotSent: what the store has, by checksum, is not put again,
