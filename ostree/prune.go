@@ -33,7 +33,8 @@ type PruneOptions struct {
 	Progress func(Event)
 }
 
-// PruneStats says what [Repo.Prune] did, or with DryRun would have done.
+// PruneStats says what [Repo.Prune] did, or with DryRun would have done. Detached
+// metadata goes with its commit and does not count, as with `ostree prune`.
 type PruneStats struct {
 	Objects int64 // that were there
 	Pruned  int64 // of those, that went
@@ -78,9 +79,11 @@ func (r *Repo) prune(ctx context.Context, opts *PruneOptions) (stats PruneStats,
 	if err := m.mark(ctx, objects, opts); err != nil {
 		return stats, err
 	}
-	stats.Objects = int64(len(objects))
 	var gone []claimKey
 	for _, key := range objects {
+		if key.kind != TypeCommitMeta {
+			stats.Objects++
+		}
 		if _, ok := m.needed[key]; !ok {
 			gone = append(gone, key)
 		}
@@ -100,8 +103,10 @@ func (r *Repo) prune(ctx context.Context, opts *PruneOptions) (stats PruneStats,
 		if err != nil {
 			return stats, fmt.Errorf("%s: %w", objectName(key.kind, key.sum), err)
 		}
-		stats.Pruned++
-		stats.Bytes += size
+		if key.kind != TypeCommitMeta {
+			stats.Pruned++
+			stats.Bytes += size
+		}
 		if opts.Progress != nil && (i%256 == 255 || i == len(gone)-1) {
 			opts.Progress(Event{Step: "prune", Phase: "objects", Done: int64(i + 1), Total: int64(len(gone))})
 		}

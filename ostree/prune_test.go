@@ -329,3 +329,16 @@ func TestPruneBesidePeer(t *testing.T) {
 		require.Equal(t, "1", has(t, r, []ostree.Checksum{c}))
 	}
 }
+
+// TestPruneDetached: detached metadata goes with its commit and does not count.
+func TestPruneDetached(t *testing.T) {
+	r := newRepo(t, ostree.ModeArchive)
+	c, err := r.Commit(t.Context(), literal(dir(".")), &ostree.CommitOptions{Detached: []ostree.MetadataItem{{Key: "k", Value: ostree.StringVariant("v")}}})
+	require.NoError(t, err)
+	stats, err := r.Prune(t.Context(), &ostree.PruneOptions{RefsOnly: true})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, stats.Objects, "commit, dirtree, dirmeta")
+	require.EqualValues(t, 3, stats.Pruned)
+	_, err = r.ReadMetadata(t.Context(), c)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}

@@ -200,12 +200,13 @@ func (r *Repo) refsIn(ctx context.Context, sub, from string, yield func(Ref, err
 		if CheckRef(ref.String()) != nil {
 			return nil // a temporary file, or not ours to judge
 		}
-		if d.Type()&fs.ModeSymlink != 0 {
+		if d.Type()&fs.ModeSymlink != 0 || name == from { // which the walk has followed
 			target, err := root.Readlink(name)
-			if err != nil {
+			if err == nil {
+				ref.Alias = path.Join(path.Dir(name), target)
+			} else if name != from {
 				return err
 			}
-			ref.Alias = path.Join(path.Dir(name), target)
 		}
 		if ref.Commit, err = readRef(root, name); err != nil {
 			return fmt.Errorf("%s: %w", ref, err)

@@ -99,6 +99,10 @@ func TestRefs(t *testing.T) {
 	for range r.Refs(t.Context()) {
 		break // must not go on
 	}
+	for ref, err := range r.RefsBelow(t.Context(), "os/alias") {
+		require.NoError(t, err)
+		require.Equal(t, "os/x86_64/base", ref.Alias)
+	}
 
 	for rev, want := range map[string]ostree.Checksum{
 		"os/x86_64/base": c, "os/alias": c, "origin:os": d, "origin:os^": c, "os": d, "origin/os": d, d.String(): d, d.String() + "^": c, c.String()[:12]: c, d.String()[:12] + "^": c,

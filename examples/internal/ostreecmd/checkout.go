@@ -106,7 +106,7 @@ func (f *checkoutFlags) check(args []string) error {
 		if err != nil {
 			return err
 		}
-		f.opts.Skip = func(name string) bool { return skip["/"+name] }
+		f.opts.Skip = func(name string) bool { return skip["/"+name] || skip["/"+name+"/"] } // `ostree` takes directories with a slash alone
 	}
 	return nil
 }

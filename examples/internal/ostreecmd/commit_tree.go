@@ -284,7 +284,10 @@ func (f *filter) edit(ctx context.Context, e *ostree.Entry) (bool, error) {
 		*e = ostree.Entry{Path: e.Path, Target: file.Target, Mode: file.Mode, UID: file.UID, GID: file.GID, Xattrs: file.Xattrs, Size: file.Size, Object: sum, Open: file.Open, Detached: true}
 		return true, nil
 	}
-	setOwner(e, f.uid, f.gid)
+	canonical := f.canonical || f.repo.Mode() == ostree.ModeBareUserOnly
+	if !canonical {
+		setOwner(e, f.uid, f.gid)
+	}
 	mode := e.Mode
 	if f.roExecutables && kind == ostree.ModeRegular && mode&0o111 != 0 {
 		mode &^= 0o222
@@ -295,7 +298,7 @@ func (f *filter) edit(ctx context.Context, e *ostree.Entry) (bool, error) {
 	} else if bits, ok := f.overrides[name]; ok {
 		mode = kind | bits
 	}
-	if f.canonical && kind != ostree.ModeSymlink {
+	if canonical && kind != ostree.ModeSymlink {
 		mode &= ostree.ModeType | 0o755
 	}
 	if mode != e.Mode {

@@ -1,7 +1,6 @@
 package ostreecmd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -37,20 +36,20 @@ func (c *common) diff() *cobra.Command {
 			if len(args) == 1 {
 				args = []string{args[0] + "^", args[0]}
 			}
-			from, err := diffSide(ctx, r, args[0])
+			if r.Mode() == ostree.ModeBareUserOnly && !(isFolder(args[0]) && isFolder(args[1])) {
+				f.noXattrs = true // for its commits have none
+			}
+			from, err := f.open(ctx, r, args[0], -1, -1)
 			if err != nil {
 				return err
 			}
 			defer from.close()
-			to, err := diffSide(ctx, r, args[1])
+			to, err := f.open(ctx, r, args[1], f.uid, f.gid)
 			if err != nil {
 				return err
 			}
 			defer to.close()
-			if r.Mode() == ostree.ModeBareUserOnly {
-				f.noXattrs = true
-			}
-			changes, err := f.changes(ctx, from.tree, to.tree)
+			changes, err := changed(ctx, from.tree, to.tree)
 			if err != nil {
 				return err
 			}
@@ -59,31 +58,38 @@ func (c *common) diff() *cobra.Command {
 	})
 	flags := cmd.Flags()
 	flags.BoolVar(&f.fsDiff, "fs-diff", true, "print the paths; there is nothing else to print")
-	flags.BoolVar(&f.noXattrs, "no-xattrs", false, "leave extended attributes out of account")
-	flags.Int64Var(&f.uid, "owner-uid", -1, "take the second tree's files as `UID`'s")
-	flags.Int64Var(&f.gid, "owner-gid", -1, "take the second tree's files as group `GID`'s")
+	flags.BoolVar(&f.noXattrs, "no-xattrs", false, "take the files of a folder as having no extended attributes")
+	flags.Int64Var(&f.uid, "owner-uid", -1, "take the files of a folder, the second tree, as `UID`'s")
+	flags.Int64Var(&f.gid, "owner-gid", -1, "take the files of a folder, the second tree, as group `GID`'s")
 	refuse(cmd, "okd-streams ostree ls -R --checksum lists the objects of each", "stats")
 	return cmd
 }
 
-// diffSide opens a tree: a folder if the name begins with / or ./, else a commit.
-func diffSide(ctx context.Context, r *ostree.Repo, name string) (*side, error) {
-	if strings.HasPrefix(name, "/") || strings.HasPrefix(name, "./") {
+// isFolder tells a folder from a commit.
+func isFolder(name string) bool { return strings.HasPrefix(name, "/") || strings.HasPrefix(name, "./") }
+
+// open opens a tree.
+func (f *diffFlags) open(ctx context.Context, r *ostree.Repo, name string, uid, gid int64) (*side, error) {
+	if isFolder(name) {
 		root, err := os.OpenRoot(name)
 		if err != nil {
 			return nil, next(err, "a commit has no / or ./ in front, a folder has one of them")
 		}
-		return &side{tree: ostree.Dir(root), close: root.Close}, nil
+		tree := edited(ostree.Dir(root), func(e *ostree.Entry) bool {
+			setOwner(e, uid, gid)
+			if f.noXattrs {
+				e.Xattrs = nil
+			}
+			return true
+		})
+		return &side{tree: tree, close: root.Close}, nil
 	}
 	commit, err := resolve(ctx, r, name)
 	return &side{tree: r.Tree(commit), slash: "/", close: func() error { return nil }}, err
 }
 
-// changes gives what `ostree diff` takes for a change.
-func (f *diffFlags) changes(ctx context.Context, from, to ostree.Tree) ([]ostree.Change, error) {
-	if f.uid >= 0 || f.gid >= 0 {
-		to = owned(to, f.uid, f.gid)
-	}
+// changed gives what `ostree diff` takes for a change.
+func changed(ctx context.Context, from, to ostree.Tree) ([]ostree.Change, error) {
 	var list []ostree.Change
 	shut := make(map[string]bool) // what is below is not looked at
 	for change, err := range ostree.Diff(ctx, from, to) {
@@ -99,15 +105,6 @@ func (f *diffFlags) changes(ctx context.Context, from, to ostree.Tree) ([]ostree
 		}
 		if below(shut, change.Path) {
 			continue
-		}
-		if kind == 'M' && f.noXattrs {
-			same, err := sameButXattrs(ctx, &change)
-			if err != nil {
-				return nil, err
-			}
-			if same {
-				continue
-			}
 		}
 		list = append(list, change)
 	}
@@ -126,14 +123,7 @@ func below(set map[string]bool, name string) bool {
 	return false
 }
 
-// owned gives the files of a tree to another; negative: not that.
-func owned(src ostree.Tree, uid, gid int64) ostree.Tree {
-	return edited(src, func(e *ostree.Entry) bool {
-		setOwner(e, uid, gid)
-		return true
-	})
-}
-
+// setOwner gives an entry to another; negative: not that.
 func setOwner(e *ostree.Entry, uid, gid int64) {
 	if uid >= 0 && e.UID != uint32(uid) {
 		e.UID, e.Object = uint32(uid), ostree.Checksum{}
@@ -165,46 +155,6 @@ func edited(src ostree.Tree, edit func(*ostree.Entry) bool) ostree.Tree {
 			}
 		}
 	})
-}
-
-// sameButXattrs tells whether nothing is different but extended attributes.
-func sameButXattrs(ctx context.Context, change *ostree.Change) (bool, error) {
-	a, b := change.From, change.To
-	if a.Mode != b.Mode || a.UID != b.UID || a.GID != b.GID || a.Target != b.Target || a.Size != b.Size {
-		return false, nil
-	}
-	if a.Open == nil || b.Open == nil {
-		return true, nil
-	}
-	x, err := a.Open(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer x.Close()
-	y, err := b.Open(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer y.Close()
-	return sameBytes(x, y)
-}
-
-func sameBytes(x, y io.Reader) (bool, error) {
-	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
-	for {
-		n, err := io.ReadFull(x, a)
-		m, err2 := io.ReadFull(y, b)
-		if !bytes.Equal(a[:n], b[:m]) {
-			return false, nil
-		}
-		end := err == io.EOF || err == io.ErrUnexpectedEOF
-		if end && (err2 == io.EOF || err2 == io.ErrUnexpectedEOF) {
-			return true, nil
-		}
-		if err := cmp.Or(err, err2); err != nil && !end {
-			return false, err
-		}
-	}
 }
 
 // changeJSON is a change for programs.

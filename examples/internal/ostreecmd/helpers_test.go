@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -135,7 +136,6 @@ func workFolder(t *testing.T) {
 	t.Helper()
 	t.Setenv("SOURCE_DATE_EPOCH", "1795608000")
 	t.Setenv("OSTREE_REPO", "")
-	t.Setenv("TZ", "UTC")
 	t.Chdir(t.TempDir())
 	for _, dir := range []string{"tree/usr/bin", "tree/usr/lib/modules/6.1", "tree/etc/conf.d", "tree/var"} {
 		require.NoError(t, os.MkdirAll(dir, 0o755))
@@ -143,6 +143,15 @@ func workFolder(t *testing.T) {
 	for name, content := range map[string]string{"usr/bin/hello": "#!/bin/sh\necho hello\n", "usr/lib/modules/6.1/vmlinuz": "kernel", "etc/conf.d/a": "a=1\n", "etc/motd": "welcome\n", "empty": ""} {
 		require.NoError(t, os.WriteFile(filepath.Join("tree", name), []byte(content), 0o644))
 	}
+	require.NoError(t, filepath.WalkDir("tree", func(name string, d fs.DirEntry, err error) error {
+		if mode := os.FileMode(0o644); err == nil { // whatever the umask is
+			if d.IsDir() {
+				mode = 0o755
+			}
+			err = os.Chmod(name, mode)
+		}
+		return err
+	}))
 	require.NoError(t, os.Chmod("tree/usr/bin/hello", 0o755))
 	require.NoError(t, os.Symlink("hello", "tree/usr/bin/hi"))
 	require.NoError(t, os.Symlink("usr/bin", "tree/bin"))

@@ -54,6 +54,7 @@ func (c *common) runPrune(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 		}
 		opts.KeepYoungerThan = when
 	}
+	var deleted int64
 	if f.remove != "" {
 		if f.dry {
 			return ui.Usagef("either --delete-commit or --no-prune, not both")
@@ -62,7 +63,7 @@ func (c *common) runPrune(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 		if err != nil {
 			return err
 		}
-		if err := deletable(ctx, r, commit); err != nil {
+		if deleted, err = deletable(ctx, r, commit); err != nil {
 			return err
 		}
 		opts.Delete = []ostree.Checksum{commit}
@@ -82,6 +83,10 @@ func (c *common) runPrune(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 		return err
 	}
 	done()
+	// `ostree` deletes the commit before it counts.
+	stats.Objects -= int64(len(opts.Delete))
+	stats.Pruned -= int64(len(opts.Delete))
+	stats.Bytes -= deleted
 	return c.print(cmd, struct {
 		Objects int64 `json:"objects"`
 		Pruned  int64 `json:"pruned"`
@@ -103,18 +108,18 @@ func (c *common) runPrune(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 }
 
 // deletable refuses commits that refs mean, or that are not there, before
-// anything is changed.
-func deletable(ctx context.Context, r *ostree.Repo, commit ostree.Checksum) error {
+// anything is changed. It gives the length of the commit object.
+func deletable(ctx context.Context, r *ostree.Repo, commit ostree.Checksum) (int64, error) {
 	for ref, err := range r.Refs(ctx) {
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if ref.Commit == commit {
-			return next(fmt.Errorf("ref %s means commit %s", ref, commit), "okd-streams ostree refs --delete or reset comes first")
+			return 0, next(fmt.Errorf("ref %s means commit %s", ref, commit), "okd-streams ostree refs --delete or reset comes first")
 		}
 	}
-	_, err := r.ReadCommit(ctx, commit)
-	return err
+	data, err := r.Object(ctx, ostree.TypeCommit, commit)
+	return int64(len(data)), err
 }
 
 // size is bytes as GLib prints them for `ostree`: powers of 1000, and a space
