@@ -26,6 +26,9 @@ const crashVariable = "OSTREE_TEST_CRASH_REPO"
 // without end until it is killed.
 func TestMain(m *testing.M) {
 	if repo := os.Getenv(crashVariable); repo != "" {
+		if delta := os.Getenv(crashDeltaVariable); delta != "" {
+			fmt.Fprintln(os.Stderr, crashDelta(repo, delta))
+		}
 		fmt.Fprintln(os.Stderr, crashChild(repo))
 		os.Exit(3)
 	}

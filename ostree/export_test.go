@@ -1,6 +1,10 @@
 package ostree
 
-import "os"
+import (
+	"bytes"
+	"context"
+	"os"
+)
 
 // What tests outside of the package fuzz, and the way of old kernels.
 var (
@@ -14,6 +18,19 @@ var (
 	}
 	DecodeFilez = readFilez
 	DeltaPath   = func(n DeltaName) string { return n.path("") }
+	// CountDeltaPart counts the objects of a part whose size and checksum are right.
+	CountDeltaPart = func(ctx context.Context, objects, file []byte) (n int, err error) {
+		part := &deltaPart{checksum: sum(file), size: uint64(len(file)), objects: objects}
+		s := &spool{limit: 8 << 20}
+		if err := unpackPart(ctx, s, part, bytes.NewReader(file)); err != nil {
+			return 0, err
+		}
+		p, err := decodePayload(s, s.size)
+		if err != nil {
+			return 0, err
+		}
+		return n, p.eachObject(part, func(byte) {}, func(*deltaObject) error { n++; return nil })
+	}
 	DecodeDelta = func(data []byte) (DeltaName, error) {
 		d, err := decodeDelta(data)
 		if err != nil {
