@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/okd-project/okd-streams/bootimage"
@@ -21,6 +22,10 @@ const (
 	liveKernel    = "live-kernel"
 	liveInitramfs = "live-initramfs"
 )
+
+// archiveArtifact is the base image as a file. coreos-assembler's schema wants it
+// of every build with disks.
+const archiveArtifact = "ostree"
 
 // artifactName is an artifact of a definition as the catalogue calls it.
 func artifactName(a stream.Artifact) string {
@@ -186,6 +191,21 @@ func (b *build) artifacts(ctx context.Context) ([]artifact, error) {
 			return nil, err
 		}
 		files = append(files, artifact{disk.Platform, name(disk.Platform, b.extension(disk.Path)), disk.Measured, source})
+	}
+	if len(b.in.Pinned.Disks) > 0 && !slices.ContainsFunc(files, func(a artifact) bool { return a.name == archiveArtifact }) {
+		img, err := b.encapsulated(ctx)
+		if err != nil {
+			return nil, err
+		}
+		source, err := archiveImage(img)
+		if err != nil {
+			return nil, err
+		}
+		a := artifact{name: archiveArtifact, file: name(archiveArtifact, "ociarchive"), source: source}
+		if a.measured, err = measure(ctx, source); err != nil {
+			return nil, fmt.Errorf("%s: %w", a.name, err)
+		}
+		files = append(files, a)
 	}
 	b.files = files
 	return files, nil

@@ -1,13 +1,21 @@
 package daily_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
@@ -99,25 +107,58 @@ func TestOrderOfPublication(t *testing.T) {
 	dir := "test/builds/9.0.20261125-0"
 	require.ElementsMatch(t, []string{
 		dir + "/x86_64/testos-9.0.20261125-0-live-kernel.x86_64", dir + "/x86_64/testos-9.0.20261125-0-live-initramfs.x86_64.img", dir + "/x86_64/testos-9.0.20261125-0-qemu.x86_64.qcow2.zst",
-	}, r.puts[:3])
-	require.Equal(t, []string{dir + "/x86_64/meta.json", dir + "/release.json", "test/builds/builds.json", "test/releases.json", "streams/test.json"}, r.puts[3:])
+		dir + "/x86_64/testos-9.0.20261125-0-ostree.x86_64.ociarchive",
+	}, r.puts[:4])
+	require.Equal(t, []string{dir + "/x86_64/meta.json", dir + "/release.json", "test/builds/builds.json", "test/releases.json", "streams/test.json"}, r.puts[4:])
 	require.Greater(t, r.checked, 20)
 
 	// As coreos-assembler uploads.
 	for key, want := range map[string]publish.PutOptions{
-		r.puts[3]: {ContentType: "application/json", CacheControl: "max-age=300"}, r.puts[5]: {ContentType: "application/json", CacheControl: "max-age=300"},
-		r.puts[7]: {ContentType: "application/json", CacheControl: "max-age=60"},
+		r.puts[4]: {ContentType: "application/json", CacheControl: "max-age=300"}, r.puts[6]: {ContentType: "application/json", CacheControl: "max-age=300"},
+		r.puts[8]: {ContentType: "application/json", CacheControl: "max-age=60"},
 		dir + "/x86_64/testos-9.0.20261125-0-qemu.x86_64.qcow2.zst": {ContentType: "application/zstd", CacheControl: "max-age=31536000"},
 	} {
 		got := r.options[key]
 		require.Equal(t, want, publish.PutOptions{ContentType: got.ContentType, CacheControl: got.CacheControl}, key)
 	}
 
+	// The record is one that coreos-assembler reads: the base image is beside the
+	// disks, as an archive.
+	record, _, err := publish.ReadDocument(t.Context(), r.Store, dir+"/x86_64/meta.json")
+	require.NoError(t, err)
+	meta, err := bootimage.DecodeMeta(bytes.NewReader(record))
+	require.NoError(t, err)
+	require.NoError(t, bootimage.ValidateMeta(meta))
+	body, _, err := r.Open(t.Context(), dir+"/x86_64/"+meta.Value().Images["ostree"].Path)
+	require.NoError(t, err)
+	files := map[string][]byte{}
+	for archive := tar.NewReader(body); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		files[header.Name], err = io.ReadAll(archive)
+		require.NoError(t, err)
+		if name, ok := strings.CutPrefix(header.Name, "blobs/sha256/"); ok {
+			require.Equal(t, name, fmt.Sprintf("%x", sha256.Sum256(files[header.Name])))
+		}
+	}
+	require.NoError(t, body.Close())
+	var layout v1.IndexManifest
+	require.NoError(t, json.Unmarshal(files["index.json"], &layout))
+	require.Equal(t, meta.Value().BaseImage.Digest, layout.Manifests[0].Digest.String())
+	var manifest v1.Manifest
+	require.NoError(t, json.Unmarshal(files["blobs/sha256/"+layout.Manifests[0].Digest.Hex], &manifest))
+	for _, blob := range append(manifest.Layers, manifest.Config) {
+		require.Len(t, files["blobs/sha256/"+blob.Digest.Hex], int(blob.Size))
+	}
+
 	// A second build beside the first one.
 	w.files["usr/bin/true"].Data = []byte("#!/bin/true\n")
 	_, err = w.run(t.Context())
 	require.NoError(t, err)
-	require.Len(t, r.puts, 16)
+	require.Len(t, r.puts, 18)
 }
 
 // TestSameBytesAreNotSent: what the store has, by checksum, is not put again,
