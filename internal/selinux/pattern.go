@@ -39,7 +39,7 @@ func parsePattern(text string) (pattern, error) {
 	p.prefix, rest = cutLiteral(text)
 	// libselinux files a pattern under its first component, if a slash ends it,
 	// and looks there only for what is below: /usr/? is not for /usr.
-	if i := strings.IndexByte(whole[min(1, len(whole)):], '/') + 1; i > 1 && !hasSpecial(whole[:i]) && len(p.prefix) <= i {
+	if i := strings.IndexByte(whole[min(1, len(whole)):], '/') + 1; i > 1 && !strings.ContainsAny(whole[:i], special+`\`) && len(p.prefix) <= i {
 		p.within = p.prefix + "/"
 	}
 	if rest == "" {

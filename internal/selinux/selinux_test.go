@@ -69,6 +69,7 @@ func TestLookup(t *testing.T) {
 /bytes/..	s:two
 /nolabel	<<none>>
 /var/?	s:var
+/lost\+found/.*	s:lost
 /more/fields -- s:label ignored
 `[1:]+"/tabs\v \fs:tabs\r\n"+"/last s:last", ".homedirs", "/home/[^/]+/.*\ts:home\n", ".local", "/usr/bin/local -- s:local\n",
 		".subs", "/alias /usr\n/alias/lib /opt\n/only\n # x y\n/slash /\n/twice /dist\n",
@@ -110,6 +111,7 @@ func TestLookup(t *testing.T) {
 		{"/bytes/a", regular, "s:default"},
 		{"/tabs", regular, "s:tabs"},
 		{"/last", regular, "s:last"},
+		{"/lost+found/x", regular, "s:lost"},
 		{"/var", dir, "s:default"}, // as libselinux, which looks for this below /var only
 		{"/more/fields", regular, "s:label"},
 		{"/home/me/x", regular, "s:home"},
