@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing/fstest"
 	"time"
@@ -436,4 +437,83 @@ func ExampleNewChangeLog() {
 		}
 	}
 	// Output: [cli] [OCPBUGS-1] help is shorter 7
+}
+
+func ExampleRelease_Extract() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	// What a cluster would apply, as oc writes it.
+	n, err := sampleFolder().Extract(context.Background(), dir, &payload.FilesOptions{Normalised: true, Cluster: &payload.Cluster{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "0000_10_cli_a.yaml"))
+	fmt.Println(n, err)
+	fmt.Print(string(data))
+	// Output:
+	// 1 <nil>
+	// ---
+	// apiVersion: v1
+	// kind: Namespace
+	// metadata:
+	//   annotations:
+	//     include.release.openshift.io/self-managed-high-availability: "true"
+	//   name: a
+}
+
+func ExampleRelease_Files() {
+	for file, err := range sampleFolder().Files(context.Background(), nil) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(file.Name)
+	}
+	// Output:
+	// image-references
+	// release-metadata
+	// 0000_10_cli_a.yaml
+	// 0000_10_cli_b.yaml
+	// 0000_10_cli_readme
+}
+
+func ExampleRelease_Tools() {
+	images, spec := sampleSpec()
+	spec.Components["cli"] = images.put(nil, "usr/bin/oc", "\x00_RELEASE_VERSION_LOCATION_\x00"+strings.Repeat("X", 64)+"\x00")
+	built, err := payload.Assemble(context.Background(), images, spec, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	images[built.Digest.String()] = built.Image
+	ref, err := name.NewDigest("registry.example.com/okd/release@" + built.Digest.String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	release, err := payload.Open(context.Background(), images, ref, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	set, err := release.Tools(context.Background(), images, dir, &payload.ToolsOptions{OS: []string{"linux"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, tool := range set.Tools {
+		fmt.Println(tool.File, tool.Command, tool.Warnings)
+	}
+	// Output: openshift-client-linux-4.20.0-okd-scos.1.tar.gz oc []
 }

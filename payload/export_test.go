@@ -55,3 +55,27 @@ func Documents(data []byte) [][]byte {
 	}
 	return out
 }
+
+// memoryFile is a file in memory.
+type memoryFile struct{ data []byte }
+
+func (m *memoryFile) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(m.data).ReadAt(p, off)
+}
+
+func (m *memoryFile) WriteAt(p []byte, off int64) (int, error) {
+	if end := off + int64(len(p)); end > int64(len(m.data)) {
+		m.data = append(m.data, make([]byte, end-int64(len(m.data)))...)
+	}
+	return copy(m.data[off:], p), nil
+}
+
+// SignMachO signs a copy of a file.
+func SignMachO(data []byte) ([]byte, error) {
+	f := &memoryFile{bytes.Clone(data)}
+	size, err := signMachO(f, int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	return f.data[:size], nil
+}

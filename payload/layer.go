@@ -282,6 +282,9 @@ func decompress(r *bufio.Reader) (io.Reader, func(), error) {
 	return r, nothing, nil
 }
 
+// noTime is what gzip has for no time; the zero value is written as another.
+var noTime = time.Unix(0, 0)
+
 // compressLayer writes the layer's bytes that write makes through gzip.
 func compressLayer(write func(w io.Writer) error) (data []byte, diffID v1.Hash, err error) {
 	var buf bytes.Buffer
@@ -289,6 +292,7 @@ func compressLayer(write func(w io.Writer) error) (data []byte, diffID v1.Hash, 
 	if err != nil {
 		return nil, v1.Hash{}, err
 	}
+	z.ModTime = noTime
 	sum := sha256.New()
 	if err := errors.Join(write(io.MultiWriter(sum, z)), z.Close()); err != nil {
 		return nil, v1.Hash{}, err

@@ -40,6 +40,10 @@ const (
 	MaxNameLength = 255
 	// MaxLabelSize bounds a label with versions, bytes.
 	MaxLabelSize = 64 << 10
+	// MaxToolSize bounds a program that is extracted, bytes, and MaxToolsSize all
+	// of one release together.
+	MaxToolSize  = 4 << 30
+	MaxToolsSize = 32 << 30
 	// MaxSignatureSize bounds a signature and what it signs, bytes.
 	MaxSignatureSize = 50 << 10
 	// MaxSignatures bounds the signatures of one image.
@@ -57,6 +61,7 @@ const (
 const (
 	defaultWorkers = 8
 	maxArchivePath = 1024
+	maxWhiteouts   = 1 << 20
 	maxSubject     = 1000 // of a change, bytes
 	// zstdWindow bounds the memory of a zstd decoder; what the reference
 	// encoder uses without --ultra or --long is at most 8 MiB.

@@ -30,13 +30,13 @@ var samples = []struct {
 		"a", "4.20.0-okd-scos.1", []string{"4.20.0-okd-scos.0", "4.19.0-okd-scos.9"}, map[string]any{"url": "https://example.invalid/e"},
 		"sha256:8ad6d1ad8581a4087c42f3169a350deeb6e10ce71ff12e97cf42057886eaf63a",
 		"sha256:fe18277a1c0340e8b934d565666419adc0466ba673735aa4eb613662215ccdfc",
-		"sha256:355a84f9489ff3466114cccd98c6adfb0c44d422f6942045078ff5373529cf72",
+		"sha256:787c8a24181be1f84fe055b82e1634f15df444d1fd16f6e1a8c4748f2e009451",
 	},
 	{
 		"b", "4.20.0-okd-scos.2", []string{"4.20.0-okd-scos.1"}, nil,
 		"sha256:6f34ecd43630a2f00eae562a3c1b0dfcb3de2e3e3a30a285e239cd9665f46261",
 		"sha256:5370bfee73297457c1c3d26ea086000657f3c8a34d30886f1c1513ab4d25799c",
-		"sha256:84058c19fbaef7c143269301ec602d556a561f5e4a910f76be931518622cdc20",
+		"sha256:a48c5a2c320bb98e74778c25781f7a2ea72ea0851fcba99d5eb2f9939bdce709",
 	},
 }
 
