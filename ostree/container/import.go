@@ -439,7 +439,7 @@ func (im *importer) base(ctx context.Context, layers []builtLayer) (ostree.Check
 		case im.opts.CommitOnly:
 		case i == 0:
 			c, err = im.known(ctx, &layers[i], func(c *ostree.Commit) bool { return b.labelled(c) == nil })
-			if !want.IsZero() && c != want {
+			if !b.wanted(c) {
 				c = ostree.Checksum{}
 			}
 			b.found = c
@@ -465,7 +465,7 @@ func (im *importer) base(ctx context.Context, layers []builtLayer) (ostree.Check
 // baseImport is the import of a base image's layers.
 type baseImport struct {
 	*importer
-	want   ostree.Checksum // by the label; zero: any
+	want   ostree.Checksum // by the label, if there is one
 	layers []builtLayer
 
 	found  ostree.Checksum
@@ -474,6 +474,12 @@ type baseImport struct {
 	whole  *ostree.ReceivedCommit // the commit to keep; nil: it is there
 	needed map[ostree.Checksum]struct{}
 	order  sync.Mutex
+}
+
+// wanted reports whether c is the commit that the labels name.
+func (b *baseImport) wanted(c ostree.Checksum) bool {
+	_, ok := b.labels[LabelCommit]
+	return !ok || c == b.want
 }
 
 // labelled checks what labels say about the commit.
@@ -638,7 +644,7 @@ func (s *commitSink) commit(ctx context.Context, c ostree.Checksum, data, detach
 	if got := ostree.Checksum(sha256.Sum256(data)); got != c {
 		return fmt.Errorf("commit has checksum %s: %w", got, ostree.ErrCorrupt)
 	}
-	if !b.want.IsZero() && c != b.want {
+	if !b.wanted(c) {
 		return fmt.Errorf("commit is %s, label %s says %s: %w", c, LabelCommit, b.want, ostree.ErrCorrupt)
 	}
 	var err error

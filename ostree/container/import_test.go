@@ -28,10 +28,13 @@ func importModes() []ostree.Mode {
 
 func importRepo(t testing.TB, mode ostree.Mode) *ostree.Repo {
 	t.Helper()
-	r, err := ostree.Init(t.Context(), filepath.Join(t.TempDir(), "repo"), mode, nil)
+	dir := filepath.Join(t.TempDir(), "repo")
+	r, err := ostree.Init(t.Context(), dir, mode, nil)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, r.Close()) })
-	return r
+	// Nobody pulls the plug of a test.
+	require.NoError(t, r.SetConfig(t.Context(), "core", "fsync", "false"))
+	require.NoError(t, r.Close())
+	return openRepo(t, dir)
 }
 
 // importOverlay opens an image of the derived overlays: its blobs over those of
