@@ -107,7 +107,7 @@ func (c *common) runCommit(ctx context.Context, cmd *cobra.Command, r *ostree.Re
 	if err != nil {
 		return err
 	}
-	signers, kind, err := f.signers(true)
+	signers, kind, err := f.signers()
 	if err != nil {
 		return err
 	}
@@ -247,13 +247,13 @@ func keyValues(list []string, typed bool) ([]ostree.MetadataItem, error) {
 // make commits, signs and sets the ref, which never names what is not signed.
 func (f *commitFlags) make(ctx context.Context, r *ostree.Repo, src ostree.Tree, opts *ostree.CommitOptions, signers []ostree.Signer, kind ostree.SignatureKind) (ostree.Checksum, error) {
 	if f.bootable || f.composefs { // which take the files to be committed
-		files, err := r.Commit(ctx, src, &ostree.CommitOptions{Owner: opts.Owner, CanonicalPermissions: opts.CanonicalPermissions, SkipXattrs: opts.SkipXattrs, Edit: opts.Edit,
+		files, err := r.Commit(ctx, src, &ostree.CommitOptions{Owner: opts.Owner, CanonicalPermissions: opts.CanonicalPermissions, SkipXattrs: opts.SkipXattrs, Edit: opts.Edit, SELinux: opts.SELinux,
 			Parent: opts.Parent, SkipUnchanged: opts.SkipUnchanged, Cache: opts.Cache, NoFsync: opts.NoFsync, Progress: opts.Progress, Stats: opts.Stats})
 		if err != nil || files == opts.Parent {
 			return files, err
 		}
 		// The tree is as it is to be.
-		opts.Owner, opts.CanonicalPermissions, opts.SkipXattrs, opts.Edit, opts.Stats = nil, false, false, nil, nil
+		opts.Owner, opts.CanonicalPermissions, opts.SkipXattrs, opts.Edit, opts.SELinux, opts.Stats = nil, false, false, nil, nil, nil
 		src = r.Tree(files)
 		if f.bootable {
 			version, _, _, err := ostree.Kernel(ctx, src)

@@ -28,6 +28,9 @@ type treeFlags struct {
 	uid, gid                                            int64
 	canonical, noXattrs, roExecutables, devinoCanonical bool
 	statoverride, skipList                              string
+	policy                                              string
+	policyFromBase                                      bool
+	policyEpoch                                         int
 }
 
 func (f *treeFlags) register(cmd *cobra.Command) {
@@ -41,6 +44,9 @@ func (f *treeFlags) register(cmd *cobra.Command) {
 	flags.BoolVar(&f.roExecutables, "mode-ro-executables", false, "take the write bits off executable files")
 	flags.BoolVarP(&f.devinoCanonical, "devino-canonical", "I", false, "take hard links to the repository's objects for these objects; implies --link-checkout-speedup")
 	flags.StringVar(&f.statoverride, "statoverride", "", "`FILE` of lines MODE PATH: bits to add to a mode, or with = in front, all of them; decimal")
+	flags.StringVar(&f.policy, "selinux-policy", "", "label files by the SELinux policy in the root file system `PATH`")
+	flags.BoolVarP(&f.policyFromBase, "selinux-policy-from-base", "P", false, "label files by the SELinux policy in the first --tree, or in --base")
+	flags.IntVar(&f.policyEpoch, "selinux-labeling-epoch", 0, "1: label /usr/etc as if it were /etc")
 	flags.StringVar(&f.skipList, "skip-list", "", "`FILE` of paths to leave out, one a line")
 }
 
@@ -50,6 +56,12 @@ func (f *treeFlags) check() error {
 	}
 	if f.canonical && (f.uid > 0 || f.gid > 0) {
 		return ui.Usagef("either --canonical-permissions or an owner other than root, not both")
+	}
+	if f.policy != "" && f.policyFromBase {
+		return ui.Usagef("either --selinux-policy or --selinux-policy-from-base, not both")
+	}
+	if f.policyEpoch < 0 || f.policyEpoch > 1 {
+		return ui.Usagef("--selinux-labeling-epoch=%d: neither 0 nor 1", f.policyEpoch)
 	}
 	for _, spec := range f.trees {
 		kind, name, ok := strings.Cut(spec, "=")
@@ -86,6 +98,11 @@ func (f *treeFlags) open(ctx context.Context, r *ostree.Repo, stdin io.Reader, o
 	if set.filter, err = f.newFilter(ctx, r); err != nil {
 		return nil, err
 	}
+	policy, err := f.readPolicy(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	set.filter.policy = policy
 	var trees []ostree.Tree
 	for _, spec := range f.trees {
 		tree, err := set.openTree(ctx, r, stdin, spec)
@@ -99,7 +116,7 @@ func (f *treeFlags) open(ctx context.Context, r *ostree.Repo, stdin io.Reader, o
 		if len(trees) == 1 {
 			set.tree = trees[0] // a commit's tree is taken as it is
 		}
-		opts.CanonicalPermissions, opts.SkipXattrs = f.canonical, f.noXattrs
+		opts.CanonicalPermissions, opts.SkipXattrs, opts.SELinux = f.canonical, f.noXattrs, policy
 		if set.filter.changes() {
 			opts.Edit = func(e *ostree.Entry) (bool, error) { return set.filter.edit(ctx, e) }
 			set.tree = set.filter.complete(set.tree)
@@ -132,6 +149,52 @@ func (t *treeSet) openTree(ctx context.Context, r *ostree.Repo, stdin io.Reader,
 	}
 	t.closers = append(t.closers, src.Close)
 	return src.Tree, nil
+}
+
+// readPolicy reads the SELinux policy by which files are labelled; nil: none.
+func (f *treeFlags) readPolicy(ctx context.Context, r *ostree.Repo) (policy *ostree.Policy, err error) {
+	dir, rev := f.policy, ""
+	if f.policyFromBase {
+		kind, name, _ := strings.Cut(f.trees[0], "=")
+		switch {
+		case f.base != "":
+			rev = f.base
+		case kind == "ref":
+			rev = name
+		case kind == "dir":
+			dir = name
+		default:
+			return nil, next(ui.Usagef("--selinux-policy-from-base: the first tree is a tar file"), "unpack it, and name the folder with --selinux-policy")
+		}
+	}
+	switch {
+	case rev != "":
+		commit, err := resolve(ctx, r, rev)
+		if err != nil {
+			return nil, err
+		}
+		fsys, err := r.FS(ctx, commit)
+		if err != nil {
+			return nil, err
+		}
+		policy, err = ostree.ReadPolicy(fsys)
+		if err != nil {
+			return nil, next(err, "name a root file system that has a policy with --selinux-policy, or leave labels out")
+		}
+	case dir != "":
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return nil, err
+		}
+		policy, err = ostree.ReadPolicy(root.FS())
+		if err := errors.Join(err, root.Close()); err != nil {
+			return nil, next(err, "name a root file system that has a policy with --selinux-policy, or leave labels out")
+		}
+	default:
+		return nil, nil
+	}
+	policy.Epoch = f.policyEpoch
+	return policy, nil
 }
 
 // cause is the innermost error, for messages that say the rest better.
@@ -175,6 +238,7 @@ type filter struct {
 	used            map[string]bool // of adds and skip
 	repo            *ostree.Repo
 	objects         map[[2]uint64]ostree.Checksum // by device and inode
+	policy          *ostree.Policy                // of the base
 }
 
 func (f *treeFlags) newFilter(ctx context.Context, r *ostree.Repo) (*filter, error) {
@@ -322,7 +386,9 @@ func (f *filter) wrap(src ostree.Tree) ostree.Tree {
 				setOwner(e, 0, 0)
 			}
 			var keep bool
-			keep, failed = f.edit(ctx, e)
+			if keep, failed = f.edit(ctx, e); keep && failed == nil {
+				failed = f.label(e)
+			}
 			return keep
 		})
 		return func(yield func(ostree.Entry, error) bool) {
@@ -339,6 +405,21 @@ func (f *filter) wrap(src ostree.Tree) ostree.Tree {
 			}
 		}
 	})
+}
+
+// label gives an entry the label of the base's policy.
+func (f *filter) label(e *ostree.Entry) error {
+	if f.policy == nil {
+		return nil
+	}
+	label, err := f.policy.Label(e.Path, e.Mode)
+	if err != nil || label == "" {
+		return err
+	}
+	const name = "security.selinux"
+	e.Xattrs = append(slices.DeleteFunc(slices.Clone(e.Xattrs), func(x ostree.Xattr) bool { return x.Name == name }), ostree.Xattr{Name: name, Value: []byte(label + "\x00")})
+	e.Object = ostree.Checksum{}
+	return nil
 }
 
 // complete is a tree that fails at its end if it did not have all the paths that

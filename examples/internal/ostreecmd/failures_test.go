@@ -121,6 +121,37 @@ func TestFailures(t *testing.T) {
 		--repo=empty pull-local repo
 		--repo=empty pull-local repo nowhere
 		--repo=empty pull-local damaged
+		admin status
+		--repo=repo gpg-sign os KEY
+		--repo=repo summary
+		--repo=repo summary --view
+		--repo=repo summary --update --gpg-sign=KEY
+		--repo=repo summary --update --add-metadata=k
+		--repo=repo static-delta generate os
+		--repo=repo static-delta nonsense
+		--repo=repo static-delta show os
+		--repo=repo static-delta show %zeros
+		--repo=repo static-delta apply-offline nowhere
+		--repo=repo remote refs origin
+		--repo=repo remote add origin
+		--repo=repo remote add ../x http://localhost/
+		--repo=repo remote add origin metalink=http://localhost/
+		--repo=repo remote add origin http://localhost/ --set=x
+		--repo=repo remote add origin http://localhost/ --sign-verify=dummy=inline:x
+		--repo=repo remote add origin http://localhost/ --custom-backend=x
+		--repo=repo remote delete nowhere
+		--repo=repo remote show-url nowhere
+		--repo=repo remote gpg-import nowhere
+		--repo=repo remote gpg-import nowhere --keyring=badkey
+		--repo=repo pull
+		--repo=repo pull nowhere
+		--repo=repo pull nowhere:os more
+		--repo=repo pull nowhere --http-header=secret
+		--repo=repo pull nowhere --require-static-deltas
+		--repo=repo pull nowhere --network-retries=-1
+		--repo=repo commit -b x -P tree
+		--repo=repo commit -b x -P --tree=tar=x.tar
+		--repo=repo commit -b x --selinux-policy=tree -P tree
 		--repo=repo sign os
 		--repo=repo sign os public
 		--repo=repo sign --verify os %public

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +26,7 @@ type commitJSON struct {
 }
 
 func newCommitJSON(sum ostree.Checksum, commit *ostree.Commit) (commitJSON, error) {
-	j := commitJSON{Checksum: sum, Content: commit.ContentChecksum(), Timestamp: commit.Timestamp.UTC().Format("2006-01-02T15:04:05Z"),
+	j := commitJSON{Checksum: sum, Content: commit.ContentChecksum(), Timestamp: commit.Timestamp.UTC().Format(time.RFC3339),
 		Version: version(commit), Subject: commit.Subject, Body: commit.Body, Metadata: make(map[string]string)}
 	if !commit.Parent.IsZero() {
 		j.Parent = commit.Parent.String()

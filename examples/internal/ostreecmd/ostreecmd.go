@@ -37,17 +37,11 @@ type common struct {
 // Command gives the command with all that is below it.
 func Command() *cobra.Command {
 	c := &common{}
-	root := &cobra.Command{
-		Use:   "ostree",
-		Short: "Work with OSTree repositories, with the flags and output of ostree",
-		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return c.explain(cmd, ui.Usagef("unknown command %q for %q", args[0], cmd.CommandPath()))
-			}
-			return cmd.Help()
-		},
-	}
+	root := c.group("ostree", "Work with OSTree repositories, with the flags and output of ostree", map[string]string{
+		"admin": "deployments are left to ostree, rpm-ostree and bootc", "gpg-sign": "okd-streams ostree sign --sign-type=gpg --keys-file=FILE signs with a key from gpg --export-secret-keys",
+		"checksum": "okd-streams ostree commit --orphan gives the checksum of a tree", "create-usb": "okd-streams ostree pull-local copies to any folder", "find-remotes": "collections are left to ostree",
+		"trivial-httpd": "any web server serves an archive repository",
+	})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.explain(cmd, &ui.UsageError{Err: err}) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.repo, "repo", "", "`PATH` of the repository (default: the current folder, $OSTREE_REPO, /sysroot/ostree/repo)")
@@ -58,7 +52,8 @@ func Command() *cobra.Command {
 		c.init(), c.config(), c.commit(), c.checkout(), c.export(),
 		c.ls(), c.cat(), c.log(), c.show(), c.diff(),
 		c.refs(), c.revParse(), c.reset(),
-		c.fsck(), c.prune(), c.pullLocal(), c.sign(),
+		c.fsck(), c.prune(), c.sign(), c.summary(),
+		c.remote(), c.pull(), c.pullLocal(), c.staticDelta(),
 	)
 	return root
 }
@@ -70,7 +65,7 @@ func (c *common) leaf(use, short string, least, most int, run func(cmd *cobra.Co
 		Use: use, Short: short, DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < least || most >= 0 && len(args) > most {
-				return c.explain(cmd, ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine()))
+				return c.explain(cmd, ui.Usagef("%s, but it is %s", counted(len(args), "argument"), cmd.UseLine()))
 			}
 			return nil
 		},
@@ -209,7 +204,7 @@ func refuse(cmd *cobra.Command, instead string, names ...string) {
 func refused(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if r, ok := f.Value.(*refusedFlag); ok && err == nil {
-			err = next(ui.Usagef("--%s of ostree %s is not supported here", f.Name, cmd.Name()), r.instead)
+			err = next(ui.Usagef("--%s of %s is not supported here", f.Name, strings.TrimPrefix(cmd.CommandPath(), "okd-streams ")), r.instead)
 		}
 	})
 	return err

@@ -6,12 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/ostree"
 )
 
 // TestCommands runs every command and compares all that is printed.
@@ -86,6 +90,23 @@ func TestCommands(t *testing.T) {
 		--repo=copy refs origin:
 		--repo=copy refs --list origin:os
 		--repo=copy fsck --quiet
+		--repo=repo summary --update --add-metadata='note=<"x">' --sign-type=ed25519 --sign-from-file=secret
+		--repo=repo summary --view -o json
+		--repo=repo summary --list-metadata-keys
+		--repo=repo summary --print-metadata-key=note
+		--repo=repo summary --raw
+		--repo=repo static-delta list
+		--repo=repo static-delta list -o json
+		--repo=copy remote add origin http://localhost:1/repo os/main --no-gpg-verify --set=tls-permissive=true
+		--repo=copy remote add signed http://localhost:1/signed --sign-verify=ed25519=inline:%public
+		--repo=copy remote add origin http://localhost:2/ --if-not-exists
+		--repo=copy remote list
+		--repo=copy remote list --show-urls
+		--repo=copy remote list -o json
+		--repo=copy remote show-url signed
+		--repo=copy remote delete signed
+		--repo=copy remote delete signed --if-exists
+		--repo=copy remote list
 		--repo=repo config unset core.fsync
 		--repo=repo config get --group=core fsync
 	`)
@@ -245,4 +266,90 @@ func TestDefaultRepo(t *testing.T) {
 	t.Setenv("OSTREE_REPO", "nowhere")
 	t.Chdir("repo")
 	require.Equal(t, "os\n", okd(t, "refs"))
+}
+
+// TestPull serves one repository and pulls into another.
+func TestPull(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "archive")
+	okd(t, "--repo=repo", "commit", "-b", "os", "tree")
+	okd(t, "--repo=repo", "commit", "-b", "os", "-s", "Second", "tree/etc")
+	okd(t, "--repo=repo", "commit", "-b", "other", "tree/usr")
+	okd(t, "--repo=repo", "summary", "-u")
+	r, err := ostree.Open(t.Context(), "repo", nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Close()) })
+	handler, err := ostree.Handler(r)
+	require.NoError(t, err)
+	var header string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		header = q.Header.Get("X-Token")
+		handler.ServeHTTP(w, q)
+	}))
+	t.Cleanup(server.Close)
+
+	okd(t, "--repo=client", "init", "--mode=bare-user")
+	okd(t, "--repo=client", "config", "set", "core.fsync", "false")
+	failed := call(t.Context(), nil, "--repo=client", "pull", "origin", "os")
+	require.Equal(t, 1, failed.code)
+	require.Contains(t, failed.stderr, "(okd-streams ostree remote list lists")
+
+	okd(t, "--repo=client", "remote", "add", "origin", server.URL)
+	failed = call(t.Context(), nil, "--repo=client", "pull", "origin", "os")
+	require.Equal(t, 3, failed.code, "it is not signed: %s", failed.stderr)
+	require.Contains(t, failed.stderr, "--no-sign-verify")
+
+	okd(t, "--repo=client", "remote", "add", "--force", "--no-gpg-verify", "origin", server.URL)
+	require.Regexp(t, `^4 metadata, 2 content objects fetched; .* transferred\n$`, okd(t, "--repo=client", "pull", "--http-header=X-Token=t", "origin:os"))
+	require.Equal(t, "t", header)
+	require.Equal(t, okd(t, "--repo=repo", "rev-parse", "os"), okd(t, "--repo=client", "rev-parse", "origin:os"))
+	var stats map[string]int
+	require.NoError(t, json.Unmarshal([]byte(okd(t, "--repo=client", "pull", "--depth=-1", "-o", "json", "origin", "os", "other")), &stats))
+	require.Equal(t, 2, stats["commits"])
+	okd(t, "--repo=client", "pull", "--mirror", "origin")
+	require.Equal(t, "origin:os\norigin:other\nos\nother\n", okd(t, "--repo=client", "refs"))
+	okd(t, "--repo=client", "fsck", "-q")
+
+	failed = call(t.Context(), nil, "--repo=client", "pull", "origin", "none")
+	require.Equal(t, 1, failed.code)
+	require.Contains(t, failed.stderr, "(check the URL")
+	okd(t, "--repo=repo", "reset", "os", "os^")
+	failed = call(t.Context(), nil, "--repo=client", "pull", "--timestamp-check-from-rev=origin:os", "--network-retries=0", "origin", "os")
+	require.Zero(t, failed.code, "both were made at one time: %s", failed.stderr)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	failed = call(ctx, nil, "--repo=client", "pull", "origin", "os")
+	require.Equal(t, 1, failed.code)
+	require.Contains(t, failed.stderr, "okd-streams: stopped\n(")
+}
+
+// TestLabels commits by the policy of the tree, of another and of a commit.
+func TestLabels(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "bare-user")
+	require.NoError(t, os.MkdirAll("tree/usr/etc/selinux/targeted/contexts/files", 0o755))
+	require.NoError(t, os.WriteFile("tree/usr/etc/selinux/config", []byte("SELINUX=enforcing\nSELINUXTYPE=targeted\n"), 0o644))
+	require.NoError(t, os.WriteFile("tree/usr/etc/selinux/targeted/contexts/files/file_contexts", []byte("/.*\tsystem_u:object_r:root_t:s0\n/usr(/.*)?\tsystem_u:object_r:usr_t:s0\n"), 0o644))
+	require.NoError(t, os.Remove("tree/etc/motd"))
+	require.NoError(t, os.RemoveAll("tree/etc"))
+	label := func(rev, name string) string {
+		_, after, _ := strings.Cut(okd(t, "--repo=repo", "ls", "-dX", rev, name), "(b'security.selinux', b'")
+		label, _, _ := strings.Cut(after, "'")
+		return label
+	}
+	okd(t, "--repo=repo", "commit", "-b", "a", "-P", "tree")
+	require.Equal(t, "system_u:object_r:usr_t:s0", label("a", "/usr/bin/hello"))
+	require.Equal(t, "system_u:object_r:root_t:s0", label("a", "/empty"))
+	okd(t, "--repo=repo", "commit", "-b", "b", "--selinux-policy=tree", "--selinux-labeling-epoch=1", "tree")
+	require.Equal(t, "system_u:object_r:usr_t:s0", label("b", "/usr/bin"))
+	require.Equal(t, "system_u:object_r:root_t:s0", label("b", "/usr/etc"), "as /etc")
+
+	require.NoError(t, os.Mkdir("more", 0o755))
+	require.NoError(t, os.WriteFile("more/new", []byte("new"), 0o644))
+	okd(t, "--repo=repo", "commit", "-b", "c", "-P", "--tree=ref=a", "--tree=dir=more")
+	require.Equal(t, "system_u:object_r:root_t:s0", label("c", "/new"))
+	okd(t, "--repo=repo", "commit", "-b", "d", "-P", "--base=a", "--tree=dir=more", "--owner-uid=7")
+	require.Equal(t, "system_u:object_r:root_t:s0", label("d", "/new"))
+	require.Equal(t, "A    /new\n", strings.TrimPrefix(okd(t, "--repo=repo", "diff", "a", "d"), "M    /\n"))
 }

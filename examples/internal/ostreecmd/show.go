@@ -226,14 +226,7 @@ func signatures(ctx context.Context, r *ostree.Repo, sum ostree.Checksum) ([]sig
 	list, err := r.Signatures(ctx, sum)
 	var out []signatureJSON
 	for _, s := range list {
-		j := signatureJSON{Kind: string(s.Kind), KeyID: s.KeyID}
-		if !s.Created.IsZero() {
-			j.Created = s.Created.UTC().Format("2006-01-02T15:04:05Z")
-		}
-		if !s.Expires.IsZero() {
-			j.Expires = s.Expires.UTC().Format("2006-01-02T15:04:05Z")
-		}
-		out = append(out, j)
+		out = append(out, signatureJSON{string(s.Kind), s.KeyID, jsonTime(s.Created), jsonTime(s.Expires)})
 	}
 	return out, err
 }
@@ -241,11 +234,7 @@ func signatures(ctx context.Context, r *ostree.Repo, sum ostree.Checksum) ([]sig
 // printSignatures prints what signatures say of themselves. `ostree` looks for
 // the keys of this machine to check OpenPGP's; that is sign --verify here.
 func printSignatures(w io.Writer, list []signatureJSON) error {
-	plural := "s"
-	if len(list) == 1 {
-		plural = ""
-	}
-	if _, err := fmt.Fprintf(w, "Found %d signature%s:\n", len(list), plural); err != nil {
+	if _, err := fmt.Fprintf(w, "Found %s:\n", counted(len(list), "signature")); err != nil {
 		return err
 	}
 	for _, s := range list {

@@ -31,7 +31,7 @@ func (f *signFlags) register(cmd *cobra.Command, name, short string) {
 }
 
 // signers reads secret keys. Keys as text are those of Ed25519.
-func (f *signFlags) signers(files bool) ([]ostree.Signer, ostree.SignatureKind, error) {
+func (f *signFlags) signers() ([]ostree.Signer, ostree.SignatureKind, error) {
 	kind, err := f.signatureKind()
 	if err != nil {
 		return nil, "", err
@@ -43,20 +43,18 @@ func (f *signFlags) signers(files bool) ([]ostree.Signer, ostree.SignatureKind, 
 	if len(keys) > 0 && kind == ostree.SignatureGPG {
 		return nil, "", next(ui.Usagef("keys of gpg are given as files"), "export the key with gpg --export-secret-keys KEY-ID, and give that file")
 	}
-	if files {
-		for _, name := range f.files {
-			data, err := os.ReadFile(name)
-			if err != nil {
-				return nil, "", err
-			}
-			if kind == ostree.SignatureGPG {
-				keys = append(keys, data)
-				continue
-			}
-			for line := range bytes.Lines(data) {
-				if line = bytes.TrimSpace(line); len(line) > 0 {
-					keys = append(keys, line)
-				}
+	for _, name := range f.files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, "", err
+		}
+		if kind == ostree.SignatureGPG {
+			keys = append(keys, data)
+			continue
+		}
+		for line := range bytes.Lines(data) {
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				keys = append(keys, line)
 			}
 		}
 	}
@@ -110,7 +108,7 @@ func (c *common) sign() *cobra.Command {
 			case remove:
 				return removeSignatures(ctx, r, commit, kind, f.keys)
 			}
-			signers, kind, err := f.signers(true)
+			signers, kind, err := f.signers()
 			if err != nil {
 				return err
 			}
