@@ -39,12 +39,13 @@ type Inputs struct {
 	// the last finished build.
 	Content ostree.Checksum `json:"content"`
 	Parent  ostree.Checksum `json:"parent"`
-	// Split is how the base image of that build is split over layers.
-	Split  container.Split `json:"split,omitempty"`
-	Files  int64           `json:"files"` // of the tree, links too
-	Bytes  int64           `json:"bytes"` // of the regular files
-	Pinned Pinned          `json:"pinned"`
-	Digest string          `json:"digest"` // of Pinned
+	// Previous is that build, and Split how its base image is split over layers.
+	Previous string          `json:"previous,omitempty"`
+	Split    container.Split `json:"split,omitempty"`
+	Files    int64           `json:"files"` // of the tree, links too
+	Bytes    int64           `json:"bytes"` // of the regular files
+	Pinned   Pinned          `json:"pinned"`
+	Digest   string          `json:"digest"` // of Pinned
 }
 
 // Pinned is what makes two builds the same.
@@ -354,6 +355,7 @@ func (b *build) assign(ctx context.Context, pinned *Pinned, digest string) error
 		if ok && json.Unmarshal(record.Outputs, &out) == nil {
 			in.Parent = out.Commit
 		}
+		in.Previous = end.Build
 		if in.Split, err = b.priorSplit(ctx, end.Build); err != nil {
 			return err
 		}

@@ -64,17 +64,30 @@ func (b *build) planner() container.Planner {
 	return container.Frugal{Prior: b.in.Split}
 }
 
-// regression compares the packages with those of the last finished build. One
+// regression compares the packages with those of the last finished build: of the
+// node images, where they are not the base images, else of the commits. One
 // without a list of packages is nothing to compare with; a build without one
 // lost them all.
 func (b *build) regression(ctx context.Context) (*container.Regression, error) {
-	var lists [2][]ostree.Package
-	for i, commit := range []ostree.Checksum{b.in.Parent, b.committed.Commit} {
-		if commit.IsZero() {
-			continue
+	var before nodeOutputs
+	if b.in.Previous != "" {
+		if _, err := b.outputs(b.in.Previous, StepNode, &before); err != nil {
+			return nil, err
 		}
+	}
+	var lists [2][]ostree.Package
+	for i, side := range []struct {
+		node   ImageOutputs
+		commit ostree.Checksum
+	}{{before.Node, b.in.Parent}, {b.nodes.Node, b.committed.Commit}} {
 		var err error
-		if lists[i], err = b.repo.Packages(ctx, commit); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case b.nodes.Node.Digest != b.base.Digest && side.node.Reference != "":
+			lists[i], err = b.nodePackages(ctx, side.node.Reference)
+		case !side.commit.IsZero():
+			lists[i], err = b.repo.Packages(ctx, side.commit)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
@@ -83,4 +96,22 @@ func (b *build) regression(ctx context.Context) (*container.Regression, error) {
 		return nil, err
 	}
 	return r, atomicfile.Write(filepath.Join(b.dir, regressionMarkdown), r.WriteMarkdown)
+}
+
+func (b *build) nodePackages(ctx context.Context, reference string) ([]ostree.Package, error) {
+	ref, err := name.NewDigest(reference)
+	if err != nil {
+		return nil, err
+	}
+	img, ok := b.images[ref.DigestStr()]
+	if !ok {
+		img, err = b.env.Registry.Image(ctx, ref)
+		if errors.Is(err, fs.ErrNotExist) { // one that was given may be elsewhere
+			img, err = b.env.images().Image(ctx, ref)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("node image %s: %w", ref, err)
+		}
+	}
+	return container.Packages(ctx, img, &container.PackagesOptions{TempDir: b.env.State})
 }

@@ -1,7 +1,10 @@
 package daily_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/ostree/container"
@@ -59,6 +64,47 @@ func TestGateRegression(t *testing.T) {
 	third, err := w.run(t.Context())
 	require.NoError(t, err)
 	require.NotEqual(t, first.Build, third.Build)
+}
+
+// Where the node image is another than the base image, it is its packages that
+// count.
+func TestGateRegressionOfNodeImages(t *testing.T) {
+	w := newWorld(t)
+	w.def.Gates = append(w.def.Gates, stream.Gate{Name: "packages", Kind: stream.GateRegression})
+	repo, err := name.NewRepository("example.org/okd/testos")
+	require.NoError(t, err)
+	node := func(list string) name.Reference {
+		img := image(t, map[string]string{"io.openshift.build.versions": "machine-os=9.0.0"}, map[string]string{"extensions": ""})
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+			var buf bytes.Buffer
+			tw := tar.NewWriter(&buf)
+			require.NoError(t, tw.WriteHeader(&tar.Header{Name: "usr/share/openshift/base/meta.json", Mode: 0o644, Size: int64(len(list))}))
+			_, err := io.WriteString(tw, list)
+			require.NoError(t, err)
+			require.NoError(t, tw.Close())
+			return io.NopCloser(&buf), nil
+		})
+		require.NoError(t, err)
+		img, err = mutate.AppendLayers(img, layer)
+		require.NoError(t, err)
+		config, err := img.ConfigFile()
+		require.NoError(t, err)
+		config = config.DeepCopy()
+		config.Config.Labels["io.openshift.metalayer"] = "true"
+		img, err = mutate.ConfigFile(img, config)
+		require.NoError(t, err)
+		desc, err := w.registry.WriteImage(t.Context(), repo, img, nil)
+		require.NoError(t, err)
+		return repo.Digest(desc.Digest.String())
+	}
+	w.opts.Node = node(`{"rpmdb.pkglist":[["cri-o","0","1.33.4","1.el10","x86_64"]]}`)
+	_, err = w.run(t.Context())
+	require.NoError(t, err)
+	w.opts.Time = w.opts.Time.Add(24 * time.Hour)
+	w.opts.Node = node(`{"rpmdb.pkglist":[["cri-o","0","1.33.3","9.el10","x86_64"]]}`)
+	_, err = w.run(t.Context())
+	require.ErrorIs(t, err, container.ErrRegression)
+	require.ErrorContains(t, err, "was 1.33.4-1.el10, is 1.33.3-9.el10")
 }
 
 // A build's base image is split like the one before: what was together stays
