@@ -312,6 +312,8 @@ type builder struct {
 	stats counters
 	done  atomic.Int64
 
+	noClone atomic.Bool // the file systems of source and repository share no blocks
+
 	dirs    map[string]*dirNode  // by path
 	gone    map[string]*fileNode // files left out by Edit, which hard links may name
 	left    map[string]struct{}  // directories left out by Edit

@@ -212,6 +212,9 @@ func (w *contentWriter) open(ctx context.Context, o object, fn func(io.Reader) e
 // is nil.
 func (w *contentWriter) copy(ctx context.Context, dst io.Writer, body io.Reader, size int64) error {
 	const piece = 256 << 10 // stays in the processor's cache between read, hash and write
+	if f, ok := dst.(*rawFile); ok && w.clone(f, body, size) {
+		dst, body = nil, f
+	}
 	if w.buf == nil {
 		w.buf = make([]byte, smallFile+1)
 	}
