@@ -10,6 +10,7 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/flate"
+	"golang.org/x/sys/unix"
 )
 
 // pullWorker fetches and stages objects. It belongs to one goroutine.
@@ -23,18 +24,24 @@ type pullWorker struct {
 	large *bufio.Reader
 	flate io.ReadCloser // of small and large
 	sums  [2]hash.Hash
+	free  func() // see disk
+
+	isLarge bool // it holds the token for large metadata
 }
 
-// smallPull is up to which length, as received, a file is held in memory, and
-// pullPiece how much of its content is at once.
+// Up to which length a file is held in memory, as received and as it is, and how
+// much of a longer one's content is at once.
 const (
 	smallPull = 64 << 10
+	wholePull = 256 << 10
 	pullPiece = 64 << 10
 )
 
-func newPullWorker(p *httpPull, s *shelf) *pullWorker {
+func newPullWorker(p *httpPull) *pullWorker {
+	// Which shelf files are on says nothing in the layout of objects/.
+	s := &shelf{txn: p.txn}
 	b := &builder{repo: p.repo, txn: p.txn, opts: &CommitOptions{}, shelf: s}
-	return &pullWorker{contentWriter: newWriter(b, s), pull: p, piece: make([]byte, pullPiece)}
+	return &pullWorker{contentWriter: newWriter(b, s), pull: p, piece: make([]byte, pullPiece), free: func() { <-p.writers }}
 }
 
 // claim reports whether an object has to be fetched: false if it is in the
@@ -63,25 +70,50 @@ func (w *pullWorker) ownMetadata(ctx context.Context, kind ObjectType, c Checksu
 	return readFileAt(t.staging, name, MaxMetadataSize)
 }
 
+// create makes the staged file of a claimed object, marked as not whole. Its path
+// is left in w.path.
+func (w *pullWorker) create(kind ObjectType, c *Checksum) (*rawFile, error) {
+	name, err := w.name(kind, c)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := openat(w.txn.staging, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644|unfinished)
+	if err != nil {
+		return nil, err
+	}
+	return &rawFile{fd, name}, nil
+}
+
+// name is where a claimed object is staged, in a folder that is made.
+func (w *pullWorker) name(kind ObjectType, c *Checksum) (string, error) {
+	w.path = appendObjectPath(w.path[:0], c, w.repo.ext(kind))
+	if made := &w.pull.made[c[0]]; !made.Load() {
+		if err := mkdirat(w.txn.staging, string(w.path[:2]), 0o777); err != nil {
+			return "", err
+		}
+		made.Store(true)
+	}
+	return string(w.path), nil
+}
+
+// disk waits until few enough workers write: more would only wait for each other
+// in the kernel. The function given lets the next one go on.
+func (w *pullWorker) disk() func() {
+	w.pull.writers <- struct{}{}
+	return w.free
+}
+
 // stage stages a verified metadata object that was claimed.
 func (w *pullWorker) stage(kind ObjectType, c Checksum, data []byte) error {
-	f, err := w.shelf.temporary()
+	defer w.disk()()
+	f, err := w.create(kind, &c)
 	if err != nil {
 		return err
 	}
 	if err := w.shelf.write(f, data); err != nil {
 		return err
 	}
-	return w.settle(kind, &c, f)
-}
-
-// settle gives a whole file the name of its object.
-func (w *pullWorker) settle(kind ObjectType, c *Checksum, f *rawFile) error {
-	w.path = appendObjectPath(w.path[:0], c, w.repo.ext(kind))
-	if err := w.shelf.settle(f, w.path, c[0]); err != nil {
-		return err
-	}
-	w.shelf.staged(kind, c)
+	w.shelf.staged(kind, &c)
 	return nil
 }
 
@@ -114,98 +146,85 @@ func (w *pullWorker) smallContent(c Checksum, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	var sink io.Writer
-	var temp *rawFile
-	keep := false
-	switch {
-	case w.repo.settings.mode == ModeArchive || v.isLink():
-	case v.file.Size <= pullPiece:
-		w.whole, keep = w.whole[:0], true
-	default:
-		// Well compressed.
-		if temp, err = w.temporary(v.file.Size); err != nil {
-			return err
-		}
-		sink = temp
+	archive := w.repo.settings.mode == ModeArchive
+	if v.file.Size > wholePull && !archive {
+		// It is well compressed.
+		return w.streamBare(v, c, &w.small)
 	}
-	if err = w.inflate(v, &w.small, sink, keep); err == nil {
+	w.whole = w.whole[:0]
+	if err = w.inflate(v, &w.small, nil, !archive); err == nil {
 		err = w.verify(v, c)
 	}
 	if err != nil {
-		if temp != nil {
-			temp.Close()
-		}
 		return err
 	}
-	if w.repo.settings.mode == ModeArchive {
-		if temp, err = w.shelf.temporary(); err == nil {
-			err = w.shelf.write(temp, w.raw.Bytes())
-		}
-		if err == nil {
-			w.wrote(int64(w.raw.Len()))
-			err = w.settle(TypeFile, &c, temp)
-		}
+	if archive {
+		return w.stageArchive(c, w.raw.Bytes())
+	}
+	return w.stageBare(v, c)
+}
+
+// stageArchive stages a verified file as it was received.
+func (w *pullWorker) stageArchive(c Checksum, raw []byte) error {
+	defer w.disk()()
+	f, err := w.create(TypeFile, &c)
+	if err != nil {
 		return err
 	}
-	return w.stageBare(v, c, temp)
+	if err := w.shelf.write(f, raw); err != nil {
+		return err
+	}
+	w.wrote(int64(len(raw)))
+	w.shelf.staged(TypeFile, &c)
+	return nil
 }
 
 // largeContent takes a file of any length as a stream.
 func (w *pullWorker) largeContent(ctx context.Context, c Checksum, body io.Reader) (err error) {
-	archive := w.repo.settings.mode == ModeArchive
-	src := io.Reader(&contextReader{ctx, body})
-	var raw *stored
-	var temp *rawFile
-	defer func() {
-		if err != nil && temp != nil && temp.fd >= 0 {
-			temp.Close()
-		}
-	}()
-	if archive {
-		if temp, err = w.shelf.temporary(); err != nil {
-			return err
-		}
-		w.out = stored{w: w.contentWriter, f: temp, buf: w.out.buf[:0]}
-		raw = &w.out
-		src = io.TeeReader(src, raw)
-	}
 	if w.large == nil {
 		w.large = bufio.NewReaderSize(nil, 32<<10)
 	}
-	w.large.Reset(src)
-	v, err := w.begin(w.large)
-	if err != nil {
-		return err
-	}
-	var sink io.Writer
-	if !archive && !v.isLink() {
-		if temp, err = w.temporary(v.file.Size); err != nil {
+	src := io.Reader(&contextReader{ctx, body})
+	if w.repo.settings.mode != ModeArchive {
+		w.large.Reset(src)
+		v, err := w.begin(w.large)
+		if err != nil {
 			return err
 		}
-		sink = temp
+		if v.isLink() || v.file.Size <= wholePull {
+			w.whole = w.whole[:0]
+			if err = w.inflate(v, w.large, nil, true); err == nil {
+				err = w.verify(v, c)
+			}
+			if err != nil {
+				return err
+			}
+			return w.stageBare(v, c)
+		}
+		return w.streamBare(v, c, w.large)
 	}
-	if err = w.inflate(v, w.large, sink, false); err == nil {
-		err = w.verify(v, c)
-	}
+	f, err := w.create(TypeFile, &c)
 	if err != nil {
 		return err
 	}
-	if !archive {
-		return w.stageBare(v, c, temp)
+	w.out = stored{w: w.contentWriter, f: f, buf: w.out.buf[:0]}
+	w.large.Reset(io.TeeReader(src, &w.out))
+	v, err := w.begin(w.large)
+	if err == nil {
+		err = w.inflate(v, w.large, nil, false)
 	}
-	if err = w.shelf.finish(temp, raw.flush(), 0o644); err != nil {
+	if err == nil {
+		err = w.verify(v, c)
+	}
+	if err == nil {
+		err = w.out.flush()
+	}
+	if err := w.shelf.finish(f, err, 0o644); err != nil {
 		return err
 	}
-	w.wrote(raw.done)
-	return w.settle(TypeFile, &c, temp)
-}
-
-// temporary makes a file of so many bytes.
-func (w *pullWorker) temporary(size int64) (*rawFile, error) {
-	if err := w.txn.take(size); err != nil {
-		return nil, err
-	}
-	return w.shelf.temporary()
+	w.wrote(w.out.done)
+	w.shelf.staged(TypeFile, &c)
+	return nil
 }
 
 // pulledFile is a content object that is being received.
@@ -309,41 +328,77 @@ func (w *pullWorker) verify(v *pulledFile, c Checksum) error {
 	return corruptf("checksum is %s", got)
 }
 
-// stageBare stages a verified file in a repository that does not compress. Its
-// content is in temp, or if that is nil in w.whole.
-func (w *pullWorker) stageBare(v *pulledFile, c Checksum, temp *rawFile) (err error) {
+// object makes of a verified header what writing needs.
+func (w *pullWorker) object(v *pulledFile, c Checksum) (object, error) {
 	f := v.file
-	mode := w.repo.settings.mode
-	if v.order > 0 && mode != ModeBareUser {
-		if temp != nil {
-			temp.Close()
-		}
+	o := object{Entry: &Entry{Path: c.String(), Mode: f.Mode, UID: f.UID, GID: f.GID, Target: f.Target, Xattrs: f.Xattrs, Size: f.Size}, xattrs: v.orders[v.order]}
+	if mode := w.repo.settings.mode; v.order > 0 && mode != ModeBareUser {
 		// Attributes of a file system have no order.
-		return fmt.Errorf("its checksum is over attributes out of order, which a %s repository can't keep: %w", mode, errUnsupported)
+		return o, fmt.Errorf("its checksum is over attributes out of order, which a %s repository can't keep: %w", mode, errUnsupported)
 	}
-	e := Entry{Path: c.String(), Mode: f.Mode, UID: f.UID, GID: f.GID, Target: f.Target, Xattrs: f.Xattrs, Size: f.Size}
-	o := object{Entry: &e, xattrs: v.orders[v.order]}
-	if v.isLink() && mode.hasLinks() {
-		w.shelf.count++
-		temp = &rawFile{-1, fmt.Sprintf("new-%d-%d", w.shelf.number, w.shelf.count)}
-		if err := w.symlinkAs(o, temp.name); err != nil {
-			return err
-		}
-		return w.settle(TypeFile, &c, temp)
-	}
-	if temp == nil {
-		data := w.whole
-		if v.isLink() {
-			data = append([]byte(f.Target), 0)
-		}
-		if temp, err = w.temporary(int64(len(data))); err != nil {
-			return err
-		}
-		_, err = temp.Write(data)
-	}
-	if err := w.finishBare(o, temp, err); err != nil {
+	return o, nil
+}
+
+// stageBare stages a verified file, whose content is in w.whole, in a repository
+// that does not compress.
+func (w *pullWorker) stageBare(v *pulledFile, c Checksum) error {
+	o, err := w.object(v, c)
+	if err != nil {
 		return err
 	}
-	w.wrote(e.Size)
-	return w.settle(TypeFile, &c, temp)
+	defer w.disk()()
+	if v.isLink() && w.repo.settings.mode.hasLinks() {
+		name, err := w.name(TypeFile, &c)
+		if err == nil {
+			err = w.symlinkAs(o, name)
+		}
+		if err != nil {
+			return err
+		}
+		w.shelf.staged(TypeFile, &c)
+		return nil
+	}
+	data := w.whole
+	if v.isLink() {
+		data = append([]byte(o.Target), 0)
+	}
+	if err := w.txn.take(int64(len(data))); err != nil {
+		return err
+	}
+	f, err := w.create(TypeFile, &c)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := w.finishBare(o, f, err); err != nil {
+		return err
+	}
+	w.wrote(int64(len(data)))
+	w.shelf.staged(TypeFile, &c)
+	return nil
+}
+
+// streamBare stages a file while it is inflated and verified, in a repository
+// that does not compress.
+func (w *pullWorker) streamBare(v *pulledFile, c Checksum, src pullSource) error {
+	if err := w.txn.take(v.file.Size); err != nil {
+		return err
+	}
+	f, err := w.create(TypeFile, &c)
+	if err != nil {
+		return err
+	}
+	if err = w.inflate(v, src, f, false); err == nil {
+		err = w.verify(v, c)
+	}
+	o := object{Entry: &Entry{}}
+	if err == nil {
+		o, err = w.object(v, c)
+	}
+	if err := w.finishBare(o, f, err); err != nil {
+		return err
+	}
+	w.wrote(v.file.Size)
+	w.shelf.staged(TypeFile, &c)
+	return nil
 }

@@ -52,12 +52,12 @@ const (
 // memory by all workers at once; longer ones come one after the other.
 const largeMetadata = 1 << 20
 
-func newPullServer(p *httpPull, workers int) (*pullServer, error) {
+func newPullServer(p *httpPull) (*pullServer, error) {
 	o := p.opts
 	base := o.Transport
 	if base == nil {
 		t := httpx.BaseTransport()
-		t.MaxIdleConnsPerHost = workers
+		t.MaxIdleConnsPerHost = p.workers
 		if err := configureTransport(t, p.config); err != nil {
 			return nil, err
 		}
@@ -71,7 +71,7 @@ func newPullServer(p *httpPull, workers int) (*pullServer, error) {
 		s.delay = pullDelay
 	}
 	s.transport = httpx.NewTransport(base, &httpx.Options{Attempts: s.attempts, BaseDelay: s.delay, HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout,
-		MaxPerHost: workers, Logger: p.repo.log})
+		MaxPerHost: p.workers, Logger: p.repo.log})
 	s.client = httpx.NewClient(s.transport)
 	var err error
 	text := o.URL

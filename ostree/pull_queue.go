@@ -1,6 +1,7 @@
 package ostree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -113,12 +114,12 @@ func (q *pullQueue) stop() {
 }
 
 // work runs the workers until nothing is left to do.
-func (p *httpPull) work(ctx context.Context, workers int) error {
+func (p *httpPull) work(ctx context.Context) error {
 	group, gctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(gctx, p.queue.stop)()
-	for i := range workers {
+	for range p.workers {
 		group.Go(func() error {
-			w := newPullWorker(p, p.txn.shelves[i])
+			w := newPullWorker(p)
 			for {
 				task, file, ok := p.queue.take()
 				if !ok {
@@ -156,6 +157,10 @@ func (w *pullWorker) do(ctx context.Context, task *pullTask, file *Checksum) err
 		kind, sum = TypeFile, *file
 		err = w.content(ctx, sum)
 		w.pull.progress()
+	}
+	if w.isLarge {
+		w.isLarge, w.raw = false, bytes.Buffer{}
+		<-w.pull.queue.large
 	}
 	if err == nil {
 		return nil
@@ -285,7 +290,9 @@ func (w *pullWorker) commit(ctx context.Context, c Checksum) error {
 		return nil
 	}
 	root := pullTask{kind: TypeDirTree, sum: commit.RootTree}
-	if len(p.subpaths) > 0 {
+	if at := slices.Index(p.subpaths, ""); at >= 0 {
+		p.found[at].Store(true)
+	} else if len(p.subpaths) > 0 {
 		root.path = "/"
 	}
 	meta, err := w.claimMetadata(ctx, TypeDirMeta, commit.RootMeta)
@@ -597,8 +604,8 @@ func (w *pullWorker) fetchMetadata(ctx context.Context, kind ObjectType, c Check
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		defer func() { <-w.pull.queue.large }()
-		if n, err = w.raw.ReadFrom(io.LimitReader(b, MaxMetadataSize+1-n)); err == nil && w.raw.Len() > MaxMetadataSize {
+		w.isLarge = true // until the task is done
+		if _, err = w.raw.ReadFrom(io.LimitReader(b, MaxMetadataSize+1-n)); err == nil && w.raw.Len() > MaxMetadataSize {
 			return nil, corruptf("more than %d bytes", MaxMetadataSize)
 		}
 	}

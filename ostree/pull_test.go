@@ -68,3 +68,20 @@ func TestPull(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkPull(b *testing.B) {
+	src, _ := pullSource(b, 2000)
+	url := handlerServer(b, src)
+	for _, mode := range modes {
+		b.Run(string(mode), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := newRepo(b, mode)
+				var stats ostree.PullStats
+				require.NoError(b, r.Pull(b.Context(), "origin", &ostree.PullOptions{URL: url, Revs: []string{"os/stable"}, Verifier: unverified, NoFsync: true, Stats: &stats}))
+				b.SetBytes(stats.BytesReceived)
+				b.ReportMetric(float64(stats.Requests), "requests/op")
+			}
+		})
+	}
+}

@@ -6,26 +6,32 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"strconv"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// A pull stages objects like any transaction, but gives each its name only when
-// it is whole and verified, and says so by a file of this name. When the process
-// is killed, the next pull takes the objects over, unless the machine was started
-// again since: then they may never have reached the disk. Other transactions
+// A pull stages objects in the layout of objects/, whatever the repository has,
+// and says that it is one by a file of this name. When the process is killed, the
+// next pull takes the objects over that are whole and verify. Other transactions
 // remove what was left.
 const pullMark = "pull"
 
+// unfinished is the bit in the mode of a staged file that is not whole yet. In a
+// repository of [ModeBare] whole ones may have it, too; they are fetched again.
+const unfinished = unix.S_ISVTX
+
+// pullWriters is how many workers write files at once.
+func pullWriters() int { return min(2*runtime.GOMAXPROCS(0), maxWorkers) }
+
 // beginPull begins a transaction whose staged files others may take over.
-func (r *Repo) beginPull(ctx context.Context, workers int, noFsync bool) (*txn, error) {
-	t, err := r.begin(ctx, workers, noFsync)
+func (r *Repo) beginPull(ctx context.Context, noFsync bool) (*txn, error) {
+	t, err := r.begin(ctx, pullWriters(), noFsync)
 	if err != nil {
 		return nil, err
 	}
-	t.filled = true // file by file
+	t.filled = false
 	fd, err := openat(t.staging, pullMark, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		t.end()
@@ -42,10 +48,6 @@ func (r *Repo) adoptPulls(ctx context.Context, noFsync bool) (int64, error) {
 		return 0, err
 	}
 	defer unlock(locked)
-	boot, err := bootID()
-	if err != nil {
-		return 0, err
-	}
 	entries, err := readNames(r.dir, "tmp")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -56,7 +58,7 @@ func (r *Repo) adoptPulls(ctx context.Context, noFsync bool) (int64, error) {
 	var adopted int64
 	for _, e := range entries {
 		name := e.Name()
-		if !e.IsDir() || !strings.HasPrefix(name, stagingPrefix+boot+"-") {
+		if !e.IsDir() || !strings.HasPrefix(name, stagingPrefix) {
 			continue
 		}
 		lock, ok, err := r.lockStaging(name, false)
@@ -88,28 +90,23 @@ func (r *Repo) adoptPull(ctx context.Context, name string, noFsync bool) (int64,
 	if unix.Fstatat(staging, pullMark, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return 0, nil
 	}
-	t := &txn{repo: r, fsync: r.settings.fsync && !noFsync, filled: true, name: name, staging: staging, claims: make(map[claimKey]uint8)}
-	kinds := map[string]ObjectType{r.ext(TypeFile): TypeFile, r.ext(TypeDirTree): TypeDirTree, r.ext(TypeDirMeta): TypeDirMeta}
-	for i := range maxWorkers {
-		t.shelves = append(t.shelves, &shelf{txn: t, number: i})
-		entries, err := readNames(staging, "shelf-"+strconv.Itoa(i))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+	t := &txn{repo: r, fsync: r.settings.fsync && !noFsync, single: true, name: name, staging: staging, shelves: make([]*shelf, 1), claims: make(map[claimKey]uint8)}
+	// The staging folder is laid out as objects/ is.
+	view := &Repo{path: r.path, dir: r.dir, objects: staging, config: r.config, settings: r.settings, log: r.log}
+	objects, err := view.listObjects(ctx, func(string, error) error { return nil })
+	if err != nil {
+		return 0, err
+	}
+	buf := make([]byte, 256<<10)
+	for _, key := range objects {
+		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		for _, e := range entries {
-			digits, ext, _ := strings.Cut(e.Name(), ".")
-			kind := kinds[ext]
-			c, err := ParseChecksum(digits)
-			if kind == 0 || err != nil {
-				continue
-			}
-			if there, err := r.hasPath(kind, r.objectPath(kind, c)); err != nil || there {
-				continue
-			}
-			t.claims[claimKey{kind, c}] = uint8(i + 1)
+		if there, err := r.hasPath(key.kind, r.objectPath(key.kind, key.sum)); err != nil || there {
+			continue
+		}
+		if view.isWhole(ctx, key, buf) {
+			t.claims[key] = 1
 		}
 	}
 	if len(t.claims) == 0 {
@@ -120,4 +117,25 @@ func (r *Repo) adoptPull(ctx context.Context, name string, noFsync bool) (int64,
 	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "took over what a killed pull had fetched", slog.String("name", name), slog.Int("objects", len(t.claims)))
 	return int64(len(t.claims)), nil
+}
+
+// isWhole verifies an object that a pull staged.
+func (r *Repo) isWhole(ctx context.Context, key claimKey, buf []byte) bool {
+	var st unix.Stat_t
+	if unix.Fstatat(r.objects, r.objectPath(key.kind, key.sum), &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&unfinished != 0 {
+		return false
+	}
+	if key.kind != TypeFile {
+		_, err := r.object(ctx, key.kind, key.sum)
+		return err == nil && key.kind != TypeCommitMeta
+	}
+	o, err := r.openContent(ctx, key.sum)
+	if err != nil {
+		return false
+	}
+	defer o.Close()
+	if o.file.Mode&ModeType == ModeSymlink {
+		return o.file.verifyHeader(key.sum) == nil
+	}
+	return o.verify(ctx, key.sum, buf) == nil
 }

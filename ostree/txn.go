@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type txn struct {
 	repo    *Repo
 	fsync   bool
 	filled  bool   // the repository had objects
+	single  bool   // never move whole folders: in them may be files that are not whole
 	locked  int    // the repository's lock
 	name    string // of the staging folder, below tmp/
 	staging int    // its folder okd
@@ -496,7 +498,7 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
-	for range t.shelves {
+	for range min(len(t.shelves), 2*runtime.GOMAXPROCS(0)) {
 		group.Go(func() error {
 			for {
 				i := int(next.Add(1)) - 1
@@ -552,7 +554,7 @@ func (t *txn) moveAll(ctx context.Context, moves []move) error {
 		return nil
 	}
 	dir := moves[0].to[:2]
-	if !t.filled {
+	if !t.filled && !t.single {
 		err := retry(func() error { return unix.Renameat2(t.staging, dir, t.repo.objects, dir, unix.RENAME_NOREPLACE) })
 		switch err {
 		case nil:
