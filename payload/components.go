@@ -114,7 +114,7 @@ func (r *Release) fetchComponents(ctx context.Context, src Images, tags []string
 	var mu sync.Mutex
 	out := make(map[string]*fetched, len(tags))
 	faults := map[string]error{}
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group // ctx is not to end with it, for images are read later
 	g.SetLimit(min(workers, 64))
 	for _, spec := range slices.Sorted(maps.Keys(byPullspec)) {
 		g.Go(func() error {

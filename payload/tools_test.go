@@ -357,15 +357,21 @@ type countedLayers struct {
 
 func (c *countedLayers) Image(ctx context.Context, ref name.Reference) (v1.Image, error) {
 	img, err := c.memory.Image(ctx, ref)
-	return layerCounter{img, c.layers}, err
+	return layerCounter{ctx, img, c.layers}, err
 }
 
+// layerCounter is read under the context that it was made with, as images of a
+// registry are.
 type layerCounter struct {
+	ctx context.Context
 	v1.Image
 	layers map[v1.Hash]int
 }
 
 func (l layerCounter) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	if err := l.ctx.Err(); err != nil {
+		return nil, err
+	}
 	l.layers[h]++
 	return l.Image.LayerByDigest(h)
 }

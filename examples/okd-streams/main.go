@@ -18,6 +18,7 @@ import (
 
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
+	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/publish/daily"
@@ -40,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
-	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), bootimagecmd.Command(), versionCommand())
+	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), bootimagecmd.Command(), payloadcmd.Command(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -1,0 +1,100 @@
+package payloadcmd
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/payload"
+)
+
+// clones is a folder of clones, bare or not, each at HOST/PATH of its URL or
+// under the last part of it.
+type clones string
+
+func (c clones) Log(ctx context.Context, location, from, to string) ([]payload.Commit, error) {
+	args, err := payload.GitLogArguments(from, to)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := c.find(location)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.Output()
+	if exit, ok := err.(*exec.ExitError); ok {
+		return nil, fmt.Errorf("git log in %s: %s", dir, strings.TrimSpace(string(exit.Stderr)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return payload.DecodeGitLog(out)
+}
+
+func (c clones) find(location string) (string, error) {
+	u, err := url.Parse(location)
+	if err != nil {
+		return "", err
+	}
+	whole := filepath.FromSlash(u.Hostname() + "/" + strings.Trim(strings.TrimSuffix(u.Path, ".git"), "/"))
+	for _, rel := range []string{whole, whole + ".git", filepath.Base(whole), filepath.Base(whole) + ".git"} {
+		if !filepath.IsLocal(rel) {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(string(c), rel)); err == nil && info.IsDir() {
+			return filepath.Join(string(c), rel), nil
+		}
+	}
+	return "", fmt.Errorf("no clone of %s in %s; make one by: git clone --bare --filter=blob:none %s %s", location, c, location, filepath.Join(string(c), whole))
+}
+
+func (c *common) changelog() *cobra.Command {
+	var output, dir string
+	cmd := c.leaf("changelog FROM TO", "Say what changed from one RELEASE to another", `
+
+The log is that of oc adm release info --changelog. Repositories that cannot be
+read are named at the end, and the command fails; the rest is there.`, 2, 2, func(cmd *cobra.Command, args []string) error {
+		from, _, err := c.release(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		to, _, err := c.release(cmd, args[1])
+		if err != nil {
+			return err
+		}
+		opts := &payload.ChangeLogOptions{}
+		if dir != "" {
+			opts.History = clones(dir)
+		}
+		log, failed := payload.NewChangeLog(cmd.Context(), from, to, opts)
+		if log == nil {
+			return failed
+		}
+		switch output {
+		case "markdown":
+			err = log.WriteMarkdown(cmd.OutOrStdout())
+		case "html":
+			err = log.WriteHTML(cmd.OutOrStdout())
+		case "json":
+			err = writeJSON(cmd.OutOrStdout(), log)
+		default:
+			return ui.Usagef("--output=%s: none of markdown, html, json", output)
+		}
+		if err != nil {
+			return err
+		}
+		return failed
+	})
+	cmd.Flags().StringVarP(&output, "output", "o", "markdown", "print `markdown|html|json`")
+	cmd.Flags().StringVar(&dir, "clones", "", "`FOLDER` with clones of the components' repositories (default: no pull requests)")
+	return cmd
+}

@@ -1,0 +1,100 @@
+package payloadcmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/payload"
+)
+
+func writeJSON(w io.Writer, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		_, err = fmt.Fprintln(w, string(data))
+	}
+	return err
+}
+
+func (c *common) info() *cobra.Command {
+	var output, view, image string
+	var contents, images, packages, manifests bool
+	cmd := c.leaf("info RELEASE [RELEASE]", "Describe a release, or what is different between two", `
+
+The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.Command, args []string) error {
+		if output != "text" && output != "json" {
+			return ui.Usagef("--output=%s: neither text nor json", output)
+		}
+		out := cmd.OutOrStdout()
+		r, src, err := c.release(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		if len(args) == 2 {
+			to, _, err := c.release(cmd, args[1])
+			if err != nil {
+				return err
+			}
+			d := payload.Compare(r, to)
+			if output == "json" {
+				return writeJSON(out, d)
+			}
+			return d.WriteText(out, &payload.DifferenceTextOptions{Manifests: manifests})
+		}
+		switch {
+		case image != "":
+			ref, err := r.Image(image)
+			if err == nil {
+				_, err = fmt.Fprintln(out, ref.Name())
+			}
+			return err
+		case contents:
+			return r.WriteContents(cmd.Context(), out)
+		case packages:
+			list, err := r.Packages(cmd.Context(), src, &payload.PackagesOptions{Platform: c.platform()})
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return writeJSON(out, list)
+			}
+			for _, p := range list {
+				if _, err := fmt.Fprintln(out, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		opts := &payload.TextOptions{View: payload.View(view), Now: time.Now()}
+		if images || opts.View == payload.ViewSize {
+			if src == nil {
+				return ui.Usagef("an unpacked payload has no images to read")
+			}
+			if opts.Components, err = r.Components(cmd.Context(), src, &payload.ComponentsOptions{Platform: c.platform()}); err != nil {
+				return err
+			}
+		}
+		if output == "text" {
+			return r.WriteText(out, opts)
+		}
+		info, err := r.Info()
+		if err != nil {
+			return err
+		}
+		info.Images = opts.Components
+		return writeJSON(out, info)
+	})
+	flags := cmd.Flags()
+	flags.StringVarP(&output, "output", "o", "text", "print `text|json`")
+	flags.StringVar(&view, "view", "", "show `pullspecs|commits|commit-urls|size` of each component (default: digests)")
+	flags.StringVar(&image, "image-for", "", "print the pullspec of component `NAME` alone")
+	flags.BoolVar(&contents, "contents", false, "print all files of the payload")
+	flags.BoolVar(&images, "include-images", false, "read each component's manifest and configuration, which shows that they are there, too")
+	flags.BoolVar(&packages, "packages", false, "list the packages of the node image")
+	flags.BoolVar(&manifests, "manifests", false, "of two releases, also list the manifests that are different")
+	return cmd
+}
