@@ -64,6 +64,13 @@ type CommitOptions struct {
 	// Cache skips reading files that were committed before and did not change.
 	// Nil: everything is read.
 	Cache *DevInoCache
+	// Consume lets files of a [Dir] become objects as they are, by a hard link, where
+	// the repository can keep them so ([ModeBare], if owner, mode and attributes
+	// are not changed; [ModeBareUserOnly]) and they have no other name. They are read,
+	// but not written. It is for folders that are removed after the commit: a later
+	// change of such a file would damage the object, and its mode and time are the
+	// object's, also if the commit fails. Nothing is removed.
+	Consume bool
 	// Workers is how many goroutines read, hash and write, at most 64. 0: as
 	// many as may run at once (GOMAXPROCS). It has no effect on the result.
 	Workers int
@@ -313,6 +320,7 @@ type builder struct {
 	done  atomic.Int64
 
 	noClone atomic.Bool // the file systems of source and repository share no blocks
+	noLinks atomic.Bool // nor files
 
 	dirs    map[string]*dirNode  // by path
 	gone    map[string]*fileNode // files left out by Edit, which hard links may name

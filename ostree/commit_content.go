@@ -150,6 +150,9 @@ func (w *contentWriter) content(ctx context.Context, o object, j *job) error {
 		j.node.sum = w.sum()
 		return w.store(o, j.node.sum, nil)
 	}
+	if done, err := w.adopt(ctx, o, j); done || err != nil {
+		return err
+	}
 	if o.Size <= smallFile {
 		body, err := o.Open(ctx)
 		if err != nil {
