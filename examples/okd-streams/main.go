@@ -45,17 +45,40 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	if err != nil && (strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "accepts ")) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	usageErrors(root)
+	return root.ExecuteContext(ctx)
+}
+
+// usageErrors makes what cobra finds wrong with arguments a [ui.UsageError], in a
+// command and in all below it.
+func usageErrors(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		check = cobra.ArbitraryArgs // for group, where there are commands below
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if _, ok := errors.AsType[*ui.UsageError](err); err == nil || ok {
+			return err
+		}
 		return &ui.UsageError{Err: err}
 	}
-	return err
+	for _, c := range cmd.Commands() {
+		usageErrors(c)
+	}
 }
 
 // group is what a command does that only has commands below it.
 func group(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return ui.Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+		err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		cmd.SuggestionsMinimumDistance = 2 // letters
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			err = fmt.Errorf("%w\n(did you mean %s?)", err, strings.Join(near, " or "))
+		}
+		return &ui.UsageError{Err: err}
 	}
 	return cmd.Help()
 }

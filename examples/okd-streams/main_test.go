@@ -61,11 +61,14 @@ func TestStreams(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"nonsense"}, {"build", "nonsense"}, {"build", "--nonsense"}, {"stream", "show", "nonsense"}, {"stream", "show"}} {
+	for _, args := range [][]string{{"nonsense"}, {"build", "nonsense"}, {"build", "--nonsense"}, {"stream", "show", "nonsense"}, {"stream", "show"}, {"version", "x"},
+		{"completion", "bash", "x"}, {"ostree", "nonsense"}, {"ostree", "ls"}, {"ostree", "ls", "--nonsense"}, {"ostree", "--repo", "x", "commit", "--editor"}} {
 		code, stdout, stderr := call(t, args...)
 		require.Equal(t, 2, code, "%v: %s", args, stderr)
 		require.Empty(t, stdout)
 	}
+	_, _, stderr := call(t, "strem")
+	require.Contains(t, stderr, "did you mean stream?")
 }
 
 func TestVersion(t *testing.T) {
