@@ -68,7 +68,7 @@ func TestUsage(t *testing.T) {
 		require.Empty(t, stdout)
 	}
 	_, _, stderr := call(t, "strem")
-	require.Contains(t, stderr, "did you mean stream?")
+	require.Contains(t, stderr, "did you mean ostree or stream?")
 }
 
 func TestVersion(t *testing.T) {
