@@ -24,4 +24,10 @@
 // the refs by which bootc and ostree-ext keep images. [Flatten] only reads an
 // image as a tree, its layers one over the other, without the repository that an
 // OSTree-native image carries.
+//
+// [Inspect], [History], [Packages] and [Compare] tell what an image is and how it
+// differs from another, [Lint] what is wrong with it, [CheckRegression] what
+// packages went back. [Rechunk] splits an image anew, [Reexport] makes one again
+// of what was imported, [ReplaceDetachedMetadata] signs one, [Index] joins those
+// of several architectures.
 package container

@@ -78,10 +78,11 @@ func (c *extCase) question() ([]byte, error) {
 // extAnswer is what was recorded: a hash of the layers that are not empty, as
 // JSON of their identifiers.
 type extAnswer struct {
-	Case   int    `json:"case"`
-	Layers int    `json:"layers,omitempty"`
-	Plan   string `json:"plan,omitempty"`
-	Crash  bool   `json:"crash,omitempty"`
+	Case     int    `json:"case"`
+	Question string `json:"question,omitempty"` // hash of the question
+	Layers   int    `json:"layers,omitempty"`
+	Plan     string `json:"plan,omitempty"`
+	Crash    bool   `json:"crash,omitempty"`
 }
 
 func extHash(t testing.TB, chunks []container.Chunk) string {
@@ -106,6 +107,10 @@ func TestOstreeExtPlans(t *testing.T) {
 	crashes := 0
 	for _, a := range answers {
 		c := drawExtCase(a.Case)
+		question, err := c.question()
+		require.NoError(t, err)
+		sum := sha256.Sum256(question)
+		require.Equal(t, a.Question, hex.EncodeToString(sum[:8]), "case %d is drawn differently", a.Case)
 		before := slices.Clone(c.components)
 		chunks, err := container.OstreeExt{Prior: c.prior}.Plan(c.components, c.bins-1)
 		require.NoError(t, err)
