@@ -535,7 +535,7 @@ func (b *baseImport) receive(ctx context.Context, todo []int) (err error) {
 			if !b.opts.CommitOnly {
 				d = r.Begin()
 			}
-			sink := &chunkSink{delivery: d, needed: b.needed, layer: i}
+			sink := &chunkSink{delivery: d, needed: b.needed, layer: importLayerName(i, l)}
 			err := b.readLayer(gctx, i, func(s *layerStream) error {
 				_, err := readObjects(gctx, s, false, sink)
 				return err
@@ -625,8 +625,8 @@ type receivedError struct{ error }
 func (e *receivedError) Unwrap() error { return e.error }
 
 // deliver hands a file over.
-func deliver(ctx context.Context, d *ostree.Delivery, layer int, f *ostree.ReceivedFile) error {
-	f.Name = fmt.Sprintf("layer %d: %s", layer, f.Name)
+func deliver(ctx context.Context, d *ostree.Delivery, layer string, f *ostree.ReceivedFile) error {
+	f.Name = layer + ": " + f.Name
 	if err := d.File(ctx, f); err != nil {
 		return &receivedError{err}
 	}
@@ -684,14 +684,14 @@ func (s *commitSink) metadata(ctx context.Context, kind ostree.ObjectType, c ost
 
 func (s *commitSink) file(ctx context.Context, f *ostree.ReceivedFile) error {
 	s.files[f.Checksum] = f.Name
-	return deliver(ctx, s.base.first, 0, f)
+	return deliver(ctx, s.base.first, importLayerName(0, &s.base.layers[0]), f)
 }
 
 // chunkSink takes what a layer of content has.
 type chunkSink struct {
 	delivery *ostree.Delivery
 	needed   map[ostree.Checksum]struct{}
-	layer    int
+	layer    string
 }
 
 func (s *chunkSink) commit(context.Context, ostree.Checksum, []byte, []byte) error {

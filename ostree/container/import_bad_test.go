@@ -209,11 +209,11 @@ func TestImportRefuses(t *testing.T) {
 		{"dirtree too many", func(_ *testing.T, b *badImage) {
 			b.insert(0, len(b.layers[0]), badEntry(objectName("\x00", "dirtree"), tar.TypeReg, "", "\x00"))
 		}, "no part of the commit", ostree.ErrCorrupt},
-		{"content changed", func(_ *testing.T, b *badImage) { b.layers[1][b.file(1)].data += "x" }, "layer 1: sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
-		{"mode changed", func(_ *testing.T, b *badImage) { b.layers[1][b.file(1)].Mode ^= 0o100 }, "layer 1: sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
-		{"owner changed", func(_ *testing.T, b *badImage) { b.layers[1][b.file(1)].Uid = 7 }, "layer 1: sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
+		{"content changed", func(_ *testing.T, b *badImage) { b.layers[1][b.file(1)].data += "x" }, "): sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
+		{"mode changed", func(_ *testing.T, b *badImage) { b.layers[1][b.file(1)].Mode ^= 0o100 }, "): sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
+		{"owner changed", func(_ *testing.T, b *badImage) { b.layers[1][b.file(1)].Uid = 7 }, "): sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
 		{"owner out of range", func(_ *testing.T, b *badImage) { b.layers[1][b.file(1)].Uid = 1 << 33 }, "owner 8589934592:0", fs.ErrInvalid},
-		{"attributes changed", func(t *testing.T, b *badImage) { b.layers[1][b.at(t, 1, ".file-xattrs-link")].data = "x" }, "layer 1: sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
+		{"attributes changed", func(t *testing.T, b *badImage) { b.layers[1][b.at(t, 1, ".file-xattrs-link")].data = "x" }, "): sysroot/ostree/repo/objects/", ostree.ErrCorrupt},
 		{"dirtree changed", func(t *testing.T, b *badImage) { b.layers[0][b.at(t, 0, ".dirtree")].data += "x" }, ".dirtree\"", ostree.ErrCorrupt},
 		{"dirtree with a name that leads out", func(t *testing.T, b *badImage) {
 			data := "..\x00" + strings.Repeat("x", 32) + "\x03" + "\x24" + "\x25"
@@ -243,13 +243,25 @@ func TestImportRefuses(t *testing.T) {
 			b.insert(1, len(b.layers[1]), badEntry("usr/x", tar.TypeLink, "../"+b.layers[1][b.file(1)].Name, ""))
 		}, `name with ".."`, fs.ErrInvalid},
 		{"name is not UTF-8", func(_ *testing.T, b *badImage) { b.insert(1, 3, badEntry("usr/\xff", tar.TypeReg, "", "")) }, "is not UTF-8", fs.ErrInvalid},
-		{"object's name", func(_ *testing.T, b *badImage) { b.insert(1, len(b.layers[1]), badEntry(objects+"00/x.file", tar.TypeReg, "", "")) }, "is no object's name", fs.ErrInvalid},
-		{"object's kind", func(_ *testing.T, b *badImage) { b.insert(1, len(b.layers[1]), badEntry(objectName("x", "xyz"), tar.TypeReg, "", "")) }, `object of kind "xyz"`, errors.ErrUnsupported},
-		{"file in the repository", func(_ *testing.T, b *badImage) { b.insert(1, 3, badEntry("sysroot/ostree/repo/x", tar.TypeReg, "", "")) }, "is no object", fs.ErrInvalid},
+		{"object's name", func(_ *testing.T, b *badImage) {
+			b.insert(1, len(b.layers[1]), badEntry(objects+"00/x.file", tar.TypeReg, "", ""))
+		}, "is no object's name", fs.ErrInvalid},
+		{"object's kind", func(_ *testing.T, b *badImage) {
+			b.insert(1, len(b.layers[1]), badEntry(objectName("x", "xyz"), tar.TypeReg, "", ""))
+		}, `object of kind "xyz"`, errors.ErrUnsupported},
+		{"file in the repository", func(_ *testing.T, b *badImage) {
+			b.insert(1, 3, badEntry("sysroot/ostree/repo/x", tar.TypeReg, "", ""))
+		}, "is no object", fs.ErrInvalid},
 		{"device", func(_ *testing.T, b *badImage) { b.insert(1, 3, badEntry("usr/null", tar.TypeChar, "", "")) }, `"usr/null": entry of type '3'`, errors.ErrUnsupported},
-		{"pipe as object", func(_ *testing.T, b *badImage) { b.insert(1, len(b.layers[1]), badEntry(objectName("x", "file"), tar.TypeFifo, "", "")) }, "entry of type '6'", errors.ErrUnsupported},
-		{"repository is a link", func(_ *testing.T, b *badImage) { b.insert(1, 0, badEntry("sysroot/ostree/repo", tar.TypeSymlink, "/etc", "")) }, `"sysroot/ostree/repo": symbolic link`, fs.ErrInvalid},
-		{"objects is a link", func(_ *testing.T, b *badImage) { b.insert(1, 0, badEntry(strings.TrimSuffix(objects, "/"), tar.TypeSymlink, "/etc", "")) }, `symbolic link to "/etc"`, fs.ErrInvalid},
+		{"pipe as object", func(_ *testing.T, b *badImage) {
+			b.insert(1, len(b.layers[1]), badEntry(objectName("x", "file"), tar.TypeFifo, "", ""))
+		}, "entry of type '6'", errors.ErrUnsupported},
+		{"repository is a link", func(_ *testing.T, b *badImage) {
+			b.insert(1, 0, badEntry("sysroot/ostree/repo", tar.TypeSymlink, "/etc", ""))
+		}, `"sysroot/ostree/repo": symbolic link`, fs.ErrInvalid},
+		{"objects is a link", func(_ *testing.T, b *badImage) {
+			b.insert(1, 0, badEntry(strings.TrimSuffix(objects, "/"), tar.TypeSymlink, "/etc", ""))
+		}, `symbolic link to "/etc"`, fs.ErrInvalid},
 		{"folder of objects is a link", func(_ *testing.T, b *badImage) { b.insert(1, 0, badEntry(objects+"00", tar.TypeSymlink, "/etc", "")) }, `symbolic link to "/etc"`, fs.ErrInvalid},
 		{"metadata is a link", func(t *testing.T, b *badImage) {
 			at := b.at(t, 0, ".dirtree")

@@ -339,7 +339,7 @@ func TestImportPlainImage(t *testing.T) {
 // importPolicy is a small SELinux policy in a tree.
 func importPolicyFiles(label string) map[string]string {
 	return map[string]string{
-		"usr/etc/selinux/config": "SELINUX=enforcing\nSELINUXTYPE=targeted\n",
+		"usr/etc/selinux/config":                                "SELINUX=enforcing\nSELINUXTYPE=targeted\n",
 		"usr/etc/selinux/targeted/contexts/files/file_contexts": "/.*\tsystem_u:object_r:default_t:s0\n/usr/bin(/.*)?\tsystem_u:object_r:" + label + ":s0\n",
 	}
 }
