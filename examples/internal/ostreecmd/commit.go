@@ -26,7 +26,6 @@ type commitFlags struct {
 	bootable, composefs, skipUnchanged      bool
 	timestamp, fsync                        string
 	noFsync, consume, table                 bool
-	speedup                                 bool
 	treeFlags
 	signFlags
 }
@@ -60,7 +59,6 @@ func (c *common) commit() *cobra.Command {
 	flags.BoolVar(&f.noFsync, "disable-fsync", false, "do not wait for the disk")
 	flags.BoolVar(&f.consume, "consume", false, "delete the folders that were committed")
 	flags.BoolVar(&f.table, "table-output", false, "print more, as KEY: VALUE")
-	flags.BoolVar(&f.speedup, "link-checkout-speedup", false, "do not read files again that were committed before and did not change")
 	f.treeFlags.register(cmd)
 	f.signFlags.register(cmd, "sign-type", "")
 	flags.StringArrayVar(&f.keys, "sign", nil, "sign with the secret key `KEY`, base64; prefer --sign-from-file; may be repeated")
@@ -111,7 +109,7 @@ func (c *common) runCommit(ctx context.Context, cmd *cobra.Command, r *ostree.Re
 	if err != nil {
 		return err
 	}
-	if f.speedup {
+	if f.speedup || f.devinoCanonical {
 		// Beside the caches that libostree has there.
 		if opts.Cache, err = ostree.OpenDevInoCache(filepath.Join(r.Path(), "tmp", "cache", "okd-streams.devino")); err != nil {
 			return err

@@ -23,14 +23,15 @@ import (
 
 // treeFlags say what is committed.
 type treeFlags struct {
-	trees                                               []string
-	base                                                string
-	uid, gid                                            int64
-	canonical, noXattrs, roExecutables, devinoCanonical bool
-	statoverride, skipList                              string
-	policy                                              string
-	policyFromBase                                      bool
-	policyEpoch                                         int
+	trees                              []string
+	base                               string
+	uid, gid                           int64
+	canonical, noXattrs, roExecutables bool
+	speedup, devinoCanonical           bool
+	statoverride, skipList             string
+	policy                             string
+	policyFromBase                     bool
+	policyEpoch                        int
 }
 
 func (f *treeFlags) register(cmd *cobra.Command) {
@@ -42,7 +43,8 @@ func (f *treeFlags) register(cmd *cobra.Command) {
 	flags.BoolVar(&f.canonical, "canonical-permissions", false, "owner root, modes of 0755 at most, no extended attributes")
 	flags.BoolVar(&f.noXattrs, "no-xattrs", false, "leave extended attributes out")
 	flags.BoolVar(&f.roExecutables, "mode-ro-executables", false, "take the write bits off executable files")
-	flags.BoolVarP(&f.devinoCanonical, "devino-canonical", "I", false, "take hard links to the repository's objects for these objects; implies --link-checkout-speedup")
+	flags.BoolVar(&f.speedup, "link-checkout-speedup", false, "do not read files again that are hard links to the repository's objects, or were committed before and did not change")
+	flags.BoolVarP(&f.devinoCanonical, "devino-canonical", "I", false, "take hard links to the repository's objects for these objects, which no other flag changes; implies --link-checkout-speedup")
 	flags.StringVar(&f.statoverride, "statoverride", "", "`FILE` of lines MODE PATH: bits to add to a mode, or with = in front, all of them; decimal")
 	flags.StringVar(&f.policy, "selinux-policy", "", "label files by the SELinux policy in the root file system `PATH`")
 	flags.BoolVarP(&f.policyFromBase, "selinux-policy-from-base", "P", false, "label files by the SELinux policy in the first --tree, or in --base")
@@ -260,7 +262,7 @@ func (f *treeFlags) newFilter(ctx context.Context, r *ostree.Repo) (*filter, err
 	if err == nil {
 		out.skip, err = readSkipList(f.skipList)
 	}
-	if err == nil && f.devinoCanonical {
+	if err == nil && (f.devinoCanonical || f.speedup) {
 		out.objects, err = inodes(ctx, r)
 	}
 	return out, err
@@ -296,8 +298,8 @@ func eachLine(file string, do func(string) error) error {
 
 // inodes are the files that a repository holds content objects in.
 func inodes(ctx context.Context, r *ostree.Repo) (map[[2]uint64]ostree.Checksum, error) {
-	if r.Mode() == ostree.ModeArchive {
-		return nil, next(ui.Usagef("--devino-canonical: files can't be hard links to the objects of an archive repository"), "leave it out")
+	if r.Mode() == ostree.ModeArchive { // of which nothing is a hard link
+		return nil, nil
 	}
 	set := make(map[[2]uint64]ostree.Checksum)
 	objects := filepath.Join(r.Path(), "objects")
@@ -346,7 +348,11 @@ func (f *filter) edit(ctx context.Context, e *ostree.Entry) (bool, error) {
 			return false, err
 		}
 		*e = ostree.Entry{Path: e.Path, Target: file.Target, Mode: file.Mode, UID: file.UID, GID: file.GID, Xattrs: file.Xattrs, Size: file.Size, Object: sum, Open: file.Open, Detached: true}
-		return true, nil
+		if f.devinoCanonical {
+			return true, nil
+		}
+		// A checkout does not have all of it; but what the flags say counts.
+		f.plain(e)
 	}
 	canonical := f.canonical || f.repo.Mode() == ostree.ModeBareUserOnly
 	if !canonical {
@@ -371,6 +377,16 @@ func (f *filter) edit(ctx context.Context, e *ostree.Entry) (bool, error) {
 	return true, nil
 }
 
+// plain takes away what the flags leave out of all entries.
+func (f *filter) plain(e *ostree.Entry) {
+	if (f.noXattrs || f.canonical) && len(e.Xattrs) > 0 {
+		e.Xattrs, e.Object = nil, ostree.Checksum{}
+	}
+	if f.canonical {
+		setOwner(e, 0, 0)
+	}
+}
+
 // wrap is a tree as the flags change it.
 func (f *filter) wrap(src ostree.Tree) ostree.Tree {
 	return ostree.TreeFunc(func(ctx context.Context) iter.Seq2[ostree.Entry, error] {
@@ -379,12 +395,7 @@ func (f *filter) wrap(src ostree.Tree) ostree.Tree {
 			if e.Link != "" || failed != nil {
 				return failed == nil
 			}
-			if f.noXattrs || f.canonical {
-				e.Xattrs, e.Object = nil, ostree.Checksum{}
-			}
-			if f.canonical {
-				setOwner(e, 0, 0)
-			}
+			f.plain(e)
 			var keep bool
 			if keep, failed = f.edit(ctx, e); keep && failed == nil {
 				failed = f.label(e)

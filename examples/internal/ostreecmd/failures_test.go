@@ -77,7 +77,6 @@ func TestFailures(t *testing.T) {
 		--repo=repo commit -b x --sign=secret tree
 		--repo=repo commit -b x --gpg-sign=0123456789ABCDEF tree
 		--repo=repo commit -b x --sign-type=dummy --sign=x tree
-		--repo=repo commit -b x --devino-canonical tree
 		--repo=repo commit -b x --editor tree
 		--repo=repo checkout
 		--repo=repo checkout nowhere out

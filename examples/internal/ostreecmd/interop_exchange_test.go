@@ -226,3 +226,34 @@ func TestSignAsPeer(t *testing.T) {
 	okd(t, "--repo=repo", "sign", "--delete", "--sign-type=gpg", "ours", fingerprint)
 	require.NotContains(t, peerOK(t, "--repo=repo", "show", "ours"), "Found")
 }
+
+// TestHardLinksAsPeer commits checkouts whose files are the repository's own.
+func TestHardLinksAsPeer(t *testing.T) {
+	interop.Peer(t, "ostree")
+	work := generated(t, 15)
+	for _, mode := range []string{"bare-user", "bare-user-only"} {
+		theirs, ours := t.TempDir(), t.TempDir()
+		run := func(args ...string) string { return each(t, theirs, ours, append([]string{"--repo=repo"}, args...)...) }
+		run("init", "--mode="+mode)
+		run("config", "set", "core.fsync", "false")
+		run("commit", "-b", "main", "--timestamp=@1", work+"/v1")
+		run("checkout", "-U", "-H", "main", "co")
+		for _, dir := range []string{theirs, ours} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "co/new"), []byte("new"), 0o644))
+			require.NoError(t, os.Remove(filepath.Join(dir, "co/same/a")))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "co/same/a"), []byte("other"), 0o644))
+			require.NoError(t, os.Rename(filepath.Join(dir, "co/mode/e"), filepath.Join(dir, "co/mode/moved")))
+		}
+		run("commit", "-b", "main", "--timestamp=@2", "-I", "co")
+		run("commit", "-b", "main", "--timestamp=@3", "--devino-canonical", "--link-checkout-speedup", "--owner-uid=7", "co")
+		run("commit", "-b", "main", "--timestamp=@4", "--link-checkout-speedup", "--owner-uid=0", "--owner-gid=0", "--no-xattrs", "co")
+		for _, dir := range []string{theirs, ours} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "skip"), []byte("/new\n/same/b\n"), 0o644))
+		}
+		run("commit", "-b", "main", "--timestamp=@5", "-I", "--skip-list=skip", "co")
+		require.NoError(t, os.WriteFile(filepath.Join(theirs, "skip"), []byte("/new\n/same/deep\n"), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(ours, "skip"), []byte("/new\n/same/deep\n"), 0o644))
+		run("commit", "-b", "main", "--timestamp=@6", "-I", "--skip-list=skip", "co")
+		run("commit", "-b", "main", "--timestamp=@7", "-I", "--consume", "co")
+	}
+}
