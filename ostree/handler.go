@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -123,14 +122,16 @@ func (h *handler) serve(w http.ResponseWriter, req *http.Request) error {
 		}
 		return err
 	case "deltas":
-		if folder, file := path.Split(rest); !isDeltaFolder(folder) || !isDeltaFile(file) {
+		first, rest, _ := strings.Cut(rest, "/")
+		second, file, _ := strings.Cut(rest, "/")
+		if _, ok := parseDeltaPath(first, second); !ok || !isDeltaFile(file) {
 			return fs.ErrNotExist
 		}
 		return h.repo.serveFile(w, req, name, "")
 	case "delta-indexes":
 		folder, file, _ := strings.Cut(rest, "/")
 		text, ok := strings.CutSuffix(file, ".index")
-		if _, valid := parseSummaryBase64(folder + text); !ok || !valid || len(folder) != 2 {
+		if _, valid := parseDeltaPath(folder, text); !ok || !valid || strings.Contains(text, "-") {
 			return fs.ErrNotExist
 		}
 		return h.repo.serveFile(w, req, name, "")
@@ -147,14 +148,6 @@ func parseObjectPath(text string) (c Checksum, ext string, ok bool) {
 	}
 	c, err := ParseChecksum(folder + digits)
 	return c, ext, err == nil
-}
-
-// isDeltaFolder is true for the folder of a static delta below deltas/, with a
-// slash at its end.
-func isDeltaFolder(text string) bool {
-	first, rest, _ := strings.Cut(strings.TrimSuffix(text, "/"), "/")
-	_, ok := parseSummaryDelta(first + rest)
-	return ok && len(first) == 2
 }
 
 // isDeltaFile is true for the names of a static delta's files: the superblock

@@ -61,6 +61,10 @@ type PullOptions struct {
 	// are pulled by (see [RefBinding]), or the remote's collection.
 	AnyBinding bool
 
+	// NoDeltas fetches every object by itself. Static deltas are not used either
+	// with Subpaths or CommitsOnly, and never for an archive repository.
+	NoDeltas bool
+
 	// Header is sent with each request to the servers of the config and URL, and
 	// to no others: perhaps Authorization. Nil: none.
 	Header http.Header
@@ -95,6 +99,7 @@ type PullStats struct {
 	MetadataFetched int64 // dirtrees and dirmetas
 	ContentFetched  int64 // content objects
 	Resumed         int64 // objects that an earlier pull, killed, had fetched
+	DeltasApplied   int64 // static deltas, whose objects are not counted above
 }
 
 // ErrOlder is wrapped by the errors of pulls that would go back in time.
@@ -116,20 +121,22 @@ var ErrOlder = errors.New("older commit refused")
 // A commit whose objects are still coming is marked partial and its ref is not
 // set; when a pull is stopped, even killed, the next one goes on with what is
 // missing. Refs are set last, one by one. A repository of [ModeBareUserOnly] takes
-// only files that it can keep, as with [Repo.PullLocal]. Of static deltas none is
-// used yet: objects are fetched one by one. Remotes with a metalink, a custom
+// only files that it can keep, as with [Repo.PullLocal]. Where the
+// server offers a static delta from a commit that is here, it is used, and one
+// from nothing where the ref is not here; objects it lacks, and all of one that is
+// at fault, are fetched one by one. Remotes with a metalink, a custom
 // backend, or a URL that is neither http nor https wrap [errors.ErrUnsupported].
 //
 // Memory is about 100 bytes for each object of the tree, 200 KiB for each worker,
-// and that of one directory's names.
+// that of one directory's names, and 200 MiB while a static delta is applied.
 func (r *Repo) Pull(ctx context.Context, remote string, opts *PullOptions) error {
 	if opts == nil {
 		opts = &PullOptions{}
 	}
-	p := &httpPull{repo: r, remote: remote, opts: opts, commits: make(map[Checksum]*pullCommit), writers: make(chan struct{}, pullWriters())}
+	p := &httpPull{repo: r, remote: remote, opts: opts, commits: make(map[Checksum]*pullCommit), writers: make(chan struct{}, pullWriters()), deltas: make(chan struct{}, 1)}
 	err := p.run(ctx)
 	if opts.Stats != nil {
-		*opts.Stats = PullStats{Commits: p.stats.commits.Load(), MetadataFetched: p.stats.metadata.Load(), ContentFetched: p.stats.content.Load(), Resumed: p.stats.resumed}
+		*opts.Stats = PullStats{Commits: p.stats.commits.Load(), MetadataFetched: p.stats.metadata.Load(), ContentFetched: p.stats.content.Load(), Resumed: p.stats.resumed, DeltasApplied: p.stats.deltas.Load()}
 		if p.server != nil {
 			opts.Stats.Requests, opts.Stats.BytesReceived = p.server.requests.Load(), p.server.received.Load()
 		}
@@ -169,15 +176,18 @@ type httpPull struct {
 	signature  []byte
 	parsed     *Summary // nil: the server has none
 	tombstones bool
-	all        bool // all refs of the summary
+	offered    map[DeltaName]Checksum // static deltas in the summary
+	indexed    bool                   // more may be in delta-indexes/
+	all        bool                   // all refs of the summary
 	refs       []pullRef
 	commits    map[Checksum]*pullCommit // under queue's lock
 	queue      *pullQueue
+	deltas     chan struct{}    // held by who applies a static delta
 	writers    chan struct{}    // workers that write files
 	made       [256]atomic.Bool // folders of the staging folder
 	stats      struct {
-		commits, metadata, content, done, known atomic.Int64
-		resumed                                 int64
+		commits, metadata, content, done, known, deltas atomic.Int64
+		resumed                                         int64
 	}
 }
 
@@ -328,6 +338,9 @@ func (p *httpPull) fetchSummary(ctx context.Context) error {
 	if err == nil && p.summary != nil {
 		p.parsed, err = DecodeSummary(p.summary)
 	}
+	if err == nil && p.parsed != nil {
+		p.offered, err = p.parsed.Deltas()
+	}
 	if err != nil {
 		return &Error{Op: "pull", Target: "summary", Err: err}
 	}
@@ -352,13 +365,16 @@ func (p *httpPull) verifySummary(ctx context.Context) error {
 
 // readServerConfig checks that the server has an archive repository.
 func (p *httpPull) readServerConfig(data []byte) error {
-	mode, tombstones := "", false
+	mode, tombstones, indexed := "", false, false
 	if p.parsed != nil {
 		if v, ok := p.parsed.Lookup(summaryMode); ok {
 			mode, _ = v.AsString()
 		}
 		if v, ok := p.parsed.Lookup(summaryTombstones); ok {
 			tombstones, _ = v.AsBool()
+		}
+		if v, ok := p.parsed.Lookup(summaryIndexed); ok {
+			indexed, _ = v.AsBool()
 		}
 	}
 	if mode == "" {
@@ -370,11 +386,14 @@ func (p *httpPull) readServerConfig(data []byte) error {
 			mode, _ = config.get("core", "mode")
 			tombstones, err = config.boolean("core", "tombstone-commits", false)
 		}
+		if err == nil {
+			indexed, err = config.boolean("core", "indexed-deltas", false)
+		}
 		if err != nil {
 			return &Error{Op: "pull", Target: "config", Err: corrupt(err)}
 		}
 	}
-	p.tombstones = tombstones
+	p.tombstones, p.indexed = tombstones, indexed
 	if m, ok := parseMode(mode); !ok || m != ModeArchive {
 		return fmt.Errorf("the server's repository is of mode %.80q, want %s: %w", mode, ModeArchive, errUnsupported)
 	}
@@ -420,12 +439,8 @@ func (p *httpPull) resolveRef(ctx context.Context, rev string) (ref pullRef, err
 	if strings.Contains(name, ":") {
 		return ref, fmt.Errorf("%.80q is no name of a ref at the remote", name)
 	}
-	prefix := ""
-	if !p.opts.Mirror {
-		prefix = p.remote + ":"
-	}
 	ref.name = name
-	if ref.path, err = refPath(prefix + name); err != nil {
+	if ref.path, err = refPath(p.refPrefix() + name); err != nil {
 		return ref, err
 	}
 	if fixed {
@@ -448,6 +463,14 @@ func (p *httpPull) resolveRef(ctx context.Context, rev string) (ref pullRef, err
 		return ref, corrupt(err)
 	}
 	return ref, nil
+}
+
+// refPrefix is what stands before the names of the refs that are set.
+func (p *httpPull) refPrefix() string {
+	if p.opts.Mirror {
+		return ""
+	}
+	return p.remote + ":"
 }
 
 // fetchAll stages and publishes what the commits need. What was verified is kept

@@ -85,7 +85,7 @@ func TestPullMirrorInterop(t *testing.T) {
 	keyFile := filepath.Join(t.TempDir(), "key.gpg")
 	require.NoError(t, os.WriteFile(keyFile, key, 0o644))
 	run(t, "ostree", "--repo="+client, "remote", "add", "--set=gpg-verify=false", "--set=gpg-verify-summary=true", "--gpg-import="+keyFile, "origin", mirror.URL)
-	run(t, "ostree", "--repo="+client, "pull", "--disable-static-deltas", "origin", "fixture/x86_64/base")
+	run(t, "ostree", "--repo="+client, "pull", "--disable-static-deltas", "origin", "fixture/owner")
 	run(t, "ostree", "--repo="+client, "fsck")
 
 	// What one side pulled in part, the other completes.

@@ -260,7 +260,10 @@ func (w *pullWorker) commit(ctx context.Context, c Checksum) error {
 			return err
 		}
 	}
-	data, detached, err := p.fetchCommit(ctx, c, there)
+	p.queue.mu.Lock()
+	deltas := partial && !p.commits[c].child && p.deltasUsed()
+	p.queue.mu.Unlock()
+	data, detached, offered, err := p.fetchCommit(ctx, c, there, deltas)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p.noCommit(ctx, c, err)
 	}
@@ -288,6 +291,11 @@ func (w *pullWorker) commit(ctx context.Context, c Checksum) error {
 	p.wantAncestors(c)
 	if whole || p.opts.CommitsOnly {
 		return nil
+	}
+	if deltas {
+		if err := p.applyDelta(ctx, c, offered); err != nil {
+			return err
+		}
 	}
 	root := pullTask{kind: TypeDirTree, sum: commit.RootTree}
 	if at := slices.Index(p.subpaths, ""); at >= 0 {
@@ -325,9 +333,16 @@ func (p *httpPull) noCommit(ctx context.Context, c Checksum, cause error) error 
 	return cause
 }
 
-// fetchCommit gives a commit's bytes and its detached metadata's, nil for none.
-func (p *httpPull) fetchCommit(ctx context.Context, c Checksum, there bool) (data, detached []byte, err error) {
+// fetchCommit gives a commit's bytes and its detached metadata's, nil for none,
+// and if deltas which static deltas lead to it.
+func (p *httpPull) fetchCommit(ctx context.Context, c Checksum, there, deltas bool) (data, detached []byte, offered map[DeltaName]Checksum, err error) {
 	group, gctx := errgroup.WithContext(ctx)
+	if deltas {
+		group.Go(func() (err error) {
+			offered, err = p.fetchIndex(gctx, c)
+			return err
+		})
+	}
 	group.Go(func() (err error) {
 		detached, err = p.server.optional(gctx, "objects/"+string(appendObjectPath(nil, &c, TypeCommitMeta.String())), MaxMetadataSize)
 		return err
@@ -344,7 +359,7 @@ func (p *httpPull) fetchCommit(ctx context.Context, c Checksum, there bool) (dat
 		return err
 	})
 	err = group.Wait()
-	return data, detached, err
+	return data, detached, offered, err
 }
 
 // verifyCommit checks signatures, bindings and time of a commit.
@@ -380,11 +395,7 @@ func (p *httpPull) verifyCommit(ctx context.Context, c Checksum, commit *Commit,
 		return nil
 	}
 	for _, name := range names {
-		prefix := ""
-		if !p.opts.Mirror {
-			prefix = p.remote + ":"
-		}
-		old, err := p.repo.resolve(ctx, prefix+name)
+		old, err := p.repo.resolve(ctx, p.refPrefix()+name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -396,7 +407,7 @@ func (p *httpPull) verifyCommit(ctx context.Context, c Checksum, commit *Commit,
 			return err
 		}
 		if commit.Timestamp.Before(before.Timestamp) {
-			return fmt.Errorf("of %s, older than %s, which %s names, of %s: %w", commit.Timestamp, old, prefix+name, before.Timestamp, ErrOlder)
+			return fmt.Errorf("of %s, older than %s, which %s names, of %s: %w", commit.Timestamp, old, p.refPrefix()+name, before.Timestamp, ErrOlder)
 		}
 	}
 	return nil

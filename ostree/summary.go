@@ -65,9 +65,9 @@ func (s *Summary) Lookup(key string) (Variant, bool) { return lookupItem(s.Metad
 // LastModified is when the summary was made, to the second; zero: it does not say.
 func (s *Summary) LastModified() time.Time { return bigEndianTime(s.Metadata, summaryLastModified) }
 
-// Deltas gives the static deltas that the summary names, TO or FROM-TO, with the
-// checksums of their superblocks. None is no error.
-func (s *Summary) Deltas() (map[string]Checksum, error) { return decodeSummaryDeltas(s.Metadata) }
+// Deltas gives the static deltas that the summary names, with the checksums of
+// their superblocks. None is no error.
+func (s *Summary) Deltas() (map[DeltaName]Checksum, error) { return decodeSummaryDeltas(s.Metadata) }
 
 // Lookup gives the ref's metadata value of key.
 func (r *SummaryRef) Lookup(key string) (Variant, bool) { return lookupItem(r.Metadata, key) }
@@ -103,7 +103,7 @@ func timeVariant(t time.Time) Variant {
 
 // decodeSummaryDeltas reads the static deltas that a summary or a file of
 // delta-indexes/ lists.
-func decodeSummaryDeltas(items []MetadataItem) (map[string]Checksum, error) {
+func decodeSummaryDeltas(items []MetadataItem) (map[DeltaName]Checksum, error) {
 	v, ok := lookupItem(items, summaryDeltas)
 	if !ok {
 		return nil, nil
@@ -115,23 +115,16 @@ func decodeSummaryDeltas(items []MetadataItem) (map[string]Checksum, error) {
 	if err != nil {
 		return nil, corrupt(err)
 	}
-	deltas := make(map[string]Checksum, len(list))
+	deltas := make(map[DeltaName]Checksum, len(list))
 	for _, item := range list {
-		from, to, found := strings.Cut(item.Key, "-")
-		if !found {
-			from, to = "", from
-		}
-		_, err := ParseChecksum(to)
-		if err == nil && found {
-			_, err = ParseChecksum(from)
-		}
+		name, err := ParseDeltaName(item.Key)
 		if err != nil {
 			return nil, corruptf("%.140q is no name of a static delta", item.Key)
 		}
 		if item.Value.Type != "ay" {
-			return nil, corruptf("static delta %s has type %.80q, not \"ay\"", item.Key, item.Value.Type)
+			return nil, corruptf("static delta %s has type %.80q, not \"ay\"", name, item.Value.Type)
 		}
-		if deltas[item.Key], err = decodeChecksum(item.Value.Data); err != nil {
+		if deltas[name], err = decodeChecksum(item.Value.Data); err != nil {
 			return nil, err
 		}
 	}

@@ -263,8 +263,8 @@ func TestSummaryInterop(t *testing.T) {
 		r, err := ostree.Open(t.Context(), path, nil)
 		require.NoError(t, err)
 		defer r.Close()
-		listing := func() map[string]map[string]ostree.Checksum {
-			found := make(map[string]map[string]ostree.Checksum)
+		listing := func() map[string]map[ostree.DeltaName]ostree.Checksum {
+			found := make(map[string]map[ostree.DeltaName]ostree.Checksum)
 			names, err := filepath.Glob(filepath.Join(path, "delta-indexes", "*", "*"))
 			require.NoError(t, err)
 			for _, name := range names {

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -278,80 +277,30 @@ func (r *Repo) ReadSummary(ctx context.Context) (summary, signature []byte, err 
 
 // summaryDelta is a static delta of the repository.
 type summaryDelta struct {
-	from, to   Checksum // from is zero: from nothing
+	DeltaName
 	superblock Checksum
 }
 
-func (d *summaryDelta) name() string {
-	if d.from.IsZero() {
-		return d.to.String()
-	}
-	return d.from.String() + "-" + d.to.String()
-}
-
-// summaryBase64 is base64 as it stands in the paths of static deltas.
-var summaryBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+_").WithPadding(base64.NoPadding)
-
-// summaryDeltas gives the static deltas in deltas/, sorted by to, then from.
+// summaryDeltas gives the static deltas of the repository, sorted by the commits
+// that they lead to.
 func (r *Repo) summaryDeltas(ctx context.Context) ([]summaryDelta, error) {
-	folders, err := readNames(r.dir, "deltas")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	names, err := r.deltas(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var deltas []summaryDelta
-	for _, folder := range folders {
-		if !folder.IsDir() || len(folder.Name()) != 2 {
+	for _, name := range names {
+		c, err := r.hashFile(name.path("superblock"))
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		names, err := readNames(r.dir, "deltas/"+folder.Name())
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range names {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			d, ok := parseSummaryDelta(folder.Name() + e.Name())
-			if !ok || !e.IsDir() {
-				continue
-			}
-			file := path.Join("deltas", folder.Name(), e.Name(), "superblock")
-			if d.superblock, err = r.hashFile(file); errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			deltas = append(deltas, d)
-		}
+		deltas = append(deltas, summaryDelta{name, c})
 	}
-	slices.SortFunc(deltas, func(a, b summaryDelta) int {
-		return cmp.Or(bytes.Compare(a.to[:], b.to[:]), bytes.Compare(a.from[:], b.from[:]))
-	})
+	slices.SortStableFunc(deltas, func(a, b summaryDelta) int { return bytes.Compare(a.To[:], b.To[:]) })
 	return deltas, nil
-}
-
-// parseSummaryDelta reads [FROM-]TO in base64.
-func parseSummaryDelta(text string) (d summaryDelta, ok bool) {
-	from, to, found := strings.Cut(text, "-")
-	if !found {
-		from, to = "", from
-	}
-	if d.to, ok = parseSummaryBase64(to); ok && found {
-		d.from, ok = parseSummaryBase64(from)
-	}
-	return d, ok
-}
-
-func parseSummaryBase64(text string) (c Checksum, ok bool) {
-	data, err := summaryBase64.Strict().DecodeString(text)
-	if err != nil || len(data) != ChecksumSize {
-		return c, false
-	}
-	return Checksum(data), true
 }
 
 // hashFile gives the checksum of a regular file of the repository.
@@ -378,7 +327,7 @@ func (r *Repo) hashFile(file string) (c Checksum, err error) {
 func summaryDeltasVariant(deltas []summaryDelta) (Variant, error) {
 	items := make([]MetadataItem, len(deltas))
 	for i := range deltas {
-		items[i] = MetadataItem{deltas[i].name(), BytesVariant(deltas[i].superblock[:])}
+		items[i] = MetadataItem{deltas[i].String(), BytesVariant(deltas[i].superblock[:])}
 	}
 	slices.SortFunc(items, func(a, b MetadataItem) int { return cmp.Compare(a.Key, b.Key) })
 	data, err := marshalDict(items)
@@ -387,7 +336,7 @@ func summaryDeltasVariant(deltas []summaryDelta) (Variant, error) {
 
 // summaryIndexPath is where the static deltas to a commit are listed.
 func summaryIndexPath(to Checksum) string {
-	text := summaryBase64.EncodeToString(to[:])
+	text := deltaEncoding.EncodeToString(to[:])
 	return "delta-indexes/" + text[:2] + "/" + text[2:] + ".index"
 }
 
@@ -398,7 +347,7 @@ func (r *Repo) writeSummaryIndexes(deltas []summaryDelta) error {
 	wanted := make(map[string]bool)
 	for len(deltas) > 0 {
 		n := 1
-		for n < len(deltas) && deltas[n].to == deltas[0].to {
+		for n < len(deltas) && deltas[n].To == deltas[0].To {
 			n++
 		}
 		list, err := summaryDeltasVariant(deltas[:n])
@@ -409,7 +358,7 @@ func (r *Repo) writeSummaryIndexes(deltas []summaryDelta) error {
 		if err != nil {
 			return err
 		}
-		file := summaryIndexPath(deltas[0].to)
+		file := summaryIndexPath(deltas[0].To)
 		wanted[file] = true
 		deltas = deltas[n:]
 		if old, err := readFileAt(r.dir, file, int64(len(data))); err == nil && bytes.Equal(old, data) {
