@@ -102,7 +102,8 @@ type AssembleOptions struct {
 	// for Platform. A base that is one image is an error, and in compatible mode
 	// makes one image.
 	ManifestList bool
-	// Workers is how many images are read at one time. Default 8, limit 64.
+	// Workers is how many manifests and configurations are read at one time, and
+	// four times as many as layers. Default 32, limit 64.
 	Workers int
 	// Logger, if not nil, gets warnings and steps.
 	Logger *slog.Logger
@@ -558,13 +559,13 @@ func (a *assembly) warn(format string, args ...any) {
 // each calls fn for every component in turn, several at a time. Of the errors
 // it reports all, by component; one that is not [io/fs.ErrNotExist] keeps
 // further components from being started.
-func (a *assembly) each(ctx context.Context, tags []string, fn func(tag string) error) error {
+func (a *assembly) each(ctx context.Context, workers int, tags []string, fn func(tag string) error) error {
 	errs := make([]error, len(tags))
 	var stop sync.Once
 	stopped := make(chan struct{})
 	var wg sync.WaitGroup
 	next := make(chan int)
-	for range min(a.workers, len(tags)) {
+	for range min(workers, len(tags)) {
 		wg.Go(func() {
 			for i := range next {
 				if err := fn(tags[i]); err != nil {
@@ -614,7 +615,7 @@ func (a *assembly) fetchAll(ctx context.Context) error {
 	}
 	images := map[string]*fetched{}
 	var mu sync.Mutex
-	err := a.each(ctx, unique, func(tag string) error {
+	err := a.each(ctx, a.workers, unique, func(tag string) error {
 		t := a.stream.Tag(tag)
 		ref, err := name.ParseReference(t.Pullspec)
 		if err != nil {
@@ -803,7 +804,7 @@ func (a *assembly) readManifests(ctx context.Context) error {
 	}
 	found := make(map[string]Findings, len(tags))
 	var mu sync.Mutex
-	err := a.each(ctx, tags, func(tag string) error {
+	err := a.each(ctx, max(a.workers/4, 1), tags, func(tag string) error {
 		t, c := a.stream.Tag(tag), a.components[tag]
 		findings, err := a.readComponent(ctx, t, c)
 		mu.Lock()

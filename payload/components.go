@@ -61,7 +61,7 @@ func (c ComponentImage) MarshalJSON() ([]byte, error) {
 type ComponentsOptions struct {
 	// Platform to choose from indexes. Default linux/amd64.
 	Platform v1.Platform
-	// Workers is how many images are read at one time. Default 8, limit 64.
+	// Workers is how many images are read at one time. Default 32, limit 64.
 	Workers int
 }
 

@@ -59,7 +59,7 @@ const (
 )
 
 const (
-	defaultWorkers = 8
+	defaultWorkers = 32
 	maxArchivePath = 1024
 	maxWhiteouts   = 1 << 20
 	maxSubject     = 1000 // of a change, bytes
