@@ -33,6 +33,8 @@
 // they run, [DriftOf] how far a cluster's images are from a stream, [CheckAleph]
 // whether a disk was made from what it is published as.
 //
+// [Download] gets it, verified, and [Cache] keeps what was got.
+//
 // # Documents
 //
 // [Document] holds the bytes of a document and a view of them. Others write

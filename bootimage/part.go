@@ -68,8 +68,25 @@ func (d *download) openPart(ctx context.Context) (*part, error) {
 	return p, nil
 }
 
-// lockFile opens a file that is locked until it is closed.
+// lockFile opens a file that is locked until it is closed, and waits for who has it.
 func lockFile(ctx context.Context, root *os.Root, name string) (*os.File, error) {
+	for {
+		file, err := tryLock(root, name)
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return file, err
+		}
+		timer := time.NewTimer(lockPoll)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// tryLock is lockFile without waiting.
+func tryLock(root *os.Root, name string) (*os.File, error) {
 	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file: %w", name, fs.ErrInvalid)
 	}
@@ -77,22 +94,10 @@ func lockFile(ctx context.Context, root *os.Root, name string) (*os.File, error)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return file, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), file.Close())
-		}
-		timer := time.NewTimer(lockPoll)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, errors.Join(ctx.Err(), file.Close())
-		case <-timer.C:
-		}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), file.Close())
 	}
+	return file, nil
 }
 
 // read reads the state; whatever is wrong with it, there is none.
