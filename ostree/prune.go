@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,10 @@ type PruneOptions struct {
 	// the first that is older, whatever Depth says. It means RefsOnly. Zero:
 	// Depth counts.
 	KeepYoungerThan time.Time
+	// RefDepth says, for refs by the text that [Ref.String] gives, how many
+	// ancestors are kept, as Depth does, whatever Depth and KeepYoungerThan say. It
+	// means RefsOnly. Nil: all refs are alike.
+	RefDepth map[string]int
 	// Delete are commits that go, though no commit that a ref names may. One
 	// that is not there is an error that wraps [fs.ErrNotExist].
 	Delete []Checksum
@@ -191,6 +196,8 @@ type marker struct {
 
 func (m *marker) mark(ctx context.Context, objects []claimKey, opts *PruneOptions) error {
 	refs := make(map[Checksum]string)
+	special := make(map[Checksum][]int) // of RefDepth
+	alike := make(map[Checksum]struct{})
 	err := m.repo.eachRef(ctx, func(name string, c Checksum, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // an alias of nothing
@@ -199,6 +206,11 @@ func (m *marker) mark(ctx context.Context, objects []claimKey, opts *PruneOption
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		refs[c] = name
+		if depth, ok := opts.RefDepth[pruneRefName(name)]; ok {
+			special[c] = append(special[c], depth)
+		} else {
+			alike[c] = struct{}{}
+		}
 		return nil
 	})
 	if err != nil {
@@ -213,7 +225,7 @@ func (m *marker) mark(ctx context.Context, objects []claimKey, opts *PruneOption
 		}
 		m.gone[c] = struct{}{}
 	}
-	if !opts.RefsOnly && opts.KeepYoungerThan.IsZero() {
+	if !opts.RefsOnly && opts.KeepYoungerThan.IsZero() && opts.RefDepth == nil {
 		for _, key := range objects {
 			if key.kind == TypeCommit {
 				if _, err := m.commit(ctx, key.sum); err != nil {
@@ -223,12 +235,30 @@ func (m *marker) mark(ctx context.Context, objects []claimKey, opts *PruneOption
 		}
 		return nil
 	}
-	for c := range refs {
+	for c := range alike {
 		if err := m.ancestors(ctx, c, opts); err != nil {
 			return err
 		}
 	}
+	for c, depths := range special {
+		for _, depth := range depths {
+			if err := m.ancestors(ctx, c, &PruneOptions{Depth: depth}); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// pruneRefName is the text of a Ref whose file is below refs/.
+func pruneRefName(file string) string {
+	if name, ok := strings.CutPrefix(file, "refs/heads/"); ok {
+		return name
+	}
+	if name, ok := strings.CutPrefix(file, "refs/remotes/"); ok {
+		return strings.Replace(name, "/", ":", 1)
+	}
+	return file // of a collection, which RefDepth can't name
 }
 
 // ancestors marks a ref's commit and as many of its ancestors as are kept.

@@ -62,6 +62,10 @@ func TestPrune(t *testing.T) {
 		{"depth", &ostree.PruneOptions{RefsOnly: true, Depth: 2}, "00111"},
 		{"young", &ostree.PruneOptions{KeepYoungerThan: time.Unix(3*86400, 0)}, "00011"},
 		{"all old", &ostree.PruneOptions{KeepYoungerThan: time.Unix(30*86400, 0)}, "00001"},
+		{"one ref", &ostree.PruneOptions{RefDepth: map[string]int{"a": 1}}, "00011"},
+		{"one ref, none", &ostree.PruneOptions{RefDepth: map[string]int{"a": -1}, KeepYoungerThan: time.Unix(1, 0)}, "00001"},
+		{"one ref, all", &ostree.PruneOptions{RefsOnly: true, Depth: -1, RefDepth: map[string]int{"a": 0}}, "11111"},
+		{"another ref", &ostree.PruneOptions{Depth: -1, RefDepth: map[string]int{"b": 0}}, "00001"},
 		{"dry", &ostree.PruneOptions{RefsOnly: true, Depth: -1, DryRun: true}, "11111"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

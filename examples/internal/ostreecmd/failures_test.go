@@ -115,7 +115,9 @@ func TestFailures(t *testing.T) {
 		--repo=repo prune --delete-commit=os
 		--repo=repo prune --delete-commit=%zeros
 		--repo=repo prune --delete-commit=os --no-prune
-		--repo=repo prune --only-branch=os
+		--repo=repo prune --only-branch=nowhere
+		--repo=repo prune --retain-branch-depth=os
+		--repo=repo prune --commit-only
 		--repo=empty pull-local nowhere
 		--repo=empty pull-local repo
 		--repo=empty pull-local repo nowhere

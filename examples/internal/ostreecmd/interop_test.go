@@ -292,6 +292,14 @@ func TestWriteAsPeer(t *testing.T) {
 			commit("-b", "x", "--add-metadata=k=zzz", v1)
 			commit("-b", "x", "--tree=nonsense", v1)
 
+			for _, args := range [][]string{
+				{"--only-branch=two", "--depth=0"}, {"--only-branch=two", "--only-branch=tar", "--retain-branch-depth=two=1", "--depth=0"}, {"--retain-branch-depth=two=1"}, {"--retain-branch-depth=two=0", "--depth=0"},
+				{"--retain-branch-depth=two=-1", "--keep-younger-than=2030-01-01"}, {"--only-branch=two", "--keep-younger-than=@1701100000"}, {"--only-branch=nowhere"}, {"--retain-branch-depth=two"},
+			} {
+				run(append([]string{"prune", "--no-prune"}, args...)...)
+			}
+			run("prune", "--only-branch=meta", "--depth=0")
+
 			run("refs", "--create=new", "main")
 			run("refs", "--create=new", "main^")
 			run("refs", "--create=new", "--force", "main^")

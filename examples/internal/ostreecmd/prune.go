@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +21,7 @@ type pruneFlags struct {
 	depth         int
 	remove        string
 	younger       string
+	retain, only  []string
 }
 
 func (c *common) prune() *cobra.Command {
@@ -31,8 +35,9 @@ func (c *common) prune() *cobra.Command {
 	flags.IntVar(&f.depth, "depth", f.depth, "keep `DEPTH` ancestors of each ref's commit; -1: all")
 	flags.StringVar(&f.remove, "delete-commit", "", "delete `COMMIT`, though it is not to be one that a ref means")
 	flags.StringVar(&f.younger, "keep-younger-than", "", "keep of the ancestors those not older than `DATE`; implies --refs-only")
+	flags.StringArrayVar(&f.retain, "retain-branch-depth", nil, "`BRANCH=DEPTH`: keep so many ancestors of this ref's commit; implies --refs-only; may be repeated")
+	flags.StringArrayVar(&f.only, "only-branch", nil, "keep all ancestors of other refs' commits than `BRANCH`'s; implies --refs-only; may be repeated")
 	refuse(cmd, "static deltas are left to ostree", "static-deltas-only")
-	refuse(cmd, "--depth and --keep-younger-than count for all refs", "retain-branch-depth=", "only-branch=")
 	refuse(cmd, "objects of all kinds go together", "commit-only")
 	return cmd
 }
@@ -40,12 +45,10 @@ func (c *common) prune() *cobra.Command {
 func (c *common) runPrune(ctx context.Context, cmd *cobra.Command, r *ostree.Repo, f *pruneFlags) error {
 	show, done := c.progress(cmd)
 	defer done()
-	opts := &ostree.PruneOptions{RefsOnly: f.refsOnly, Depth: f.depth, DryRun: f.dry, Progress: show}
-	switch {
-	case f.depth < 0:
-		opts.Depth = 0 // all
-	case f.depth == 0:
-		opts.Depth = -1 // none
+	opts := &ostree.PruneOptions{RefsOnly: f.refsOnly, Depth: libraryDepth(f.depth), DryRun: f.dry, Progress: show}
+	var err error
+	if opts.RefDepth, err = f.refDepth(ctx, r); err != nil {
+		return err
 	}
 	if f.younger != "" {
 		when, err := parseDate(f.younger, time.Now())
@@ -105,6 +108,50 @@ func (c *common) runPrune(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 		}
 		return err
 	})
+}
+
+// libraryDepth is a depth as package ostree has it, where 0 is all.
+func libraryDepth(depth int) int {
+	switch {
+	case depth < 0:
+		return 0
+	case depth == 0:
+		return -1
+	}
+	return depth
+}
+
+// refDepth is what --retain-branch-depth and --only-branch say; nil: nothing.
+func (f *pruneFlags) refDepth(ctx context.Context, r *ostree.Repo) (map[string]int, error) {
+	if len(f.retain)+len(f.only) == 0 {
+		return nil, nil
+	}
+	depths := make(map[string]int)
+	for _, text := range f.retain {
+		name, digits, _ := strings.Cut(text, "=")
+		depth, err := strconv.Atoi(digits)
+		if err != nil {
+			return nil, ui.Usagef("--retain-branch-depth=%s is not BRANCH=DEPTH", text)
+		}
+		depths[name] = libraryDepth(depth)
+	}
+	for _, name := range f.only {
+		if _, err := resolve(ctx, r, name); err != nil {
+			return nil, err
+		}
+	}
+	if len(f.only) == 0 {
+		return depths, nil
+	}
+	for ref, err := range r.Refs(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := depths[ref.String()]; !ok && !slices.Contains(f.only, ref.String()) {
+			depths[ref.String()] = libraryDepth(-1)
+		}
+	}
+	return depths, nil
 }
 
 // deletable refuses commits that refs mean, or that are not there, before
