@@ -238,7 +238,17 @@ func TestPackages(t *testing.T) {
 	require.Equal(t, []string{"cri-o-2:1.33-3.el10.x86_64", "kernel-6.12.0-1.el10.x86_64"}, names(node))
 	require.Equal(t, []string{"bash-5.2-1.amd64", "sed-1:4.9-1.amd64"}, names(derive(t, node, "usr/bin/x=1")))
 
-	_, err := container.Packages(t.Context(), imageOf(t, layerOf(t, archive(t, "a=b"))), nil)
+	// The list that rpm-ostree leaves in the commit, for as long as nothing is
+	// added to it.
+	r := newRepo(t)
+	list, err := ostree.ParseVariant(`[('zlib', '0', '1.3', '2.el10', 'x86_64'), ('bash', '1', '5.2', '1.el10', 'x86_64')]`)
+	require.NoError(t, err)
+	c := inspectCommit(t, r, inspectSystem("nano 7.2-1"), ostree.MetadataItem{Key: "rpmostree.rpmdb.pkglist", Value: list})
+	img := encapsulate(t, openCache(t, t.TempDir()), r, c, nil)
+	require.Equal(t, []string{"bash-1:5.2-1.el10.x86_64", "zlib-1.3-2.el10.x86_64"}, names(img))
+	require.Equal(t, []string{"nano-7.2-1.amd64"}, names(derive(t, img, "usr/bin/x=1")))
+
+	_, err = container.Packages(t.Context(), imageOf(t, layerOf(t, archive(t, "a=b"))), nil)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	for text, list := range map[string]string{
 		"no rpmdb.pkglist": `{}`, "package 1 has 2 fields": `{"rpmdb.pkglist":[["a","1"]]}`, "no name": `{"rpmdb.pkglist":[["","0","1","1","x"]]}`,
@@ -248,6 +258,20 @@ func TestPackages(t *testing.T) {
 		_, err := container.Packages(t.Context(), bad, nil)
 		require.ErrorContains(t, err, text, list)
 	}
+}
+
+// rpm's database, a real one.
+func TestPackagesOfRPM(t *testing.T) {
+	database, err := os.ReadFile(interop.SharedData(t, "rpm", "rpmdb.sqlite"))
+	require.NoError(t, err)
+	r := newRepo(t)
+	c := commit(t, r, map[string]string{"usr/lib/sysimage/rpm/rpmdb.sqlite": string(database)})
+	img := encapsulate(t, openCache(t, t.TempDir()), r, c, nil)
+	list, err := container.Packages(t.Context(), img, nil)
+	require.NoError(t, err)
+	require.Len(t, list, 5)
+	require.True(t, slices.ContainsFunc(list, func(p ostree.Package) bool { return p.Name == "filesystem" }))
+	require.NoError(t, container.CheckRegression(list, list, nil).Err())
 }
 
 func TestCompare(t *testing.T) {

@@ -26,7 +26,8 @@ import (
 // that makes it less.
 //
 // Components that change with [EveryBuild] are in the last layers, where more
-// than a few would waste layers on what is pulled anyway.
+// than a few would waste layers on what is pulled anyway. More than 16384
+// components, of which no system has a tenth, are left to [Stable].
 //
 // Answers don't depend on the machine, nor on the order of components: all
 // arithmetic is in integers and in IEEE operations that Go must not fuse.
@@ -43,6 +44,9 @@ func (p Frugal) Plan(components []Component, limit int) ([]Chunk, error) {
 	if limit < 1 {
 		return nil, fmt.Errorf("no layers for %d components", len(components))
 	}
+	if len(components) > mostFrugal {
+		return Stable{}.Plan(components, limit)
+	}
 	var rest, always []*Component
 	for i := range components {
 		if c := &components[i]; c.Frequency == EveryBuild {
@@ -55,10 +59,10 @@ func (p Frugal) Plan(components []Component, limit int) ([]Chunk, error) {
 	slices.SortFunc(always, func(a, b *Component) int { return cmp.Or(-cmp.Compare(a.Size, b.Size), byComponentName(a, b)) })
 
 	last := frugalAlways(always, len(rest) > 0, limit)
-	free := limit - len(last)
-	if len(rest) > 0 && free == 0 { // one layer for everything
-		rest, last, free = append(rest, always...), nil, 1
+	if len(last) == 0 { // one layer for everything
+		rest = append(rest, always...)
 	}
+	free := limit - len(last)
 	var chunks []Chunk
 	switch {
 	case len(rest) == 0:
@@ -71,6 +75,9 @@ func (p Frugal) Plan(components []Component, limit int) ([]Chunk, error) {
 	}
 	return append(chunks, last...), nil
 }
+
+// mostFrugal bounds time and memory, which are a table of components by layers.
+const mostFrugal = 1 << 14
 
 // frugalAlways spreads what always changes over a few layers, the largest
 // alone: a finer split saves bytes only on days when they don't change after
@@ -96,7 +103,7 @@ func frugalAlways(always []*Component, others bool, limit int) []Chunk {
 
 // frugalRate is in changes per two years: what did not change in one year is
 // taken to in the other.
-func frugalRate(c *Component) int { return max(1, 2*int(min(c.Frequency, math.MaxInt32/2))) }
+func frugalRate(c *Component) int { return max(1, int(min(2*uint64(c.Frequency), frugalCertain))) }
 
 // frugalYear is what a rate of one change a day is.
 const frugalYear = 2 * 365
