@@ -1,6 +1,7 @@
 package container_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -243,4 +244,55 @@ func requireClean(t testing.TB, repo *ostree.Repo) {
 		require.Equal(t, "cache", e.Name())
 	}
 	require.NoError(t, repo.Fsck(t.Context(), nil))
+}
+
+// Names of images are refs that ostree-ext reads, and come back.
+func TestImportNames(t *testing.T) {
+	repo := importRepo(t, ostree.ModeBareUser)
+	img := imageOf(t, layerOf(t, archive(t, "usr/x=1")))
+	names := map[string]string{
+		"oci:foo":                        "oci_3A_foo",
+		"oci:bar/baz-blah/foo":           "oci_3A_bar/baz-blah/foo",
+		"docker://localhost:5000/foo:la": "docker_3A__2F__2F_localhost_3A_5000/foo_3A_la",
+		"oci:/foo/":                      "oci_3A__2F_foo_2F_",
+		"oci:a//b":                       "oci_3A_a/_2F_b",
+		"dir:x_y":                        "dir_3A_x__y",
+		"oci-archive:\u00fc.ociarchive":  "oci-archive_3A__FC__2E_ociarchive",
+	}
+	for name, ref := range names {
+		got, err := container.Import(t.Context(), repo, img, &container.ImportOptions{Name: name})
+		require.NoError(t, err, name)
+		c, err := repo.Resolve(t.Context(), "ostree/container/image/"+ref)
+		require.NoError(t, err, name)
+		require.Equal(t, got.Commit, c)
+	}
+	// What skopeo calls docker:// was once registry:.
+	_, err := container.Import(t.Context(), repo, img, &container.ImportOptions{Name: "registry:localhost:5000/foo:la"})
+	require.NoError(t, err)
+	listed := map[string]bool{}
+	for image, err := range container.ListImages(t.Context(), repo) {
+		require.NoError(t, err)
+		listed[image.Name] = true
+	}
+	require.Len(t, listed, len(names))
+	for name := range names {
+		require.True(t, listed[name], name)
+	}
+	// Others' refs that are no names end the list.
+	for _, bad := range []string{"oci_3A", "_XX_", "_110000_", "_0_"} {
+		c, err := repo.Resolve(t.Context(), "ostree/container/image/oci_3A_foo")
+		require.NoError(t, err)
+		ref := "ostree/container/image/" + bad
+		require.NoError(t, repo.SetRef(t.Context(), ref, c))
+		var last error
+		for _, err := range container.ListImages(t.Context(), repo) {
+			last = err
+		}
+		if bad == "oci_3A" {
+			require.ErrorIs(t, last, fs.ErrInvalid)
+		} else {
+			require.Error(t, last)
+		}
+		require.NoError(t, repo.DeleteRef(t.Context(), ref))
+	}
 }
