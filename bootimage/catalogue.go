@@ -18,6 +18,18 @@ type Cleanup struct {
 	Containers   bool     `json:"containers,omitempty"`
 }
 
+// cleanup is what was removed of the build.
+func (e BuildEntry) cleanup() (Cleanup, error) {
+	if e.PolicyCleanup == nil {
+		return Cleanup{}, nil
+	}
+	d, err := decode[Cleanup](e.PolicyCleanup)
+	if err != nil {
+		return Cleanup{}, err
+	}
+	return *d.Value(), nil
+}
+
 // changeBuilds makes a change of builds.json, which must be there.
 func changeBuilds(op string, now time.Time, change func(*Builds) (changed bool, err error)) func(old []byte) ([]byte, error) {
 	return update(func() (*Document[Builds], error) {

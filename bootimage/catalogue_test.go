@@ -507,6 +507,31 @@ func TestImportBuild(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+func TestBuildOrigin(t *testing.T) {
+	fsys := cosaFolder(t, func(m *bootimage.Meta) {
+		m.Images["metal"] = bootimage.Image{Path: "m.raw", SHA256: hash("m"), Size: 7}
+		m.AMIs = []bootimage.AMI{{Region: "us-east-1", AMI: "ami-1"}}
+	})
+	o, err := bootimage.BuildOrigin(fsys, "", &bootimage.OriginOptions{BaseURL: "https://e.example/builds"})
+	require.NoError(t, err)
+	require.Len(t, o.Entries, 2)
+	require.Equal(t, "https://e.example/builds/9.0.20250222-0/x86_64/m.raw", o.Entries[0].URL)
+	require.Equal(t, int64(7), o.Entries[0].Size)
+	cleaned, err := bootimage.CleanBuild("9.0.20250222-0", bootimage.Cleanup{CloudUploads: true, Images: true}, later)(fsys["builds.json"].Data)
+	require.NoError(t, err)
+	fsys["builds.json"].Data = cleaned
+	o, err = bootimage.BuildOrigin(fsys, "9.0.20250222-0", nil)
+	require.NoError(t, err)
+	require.Empty(t, o.Entries)
+	_, err = bootimage.BuildOrigin(fsys, "7", nil)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	fsys["builds.json"].Data = []byte(`{"schema-version": "1.0.0", "builds": []}`)
+	_, err = bootimage.BuildOrigin(fsys, "", nil)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = bootimage.BuildOrigin(fstest.MapFS{}, "", nil)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 func ExampleTagBuild() {
 	now := time.Date(2026, 11, 25, 20, 54, 7, 0, time.UTC)
 	data, err := bootimage.AddBuild(bootimage.Build{ID: "10.0.20261125-0", Arch: "x86_64", Time: now})(nil)
@@ -586,7 +611,15 @@ func ExampleImportBuild() {
 		return
 	}
 	fmt.Println(build.ID, build.Files[0].Path, commit.Value().Version)
-	// Output: 1 1/x86_64/commitmeta.json 1
+	origin, err := bootimage.BuildOrigin(fsys, build.ID, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(origin.Kind, len(origin.Entries))
+	// Output:
+	// 1 1/x86_64/commitmeta.json 1
+	// meta 0
 }
 
 func FuzzMergeMeta(f *testing.F) {

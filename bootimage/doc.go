@@ -24,11 +24,12 @@
 // [Entries] lists the boot images that stream metadata names, [ValidateStream]
 // checks it, [CompareStreams] tells two apart, [Document.Override] adds what only
 // a stream's owner knows, and [MirrorStream] plans a copy elsewhere. [ConfigMap] is
-// how releases carry it into clusters.
+// how releases carry it into clusters. Documents are signed as any file is, by
+// publish/pgpsigner.
 //
 // # Where is my boot image
 //
-// [ReadOrigin] reads whatever names boot images, and [Find] chooses one and says
+// [ReadOrigin] reads whatever names boot images, [BuildOrigin] a catalogue, and [Find] chooses one and says
 // why. [SkewOf] tells how far the image that machines boot from is from the one
 // they run, [DriftOf] how far a cluster's images are from a stream, [CheckAleph]
 // whether a disk was made from what it is published as.

@@ -100,13 +100,9 @@ func importBuild(ctx context.Context, fsys fs.FS, arch string, o ImportOptions) 
 			return nil, err
 		}
 	}
-	var removed Cleanup
-	if entry.PolicyCleanup != nil {
-		c, err := decode[Cleanup](entry.PolicyCleanup)
-		if err != nil {
-			return nil, err
-		}
-		removed = *c.Value()
+	removed, err := entry.cleanup()
+	if err != nil {
+		return nil, err
 	}
 	images := b.Meta.Value().Images
 	for _, name := range slices.Sorted(maps.Keys(images)) {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -270,4 +272,56 @@ func originOfPin(data []byte) (*Origin, error) {
 		return nil, err
 	}
 	return &Origin{Kind: OriginPin, Entries: entries}, nil
+}
+
+// BuildOrigin reads what one build of a catalogue has, all architectures: from the
+// folder with builds.json, the build of that id, with "" the newest. Files that
+// were cleaned up are not in it. Give a folder as the FS of an [os.Root].
+func BuildOrigin(fsys fs.FS, build string, opts *OriginOptions) (*Origin, error) {
+	var o OriginOptions
+	if opts != nil {
+		o = *opts
+	}
+	builds, err := readFile(fsys, BuildsFile, DecodeBuilds)
+	if err != nil {
+		return nil, fmt.Errorf("bootimage: catalogue: %w", err)
+	}
+	entry, ok := builds.Value().Latest("")
+	if build != "" {
+		at, err := builds.Value().find(build)
+		if err != nil {
+			return nil, fmt.Errorf("bootimage: catalogue: %w", err)
+		}
+		entry, ok = builds.Value().Builds[at], true
+	}
+	if !ok {
+		return nil, fmt.Errorf("bootimage: catalogue: no build: %w", fs.ErrNotExist)
+	}
+	removed, err := entry.cleanup()
+	if err != nil {
+		return nil, err
+	}
+	all := &Origin{Kind: OriginMeta}
+	for _, arch := range entry.Arches {
+		d, err := readFile(fsys, path.Join(entry.ID, arch, MetaFile), DecodeMeta)
+		if err != nil {
+			return nil, fmt.Errorf("bootimage: catalogue: %w", err)
+		}
+		m := d.Value()
+		for name := range m.Images {
+			if removed.Images && !slices.Contains(removed.ImagesKept, name) {
+				delete(m.Images, name)
+			}
+		}
+		if removed.CloudUploads {
+			m.AMIs, m.AWSWinLI, m.Aliyun, m.GCP, m.Azure, m.IBMCloud, m.PowerVS = nil, nil, nil, nil, nil, nil, nil
+		}
+		entries, err := MetaEntries(m, o.BaseURL)
+		if err != nil {
+			return nil, err
+		}
+		all.Entries = append(all.Entries, entries...)
+		all.Stream, all.LastModified = m.OCILabels["com.coreos.stream"], stampOr(m)
+	}
+	return all, nil
 }
