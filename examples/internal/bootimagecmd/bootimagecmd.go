@@ -25,7 +25,8 @@ ConfigMap coreos-bootimages, as one of
   PATH                file
   -                   standard input, as of: oc get -n openshift-machine-config-operator cm coreos-bootimages -o yaml
   https://HOST/PATH   address
-  release:PULLSPEC    the ConfigMap in a release payload`
+  release:PULLSPEC    the ConfigMap in a release payload
+  builds:PATH         the newest build of a catalogue, by its folder with builds.json`
 
 // common is what the commands share.
 type common struct {
@@ -54,7 +55,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.baseURL, "base-url", "", "`URL` of the folder of builds, for a meta.json")
 	flags.StringVar(&c.registry, "registry", "docker://", "where release payloads are read from: docker:// or dir:`PATH`")
 	flags.StringVar(&c.authFile, "authfile", "", "`FILE` of registry credentials (default: as podman finds them)")
-	root.AddCommand(c.find(), c.drift(), c.check())
+	root.AddCommand(c.find(), c.download(), c.mirror(), c.drift(), c.check())
 	return root
 }
 
@@ -106,6 +107,8 @@ func explain(cmd *cobra.Command, err error) error {
 	switch _, usage := errors.AsType[*ui.UsageError](err); {
 	case usage:
 		return next(err, cmd.CommandPath()+" --help shows what there is")
+	case errors.Is(err, bootimage.ErrVerification):
+		return next(&ui.VerificationError{Err: err}, "nothing was left under the file's name; try another mirror, and tell who publishes the stream if it stays so")
 	case errors.Is(err, errors.ErrUnsupported):
 		return next(err, "name stream metadata, a release.json, a meta.json, the ConfigMap or an installer's pin")
 	case errors.Is(err, fs.ErrNotExist):
@@ -157,17 +160,23 @@ external, vsphere, azure.
 		}
 		return result.verdict()
 	})
+	choice(cmd, &o)
 	flags := cmd.Flags()
-	flags.StringVar(&o.Arch, "arch", "", "`ARCHITECTURE`, such as x86_64 or amd64 (default: all)")
-	flags.StringVar(&o.Platform, "platform", "", "`PLATFORM`, such as metal, aws, vsphere (default: all)")
-	flags.StringVar(&o.Format, "format", "", "`FORMAT`, such as iso, raw.xz, ova (default: all)")
-	flags.StringVar(&o.File, "file", "", "disk, kernel, initramfs or rootfs (default: all)")
 	flags.StringVar(&o.Region, "region", "", "`REGION` of a cloud (default: all)")
 	flags.StringVar(&node, "node", "", "`VERSION` of the node image to compare with (default: the payload's)")
 	flags.StringVar(&print, "print", "", "print one `FIELD` a line, for scripts: url, image, sha256")
 	flags.BoolVar(&probe, "probe", false, "look the addresses up")
 	flags.BoolVar(&private, "allow-private", false, "with --probe: also addresses within this machine and its network")
 	return cmd
+}
+
+// choice declares the flags that choose images.
+func choice(cmd *cobra.Command, o *bootimage.FindOptions) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.Arch, "arch", "", "`ARCHITECTURE`, such as x86_64 or amd64 (default: all)")
+	flags.StringVar(&o.Platform, "platform", "", "`PLATFORM`, such as metal, aws, vsphere (default: all)")
+	flags.StringVar(&o.Format, "format", "", "`FORMAT`, such as iso, raw.xz, ova (default: all)")
+	flags.StringVar(&o.File, "file", "", "disk, kernel, initramfs or rootfs (default: all)")
 }
 
 // skews compares each version of boot images with that of the node image; versions

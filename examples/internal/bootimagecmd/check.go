@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+	"time"
 
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/spf13/cobra"
 
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/publish/pgpsigner"
 )
 
 // checked is what check prints.
@@ -28,6 +31,8 @@ type fault struct {
 
 type checkFlags struct {
 	previous, index, aleph, arch, release string
+	signature                             string
+	keys                                  []string
 	signatures, cluster                   bool
 }
 
@@ -40,6 +45,11 @@ updates document. No fault: exit code 0. Faults: 3.
 		data, _, err := c.read(cmd, args[0])
 		if err != nil {
 			return err
+		}
+		if len(f.keys) > 0 {
+			if err := c.signed(cmd, &f, args[0], data); err != nil {
+				return err
+			}
 		}
 		result := checked{Kind: kindOf(data), Faults: []fault{}}
 		err = c.validate(cmd, &f, result.Kind, data)
@@ -70,9 +80,39 @@ updates document. No fault: exit code 0. Faults: 3.
 	flags.StringVar(&f.aleph, "aleph", "", "`FILE` .coreos-aleph-version.json of a disk that is to be published as a release.json")
 	flags.StringVar(&f.arch, "arch", "x86_64", "`ARCHITECTURE` of that disk")
 	flags.StringVar(&f.release, "release", "", "`VERSION` that a ConfigMap should be of")
+	flags.StringArrayVar(&f.keys, "key", nil, "`FILE` of OpenPGP public keys, one of which must have signed the document; may be repeated")
+	flags.StringVar(&f.signature, "signature", "", "`DOCUMENT` with that signature (default: DOCUMENT.sig)")
 	flags.BoolVar(&f.signatures, "signatures", false, "want a signature of every file of a stream")
 	flags.BoolVar(&f.cluster, "cluster", false, "check a ConfigMap as one of a cluster, not of a payload")
 	return cmd
+}
+
+// signed checks the signature of a document.
+func (c *common) signed(cmd *cobra.Command, f *checkFlags, from string, data []byte) error {
+	var keys [][]byte
+	for _, file := range f.keys {
+		key, err := os.ReadFile(file)
+		if err != nil {
+			return next(err, "give a file of public keys, as gpg --export writes it")
+		}
+		keys = append(keys, key)
+	}
+	keyring, err := pgpsigner.ParseKeyring(keys...)
+	if err != nil {
+		return &ui.UsageError{Err: err}
+	}
+	if f.signature == "" {
+		f.signature = from + ".sig"
+	}
+	signature, _, err := c.read(cmd, f.signature)
+	if err != nil {
+		return err
+	}
+	_, err = pgpsigner.NewVerifier(keyring, time.Now, nil).Verify(cmd.Context(), bytes.NewReader(data), signature)
+	if err != nil {
+		return next(&ui.VerificationError{Err: fmt.Errorf("%s: %w", from, err)}, "don't use the document: get it again, and its keys from who publishes it")
+	}
+	return nil
 }
 
 // each takes joined errors apart.

@@ -41,6 +41,9 @@ type document struct {
 
 // open reads a document that names boot images.
 func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
+	if dir, ok := strings.CutPrefix(from, "builds:"); ok {
+		return s.build(dir)
+	}
 	data, node, err := s.read(cmd, from)
 	if err != nil {
 		return nil, err
@@ -50,6 +53,20 @@ func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
 		return nil, fmt.Errorf("%s: %w", from, err)
 	}
 	return &document{Origin: origin, node: node}, nil
+}
+
+// build reads the newest build of a catalogue.
+func (s *source) build(dir string) (*document, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, next(err, "give the folder with builds.json")
+	}
+	defer root.Close()
+	origin, err := bootimage.BuildOrigin(root.FS(), "", &bootimage.OriginOptions{BaseURL: s.baseURL})
+	if err != nil {
+		return nil, next(err, "give the folder with builds.json, and below it ID/ARCH/meta.json")
+	}
+	return &document{Origin: origin}, nil
 }
 
 // read gives a document's bytes.
