@@ -185,8 +185,11 @@ func (p *variantParser) value(depth int) (*variantNode, error) {
 	case c == '@':
 		return p.typed(depth)
 	}
-	end := at
-	for end < len(p.text) && strings.IndexByte(" \t\n\r\v\f,:()[]{}<>'\"", p.text[end]) < 0 {
+	end, more := at, "+-."
+	if at < len(p.text) && strings.IndexByte("0123456789+-.", p.text[at]) < 0 {
+		more = ""
+	}
+	for end < len(p.text) && (isAlphanumeric(p.text[end]) || strings.IndexByte(more, p.text[end]) >= 0) {
 		end++
 	}
 	word := p.text[at:end]
@@ -214,6 +217,10 @@ func (p *variantParser) value(depth int) (*variantNode, error) {
 		number.kind = 'd'
 	}
 	return &variantNode{at: at, kind: '0', pattern: number, text: word}, nil
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // isDouble tells whether a number can't be an integer.
@@ -273,13 +280,10 @@ func patternOf(t *gvariant.Type) *pattern {
 func (p *variantParser) list(open byte, closing string, depth int) (*variantNode, error) {
 	n := &variantNode{at: p.at, kind: open}
 	p.at++
-	for first := true; !p.take(closing); first = false {
-		if !first {
+	for !p.take(closing) {
+		if count := len(n.children); count > 1 || count == 1 && open == '[' {
 			if err := p.expect(","); err != nil {
 				return nil, err
-			}
-			if open == '(' && len(n.children) == 1 && p.take(closing) { // (x,)
-				break
 			}
 		}
 		child, err := p.value(depth + 1)
@@ -287,6 +291,11 @@ func (p *variantParser) list(open byte, closing string, depth int) (*variantNode
 			return nil, err
 		}
 		n.children = append(n.children, child)
+		if open == '(' && len(n.children) == 1 { // (x,) and (x, y), but not (x)
+			if err := p.expect(","); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if open == '(' {
 		n.pattern = &pattern{kind: '('}
@@ -358,9 +367,6 @@ func (p *variantParser) dict(depth int) (*variantNode, error) {
 	if !entry {
 		n.kind = ':'
 		n.pattern = &pattern{kind: 'a', parts: []*pattern{n.pattern}}
-		if len(keys) == 0 {
-			n.pattern.parts[0] = &pattern{kind: '*'}
-		}
 	}
 	for i := range keys {
 		n.children = append(n.children, keys[i], values[i])
@@ -382,7 +388,9 @@ func (p *variantParser) string(isBytes bool) (string, error) {
 		switch {
 		case c == quote:
 			s := b.String()
-			if !isBytes && (!utf8.ValidString(s) || strings.Contains(s, "\x00")) {
+			if isBytes {
+				s, _, _ = strings.Cut(s, "\x00") // for GLib they end there
+			} else if !utf8.ValidString(s) || strings.Contains(s, "\x00") {
 				return "", p.fault(at, "not UTF-8, or a NUL")
 			}
 			return s, nil
@@ -411,7 +419,9 @@ func (p *variantParser) octal(b *strings.Builder) {
 		return
 	}
 	if p.at < len(p.text) {
-		b.WriteByte(unescaped(p.text[p.at]))
+		if c := p.text[p.at]; c != '\n' { // a line that goes on
+			b.WriteByte(unescaped(c))
+		}
 		p.at++
 	}
 }
@@ -529,32 +539,48 @@ func (p *variantParser) buildMaybe(n *variantNode, t *gvariant.Type) ([]byte, er
 }
 
 func (p *variantParser) buildNumber(n *variantNode, letter byte) ([]byte, error) {
+	digits := strings.TrimLeft(n.text, "+-")
+	if len(n.text)-len(digits) > 1 || strings.Contains(digits, "_") {
+		return nil, p.fault(n.at, "%.80q is no number", n.text)
+	}
+	negative := strings.HasPrefix(n.text, "-")
 	if letter == 'd' {
-		f, err := strconv.ParseFloat(n.text, 64)
-		if err != nil || strings.Contains(n.text, "_") {
+		if hex := strings.HasPrefix(digits, "0x") || strings.HasPrefix(digits, "0X"); hex && !strings.ContainsAny(digits, "pP") {
+			digits += "p0" // which Go wants
+		}
+		f, err := strconv.ParseFloat(digits, 64)
+		if err != nil {
 			return nil, p.fault(n.at, "%.80q is no number", n.text)
+		}
+		if negative {
+			f = -f
 		}
 		return binary.LittleEndian.AppendUint64(nil, math.Float64bits(f)), nil
 	}
 	bits := map[byte]int{'y': 8, 'n': 16, 'q': 16, 'i': 32, 'h': 32, 'u': 32, 'x': 64, 't': 64}[letter]
-	signed := strings.IndexByte("nihx", letter) >= 0
 	var v uint64
 	var err error
-	digits := strings.TrimPrefix(n.text, "+")
-	if strings.ContainsAny(digits, "_oOB") || strings.HasPrefix(digits, "0b") { // of Go alone
+	if strings.ContainsAny(digits, "oOB") || strings.HasPrefix(digits, "0b") { // of Go alone
 		err = strconv.ErrSyntax
-	} else if signed {
-		var s int64
-		s, err = strconv.ParseInt(digits, 0, bits)
-		v = uint64(s)
-	} else {
-		v, err = strconv.ParseUint(digits, 0, bits)
+	} else if n.text != "-" { // which is 0 for GLib
+		v, err = strconv.ParseUint(digits, 0, 64)
 	}
-	if errors.Is(err, strconv.ErrRange) {
+	limit := uint64(math.MaxUint64) >> (64 - bits)
+	if signed := strings.IndexByte("nihx", letter) >= 0; signed && negative {
+		limit = limit/2 + 1
+	} else if signed {
+		limit /= 2
+	} else if negative {
+		limit = 0
+	}
+	if errors.Is(err, strconv.ErrRange) || err == nil && v > limit {
 		return nil, p.fault(n.at, "%.80s is out of the range of type %c", n.text, letter)
 	}
 	if err != nil {
 		return nil, p.fault(n.at, "%.80q is no number of type %c", n.text, letter)
+	}
+	if negative {
+		v = -v
 	}
 	return binary.LittleEndian.AppendUint64(nil, v)[:bits/8], nil
 }

@@ -82,7 +82,7 @@ func TestVariantTextFaults(t *testing.T) {
 		"[]":                       "byte 0: no type can be told; say it, as in @as []",
 		"<[]>":                     "byte 1: no type can be told; say it, as in <@as []>",
 		"byte 256":                 "byte 5: 256 is out of the range of type y",
-		"uint32 -1":                `byte 7: "-1" is no number of type u`,
+		"uint32 -1":                "byte 7: -1 is out of the range of type u",
 		"2147483648":               "byte 0: 2147483648 is out of the range of type i",
 		"uint32 'a'":               "byte 7: not of type u",
 		"'abc":                     "byte 0: a quote that is not closed",

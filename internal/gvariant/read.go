@@ -200,8 +200,14 @@ func check(t *Type, data []byte, depth int) error {
 		return fault(t, "nests deeper than %d", MaxDepth)
 	}
 	switch t.kind {
-	case 's', 'o':
+	case 's':
 		_, err := DecodeString(data)
+		return err
+	case 'o':
+		text, err := DecodeString(data)
+		if err == nil && !isPath(text) {
+			err = fault(t, "%.80q is no object path", text)
+		}
 		return err
 	case 'g':
 		text, err := DecodeString(data)
@@ -270,4 +276,23 @@ func check(t *Type, data []byte, depth int) error {
 		}
 		return nil
 	}
+}
+
+// isPath reports whether text is a D-Bus object path: / or /a/b_1, of ASCII
+// letters, digits and underscores.
+func isPath(text string) bool {
+	if text == "/" {
+		return true
+	}
+	if text == "" || text[0] != '/' || text[len(text)-1] == '/' {
+		return false
+	}
+	for i := 1; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '/' && text[i-1] != '/', c == '_', c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z':
+		default:
+			return false
+		}
+	}
+	return true
 }
