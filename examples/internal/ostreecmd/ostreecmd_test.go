@@ -353,3 +353,20 @@ func TestLabels(t *testing.T) {
 	require.Equal(t, "system_u:object_r:root_t:s0", label("d", "/new"))
 	require.Equal(t, "A    /new\n", strings.TrimPrefix(okd(t, "--repo=repo", "diff", "a", "d"), "M    /\n"))
 }
+
+// TestReadme runs the commands of the README as they are written.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(testdata, "../../../../README.md"))
+	require.NoError(t, err)
+	workFolder(t)
+	require.NoError(t, os.Rename("tree", "rootfs"))
+	n := 0
+	for line := range strings.Lines(string(readme)) {
+		if command, ok := strings.CutPrefix(line, "    $ okd-streams ostree "); ok {
+			n++
+			okd(t, split(strings.TrimSpace(command))...)
+		}
+	}
+	require.Positive(t, n)
+	require.FileExists(t, "tree/usr/bin/hello")
+}
