@@ -43,6 +43,9 @@
 // faults, and the next transaction removes its staging folder. Locks are
 // libostree's, so `ostree` may work in the same repository at the same time.
 //
+// A tree brings its own SELinux policy: [ReadPolicy] and [TreePolicy] find it, and
+// [CommitOptions].SELinux labels everything by it.
+//
 // # Reading
 //
 // [Repo.Resolve] finds a commit by a ref or the beginning of its checksum,

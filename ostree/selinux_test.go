@@ -1,10 +1,12 @@
 package ostree_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"iter"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -144,6 +146,50 @@ func TestLabelsWithOtherOptions(t *testing.T) {
 	_, err = newRepo(t, ostree.ModeBareUserOnly).Commit(t.Context(), src, &ostree.CommitOptions{SELinux: p})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorContains(t, err, "keeps no extended attributes")
+}
+
+// TestLabelsOfEverySource: one tree comes from each kind of source, without labels,
+// and gets the same by the policy that is found in it.
+func TestLabelsOfEverySource(t *testing.T) {
+	src := seTree("etc", dir("usr/bin"), file("usr/bin/x", "x"), link("usr/bin/y", "x"), dir("none"), file("none/z", "z"))
+	r := newRepo(t, ostree.ModeArchive)
+	bare, err := r.Commit(t.Context(), src, nil)
+	require.NoError(t, err)
+	folder := t.TempDir()
+	root, err := os.OpenRoot(folder)
+	require.NoError(t, err)
+	defer root.Close()
+	require.NoError(t, r.Checkout(t.Context(), root, bare, &ostree.CheckoutOptions{UserMode: true, Union: ostree.UnionOverwrite}))
+	require.NoError(t, os.Chmod(folder, 0o755))
+	var archive bytes.Buffer
+	require.NoError(t, r.Export(t.Context(), &archive, bare, nil))
+	fsys, err := r.FS(t.Context(), bare)
+	require.NoError(t, err)
+	edited, err := r.Edit(t.Context(), bare)
+	require.NoError(t, err)
+	require.NoError(t, edited.Remove(t.Context(), "none"))
+	require.NoError(t, edited.Copy(t.Context(), "none", bare, "none"))
+	var want ostree.Checksum
+	for i, c := range []struct {
+		name string
+		tree func() ostree.Tree
+	}{
+		{"literal", func() ostree.Tree { return src }},
+		{"directory", func() ostree.Tree { return openDir(t, folder) }},
+		{"file system", func() ostree.Tree { return ostree.FS(fsys) }},
+		{"archive", func() ostree.Tree { return ostree.Tar(bytes.NewReader(archive.Bytes())) }},
+		{"commit", func() ostree.Tree { return r.Tree(bare) }},
+		{"edited commit", func() ostree.Tree { return edited }},
+		{"overlay", func() ostree.Tree { return ostree.Overlay(literal(dir("."), file("usr", "goes")), r.Tree(bare)) }},
+	} {
+		got, err := r.Commit(t.Context(), c.tree(), &ostree.CommitOptions{SELinux: policyOf(t, c.tree()), Owner: &ostree.Owner{}})
+		require.NoError(t, err, c.name)
+		if i == 0 {
+			want = got
+		}
+		require.Equal(t, want, got, c.name)
+	}
+	require.Equal(t, "u:o:bin:s0\x00", labels(t, r, want)["usr/bin/x"])
 }
 
 // entryOf gives the entry of a path.
