@@ -158,7 +158,8 @@ func prober(private bool) func(ctx context.Context, url string) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		for _, link := range report.Links {
+		if len(report.Links) > 0 {
+			link := report.Links[0]
 			switch link.Verdict {
 			case linkcheck.OK:
 				return link.FoundSize, nil
