@@ -10,12 +10,24 @@
 // that oc wrote, also in an [Archive]; [OpenFolder] reads a payload that was
 // unpacked.
 //
+// What a [Release] has is shown by [Release.WriteText] and [Release.Info], as
+// `oc adm release info` prints it; [Release.Objects] and [Cluster] say what a
+// cluster applies of it, [Release.Lint] what it would trip over, [Compare] and
+// [NewChangeLog] what is different in another, [Release.Packages] what the node
+// image is made of. [Release.Extract] and [Release.Tools] write its files and
+// client tools, [Mirror] plans copies of it for publish.Transfer, [Sign] and
+// [Policy] make and check its signatures.
+//
 // # Trust
 //
 // Every manifest, configuration and layer is hashed in full and compared with
 // its digest (and a layer with its diff ID) before anything parsed from it is
 // used, whatever the source of the images promises itself. Sizes and counts
 // are bounded by the Max… constants.
+//
+// Whose signatures count is for the caller to say. What a release says of keys
+// ([Release.Trust]) is what clusters that run it will trust; it proves nothing
+// about the release that says it.
 //
 // # Strict and compatible
 //

@@ -437,6 +437,17 @@ func TestEdgeStaleManifests(t *testing.T) {
 		_, first := w.must(t, w.spec(), &payload.AssembleOptions{Compatible: compat})
 		built, second := w.must(t, &payload.Spec{FromRelease: first.Pullspec(), Base: first.Pullspec(), Exclude: []string{"other"}, Created: testTime}, &payload.AssembleOptions{Compatible: compat})
 		require.Equal(t, map[string]string{text: "x"}, filesOf(second), "the last layer alone")
+		// What a cluster sees.
+		whole, err := payload.Open(t.Context(), w, second.Pullspec(), &payload.OpenOptions{AllLayers: true})
+		require.NoError(t, err)
+		if compat {
+			require.Equal(t, map[string]string{text: "x", "0000_50_other_b.txt": "y"}, filesOf(whole))
+			require.Len(t, whole.Warnings, 1)
+			require.Contains(t, whole.Warnings[0], "0000_50_other_b.txt is in a lower layer only")
+		} else {
+			require.Equal(t, filesOf(second), filesOf(whole))
+			require.Empty(t, whole.Warnings)
+		}
 		var got []string
 		layers, err := built.Image.Layers()
 		require.NoError(t, err)

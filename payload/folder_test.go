@@ -305,7 +305,7 @@ func TestArchiveRefuses(t *testing.T) {
 		require.NoError(t, tw.Close())
 		_, err := payload.Archive(bytes.NewReader(buf.Bytes()), int64(buf.Len()))
 		if bad {
-			require.ErrorContains(t, err, "more than 65536 entries")
+			require.ErrorContains(t, err, "more than 16384 entries")
 		} else {
 			require.NoError(t, err)
 		}

@@ -55,7 +55,7 @@ const (
 	// MaxPackages bounds the packages of an image.
 	MaxPackages = 100_000
 	// MaxArchiveEntries bounds the entries of an archive that is read in place.
-	MaxArchiveEntries = 64 << 10
+	MaxArchiveEntries = 16 << 10
 )
 
 const (

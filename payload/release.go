@@ -21,6 +21,11 @@ type OpenOptions struct {
 	// Platform to choose from an index. Default linux/amd64; in part empty,
 	// only what is given has to match.
 	Platform v1.Platform
+	// AllLayers reads all layers of the image, as a cluster does, and not the
+	// last alone: manifests that only a lower layer has, left behind where a
+	// release was made from a release, are among the manifests then, and named
+	// by a warning each. It fetches the whole image.
+	AllLayers bool
 }
 
 // Release is a payload read by [Open]. Everything in it has been verified.
@@ -52,8 +57,8 @@ type Release struct {
 // and an image that is not a release give [io/fs.ErrNotExist]; bytes that are
 // not what their digest promises, [ErrDigest].
 //
-// Like oc it looks at the last layer only; what a cluster sees of manifests in
-// lower layers is not looked at.
+// Like `oc adm release info` it looks at the last layer only, unless
+// OpenOptions.AllLayers is set.
 func Open(ctx context.Context, src Images, ref name.Reference, opts *OpenOptions) (*Release, error) {
 	if opts == nil {
 		opts = &OpenOptions{}
@@ -65,7 +70,7 @@ func Open(ctx context.Context, src Images, ref name.Reference, opts *OpenOptions
 	f, err := fetch(ctx, src, ref, platform)
 	if err == nil {
 		var r *Release
-		if r, err = openFetched(ctx, f); err == nil {
+		if r, err = openFetched(ctx, f, opts.AllLayers); err == nil {
 			return r, nil
 		}
 	}
@@ -79,7 +84,7 @@ func refText(ref name.Reference) string {
 	return ref.Name()
 }
 
-func openFetched(ctx context.Context, f *fetched) (*Release, error) {
+func openFetched(ctx context.Context, f *fetched, allLayers bool) (*Release, error) {
 	last := len(f.manifest.Layers) - 1
 	if last < 0 {
 		return nil, fmt.Errorf("image without layers: %w", fs.ErrNotExist)
@@ -101,6 +106,11 @@ func openFetched(ctx context.Context, f *fetched) (*Release, error) {
 	if err := r.decode(dir); err != nil {
 		return nil, err
 	}
+	if allLayers {
+		if err := r.readStale(ctx, dir, last); err != nil {
+			return nil, err
+		}
+	}
 	if label := f.labels()[LabelRelease]; label != r.Metadata.Version {
 		r.warn("label %s is %q, the version is %q", LabelRelease, label, r.Metadata.Version)
 	}
@@ -111,6 +121,26 @@ func openFetched(ctx context.Context, f *fetched) (*Release, error) {
 		r.warn("%s is multi in the metadata, but this is one image", MetadataArchitecture)
 	}
 	return r, nil
+}
+
+// readStale adds what lower layers have in the payload's folder, and the last,
+// which top has, neither replaces nor hides.
+func (r *Release) readStale(ctx context.Context, top *folder, last int) error {
+	all := newFolder(releaseFolder)
+	for i := range last + 1 {
+		if err := r.image.readLayers(ctx, all, i); err != nil {
+			return err
+		}
+	}
+	delete(all.files, referencesFile)
+	delete(all.files, metadataFile)
+	r.files = all.sorted()
+	for _, f := range r.files {
+		if _, ok := top.files[f.name]; !ok {
+			r.warn("%s is in a lower layer only: clusters apply it, but it is not of this release", f.name)
+		}
+	}
+	return nil
 }
 
 // decode reads the documents of a payload's folder.

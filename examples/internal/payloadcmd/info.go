@@ -98,3 +98,26 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 	flags.BoolVar(&manifests, "manifests", false, "of two releases, also list the manifests that are different")
 	return cmd
 }
+
+func (c *common) lint() *cobra.Command {
+	return c.leaf("lint RELEASE", "Look for what a cluster would trip over", `
+
+With --all-layers also for manifests of older releases below.`, 1, 1, func(cmd *cobra.Command, args []string) error {
+		r, _, err := c.release(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		findings, err := r.Lint(cmd.Context())
+		if err != nil {
+			return err
+		}
+		for _, w := range r.Warnings {
+			fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+w)
+		}
+		if len(findings) > 0 {
+			return findings
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no faults\n", r.Version())
+		return err
+	})
+}

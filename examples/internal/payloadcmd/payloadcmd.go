@@ -40,7 +40,7 @@ or unpacked:PATH, the files of a payload (of oc adm release extract).`
 type common struct {
 	from, authFile, arch string
 	insecure             []string
-	verbose              bool
+	verbose, allLayers   bool
 	closers              []func() error
 }
 
@@ -61,8 +61,9 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.authFile, "authfile", "", "`FILE` of registry credentials (default: as podman finds them)")
 	flags.StringArrayVar(&c.insecure, "insecure", nil, "registry `HOST[:PORT]` that may be spoken to over plain HTTP; may be repeated (loopback always may)")
 	flags.StringVar(&c.arch, "arch", "amd64", "`ARCHITECTURE` to choose from manifest lists, as Go spells it")
+	flags.BoolVar(&c.allLayers, "all-layers", false, "read all layers of the release image, as a cluster does, not its last alone")
 	flags.BoolVar(&c.verbose, "verbose", false, "log each request")
-	root.AddCommand(c.info(), c.swap(), c.changelog(), c.extract(), c.mirror(), c.sign(), c.verify())
+	root.AddCommand(c.info(), c.lint(), c.swap(), c.changelog(), c.extract(), c.mirror(), c.sign(), c.verify())
 	return root
 }
 
@@ -168,7 +169,7 @@ func (c *common) release(cmd *cobra.Command, text string) (*payload.Release, pay
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := payload.Open(cmd.Context(), src, ref, &payload.OpenOptions{Platform: c.platform()})
+	r, err := payload.Open(cmd.Context(), src, ref, &payload.OpenOptions{Platform: c.platform(), AllLayers: c.allLayers})
 	return r, src, err
 }
 
