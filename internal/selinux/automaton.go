@@ -12,7 +12,8 @@ import (
 
 // Limits of the automaton.
 const (
-	maxInsts  = 1 << 19 // instructions of all patterns that were needed
+	maxProg   = 1 << 13 // instructions of one pattern
+	maxInsts  = 1 << 18 // and of all that were needed; Fedora's have 100,000
 	maxStates = 1 << 13 // that are kept: 10 MB
 	maxHeld   = 1 << 22 // instructions in the states that are kept: 16 MB
 )
@@ -245,6 +246,9 @@ func (a *automaton) compile(s int32) error {
 	prog, err := syntax.Compile(p.rest.Simplify())
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.specs[s].at(), err)
+	}
+	if len(prog.Inst) > maxProg {
+		return fmt.Errorf("%s: the pattern is too complex: %w", a.specs[s].at(), errors.ErrUnsupported)
 	}
 	if len(a.insts)+len(prog.Inst) > maxInsts {
 		return fmt.Errorf("%s: the patterns up to here are too complex: %w", a.specs[s].at(), errors.ErrUnsupported)

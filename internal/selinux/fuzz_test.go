@@ -19,7 +19,7 @@ func FuzzPolicy(f *testing.F) {
 	f.Add("/(a|b)*\\.so s:x", "/ /b", "//a//", uint32(0))
 	f.Add("/usr/? s:x\n/usr/\\w{2,} -l s:y", "", "/usr/ab", uint32(link))
 	f.Fuzz(func(t *testing.T, specs, subs, path string, mode uint32) {
-		if len(specs) > 2000 || len(subs) > 500 || len(path) > 500 {
+		if len(specs) > 1000 || len(subs) > 500 || len(path) > 100 {
 			return
 		}
 		fsys := policy(specs)

@@ -268,7 +268,11 @@ func TestManyStates(t *testing.T) {
 	_, err := p.Lookup("/aaax", regular)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorContains(t, err, contexts+":")
-	got, err := p.Lookup("/other", regular) // also needs them
+	p = read(t, policy("/x(abcdefghijklmnop){900} s:x\n"))
+	_, err = p.Lookup("/x", regular)
+	require.ErrorContains(t, err, contexts+":1: the pattern is too complex")
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	got, err := p.Lookup("/x/other", regular) // also needs it
 	require.Error(t, err)
 	require.Empty(t, got)
 }
