@@ -347,6 +347,9 @@ func TestInspectRecorded(t *testing.T) {
 		require.Equal(t, manifest.Annotations[container.LabelCommit], i.Commit.String())
 		_, err = container.History(img)
 		require.NoError(t, err)
+		if name != "image-v1b-edge" { // which does not say that it can be booted
+			require.NoError(t, container.Lint(t.Context(), img, &container.LintOptions{Documents: true}))
+		}
 	}
 	// An image that the reference made so that nothing can import it.
 	_, err := container.Inspect(t.Context(), golden(t, "v1b", "image-v1b-edge-emptychunk-fv2.tar.zst"))

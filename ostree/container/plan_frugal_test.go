@@ -82,9 +82,9 @@ func frugal(t testing.TB, components []container.Component, limit int, prior con
 }
 
 func TestFrugalPlan(t *testing.T) {
-	for n := range 130 {
+	for n := range 60 {
 		d := drawing(n)
-		components := drawComponents(&d, n*n/20, n)
+		components := drawComponents(&d, n*n/10, n)
 		limit := 1 + d.below(100)
 		if n%10 == 0 {
 			limit = 1 + n/10%3
@@ -108,7 +108,9 @@ func TestFrugalPlan(t *testing.T) {
 	many := drawComponents(&d, 1<<14+1, 0)
 	want, err := container.Stable{}.Plan(many, 63)
 	require.NoError(t, err)
-	require.Equal(t, want, frugal(t, many, 63, nil))
+	got, err := container.Frugal{}.Plan(many, 63)
+	require.NoError(t, err)
+	require.True(t, slices.EqualFunc(want, got, func(a, b container.Chunk) bool { return slices.Equal(a.Components, b.Components) }))
 	_, err = container.Frugal{}.Plan(nil, 0)
 	require.ErrorContains(t, err, "no layers")
 }
@@ -134,7 +136,7 @@ func TestFrugalIsPinned(t *testing.T) {
 
 // Against every way there is to split a few components.
 func TestFrugalIsNearTheBest(t *testing.T) {
-	const n, limit = 8, 3
+	const n, limit = 7, 3
 	sum := 0.0
 	for seed := range 20 {
 		d := drawing(1000 + seed)
