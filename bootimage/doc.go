@@ -12,7 +12,7 @@
 //	ID/ARCH/NAME-ID-ARTIFACT.ARCH.EXT   the artifacts: [ArtifactPath], [Measure]
 //
 // [ImportBuild] reads a build from a folder of coreos-assembler's, which has the same
-// layout. Publish artifacts first, then meta.json and release.json, then builds.json, and
+// layout; [DiskIndexEntries] and [NewDiskIndex] are for disks in registries. Publish artifacts first, then meta.json and release.json, then builds.json, and
 // after the gates what announces: the metadata of the stream.
 //
 // # The metadata of a stream
