@@ -42,6 +42,11 @@ func Command() *cobra.Command {
 		"checksum": "okd-streams ostree commit --orphan gives the checksum of a tree", "create-usb": "okd-streams ostree pull-local copies to any folder", "find-remotes": "collections are left to ostree",
 		"trivial-httpd": "any web server serves an archive repository",
 	})
+	root.Long = root.Short + `.
+
+The repository is the one of --repo, else the current folder, else $OSTREE_REPO, else /sysroot/ostree/repo.
+Results are on standard output, everything else on standard error. Exit codes: 0 done, 1 failed, 2 called in a
+way that can't be meant, 3 something is not what its checksum or signature says.`
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.explain(cmd, &ui.UsageError{Err: err}) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.repo, "repo", "", "`PATH` of the repository (default: the current folder, $OSTREE_REPO, /sysroot/ostree/repo)")

@@ -24,7 +24,8 @@ func TestExit(t *testing.T) {
 	require.Empty(t, out.String())
 	require.Equal(t, 1, ui.Exit(&out, "x", errors.New("broken")))
 	require.Equal(t, 2, ui.Exit(&out, "x", fmt.Errorf("while: %w", ui.Usagef("no %s", "source"))))
-	require.Equal(t, "x: broken\nx: while: no source\n", out.String())
+	require.Equal(t, 3, ui.Exit(&out, "x", fmt.Errorf("while: %w", &ui.VerificationError{Err: errors.New("damaged")})))
+	require.Equal(t, "x: broken\nx: while: no source\nx: while: damaged\n", out.String())
 }
 
 func TestProgressInPlainLines(t *testing.T) {
