@@ -14,7 +14,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // Union says what a checkout does with names that are there already.

@@ -10,7 +10,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/flate"
-	"golang.org/x/sys/unix"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // contentWriter stores content objects. It belongs to one goroutine.

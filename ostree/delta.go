@@ -16,7 +16,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // ApplyDeltaOptions configures [Repo.ApplyDelta]. Nil is the zero value.

@@ -10,10 +10,9 @@ import (
 	"io"
 	"math"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/okd-project/okd-streams/internal/decompress"
 	"github.com/okd-project/okd-streams/internal/gvariant"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // A part of a static delta is a byte, 0 or 'x', and the GVariant type

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // Handler serves an archive repository to those who pull from it, at the root of
@@ -260,7 +260,7 @@ func (r *Repo) openInside(name string) (*os.File, error) {
 	if err != nil {
 		return nil, notThere(err)
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	return unix.NewFile(fd, name), nil
 }
 
 // notThere lets what is a link, or below a file, not exist.

@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // The locks are libostree's: record locks of an open file description

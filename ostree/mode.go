@@ -1,6 +1,6 @@
 package ostree
 
-import "golang.org/x/sys/unix"
+import "github.com/okd-project/okd-streams/internal/unix"
 
 // Mode is how a repository stores content objects. The same tree gives the same
 // checksums in each of them, [ModeBareUserOnly] excepted.

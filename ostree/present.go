@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // present answers which objects a repository has, for many questions while it

@@ -9,7 +9,7 @@ import (
 	"runtime"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // A pull stages objects in the layout of objects/, whatever the repository has,

@@ -14,7 +14,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/flate"
-	"golang.org/x/sys/unix"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // ext is the extension of an object's file in this repository.

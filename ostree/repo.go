@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 var errUnsupported = errors.ErrUnsupported
@@ -47,6 +47,9 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 	stored := mode.stored()
 	if stored == "" || mode == ModeBareSplitXattrs {
 		return nil, fmt.Errorf("mode %.80q: %w", mode, errUnsupported)
+	}
+	if err := canWrite(); err != nil {
+		return nil, err
 	}
 	if err := mkdirat(unix.AT_FDCWD, dir, 0o775); err != nil {
 		return nil, err
@@ -146,6 +149,9 @@ func open(ctx context.Context, dir string, opts *OpenOptions, depth int) (_ *Rep
 	if r.settings, err = parseSettings(r.config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
+	if err := supports(r.settings.mode); err != nil {
+		return nil, err
+	}
 	if parent := r.settings.parent; parent != "" {
 		if depth >= maxParents {
 			return nil, fmt.Errorf("core.parent: more than %d parents of parents", maxParents)
@@ -159,6 +165,9 @@ func open(ctx context.Context, dir string, opts *OpenOptions, depth int) (_ *Rep
 
 // writable refuses to write in modes that are only read.
 func (r *Repo) writable() error {
+	if err := canWrite(); err != nil {
+		return err
+	}
 	if r.settings.mode == ModeBareSplitXattrs {
 		return fmt.Errorf("writing to a repository of mode %s: %w", r.settings.mode, errUnsupported)
 	}

@@ -13,10 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/okd-project/okd-streams/internal/gvariant"
 	"github.com/okd-project/okd-streams/internal/pgp"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // SignatureKind is the key of detached metadata under which signatures of one

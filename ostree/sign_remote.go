@@ -11,10 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/okd-project/okd-streams/internal/edsign"
 	"github.com/okd-project/okd-streams/internal/pgp"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // RemoteVerifiers gives what a remote's commits and its summary must be signed

@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // Dir is the tree below root, in the byte order of the names, depth first. It
@@ -398,7 +398,7 @@ func (f *dirFile) open(ctx context.Context) (io.ReadCloser, error) {
 		unix.Close(fd)
 		return nil, &Error{"dir", quoted(f.path), err}
 	}
-	return os.NewFile(uintptr(fd), f.path), nil
+	return unix.NewFile(fd, f.path), nil
 }
 
 // openBeneath opens path below the directory dir without following any link.

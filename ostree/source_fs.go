@@ -7,12 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"syscall"
 	"unicode/utf8"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // FS is the tree that fsys holds, in lexical order, depth first. Owners are
-// those of a *[syscall.Stat_t] that [fs.FileInfo.Sys] gives, else root; there
+// those of a *syscall.Stat_t that [fs.FileInfo.Sys] gives, else root; there
 // are no extended attributes, but in what [Repo.FS] gives. Links need [fs.ReadLinkFS] and are never
 // followed. Other files than directories, regular files and links, and names
 // that are not UTF-8, are errors that name the path. Entries are detached.
@@ -64,11 +65,10 @@ func (t *fsTree) entry(path string, d fs.DirEntry) (Entry, error) {
 		return Entry{}, err
 	}
 	e := Entry{Path: path, Detached: true}
-	switch sys := info.Sys().(type) {
-	case *syscall.Stat_t:
-		e.UID, e.GID = sys.Uid, sys.Gid
-	case *Entry:
+	if sys, ok := info.Sys().(*Entry); ok {
 		e.UID, e.GID, e.Xattrs, e.Object = sys.UID, sys.GID, sys.Xattrs, sys.Object
+	} else if sys, ok := unix.InfoOf(info); ok {
+		e.UID, e.GID = sys.UID, sys.GID
 	}
 	switch mode := info.Mode(); mode.Type() {
 	case fs.ModeDir:
@@ -106,13 +106,13 @@ func (t *fsTree) entry(path string, d fs.DirEntry) (Entry, error) {
 func specialType(mode fs.FileMode) uint32 {
 	switch {
 	case mode&fs.ModeCharDevice != 0:
-		return syscall.S_IFCHR
+		return unix.S_IFCHR
 	case mode&fs.ModeDevice != 0:
-		return syscall.S_IFBLK
+		return unix.S_IFBLK
 	case mode&fs.ModeNamedPipe != 0:
-		return syscall.S_IFIFO
+		return unix.S_IFIFO
 	case mode&fs.ModeSocket != 0:
-		return syscall.S_IFSOCK
+		return unix.S_IFSOCK
 	}
 	return 0
 }

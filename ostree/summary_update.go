@@ -11,13 +11,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // SummaryOptions configures [Repo.UpdateSummary]. Nil is the zero value.
@@ -309,7 +308,7 @@ func (r *Repo) hashFile(file string) (c Checksum, err error) {
 	if err != nil {
 		return c, err
 	}
-	f := os.NewFile(uintptr(fd), file)
+	f := unix.NewFile(fd, file)
 	defer f.Close()
 	if st, err := f.Stat(); err != nil {
 		return c, err

@@ -14,7 +14,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // A transaction writes objects to tmp/staging-<boot id>-XXXXXX, whose lock

@@ -10,7 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // Entry is one line of a [Journal]: a step of a plan is done.
@@ -49,7 +50,7 @@ func (j fileJournal) Load(ctx context.Context, plan string) ([]Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, j.fail(err)
 	}
-	file, err := os.OpenFile(string(j), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	file, err := os.OpenFile(string(j), os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -72,7 +73,7 @@ func (j fileJournal) Append(ctx context.Context, plan string, entries []Entry) e
 	if err != nil {
 		return j.fail(err)
 	}
-	file, err := os.OpenFile(string(j), os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
+	file, err := os.OpenFile(string(j), os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return j.fail(err)
 	}

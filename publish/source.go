@@ -10,7 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // BytesSource is data as a [Source]; data must not change afterwards.
@@ -45,7 +46,7 @@ type fileSource struct {
 func (f *fileSource) Size() int64 { return f.size }
 
 func (f *fileSource) Open(context.Context) (io.ReadCloser, error) {
-	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	file, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, &Error{Op: "source", Target: f.path, Err: cause(err)}
 	}

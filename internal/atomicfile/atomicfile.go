@@ -15,7 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // prefix of temporary names; the rest is a process id and a number.

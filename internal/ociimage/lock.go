@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // Lock waits for the exclusive advisory lock (flock) of an open file or folder,

@@ -17,11 +17,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 
+	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/internal/verify"
 	"github.com/okd-project/okd-streams/ostree"
 )
@@ -118,7 +117,7 @@ func (c *Cache) takeSnapshot(repo *ostree.Repo, commit ostree.Checksum) *snapsho
 func flock(f *os.File, how int) error {
 	for {
 		err := unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, syscall.EINTR) {
+		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
@@ -306,7 +305,7 @@ func (p *pendingBlob) keep(key cacheKey, b blob) (layerRecord, error) {
 }
 
 func fileTimes(stat fs.FileInfo) (mtime int64, inode uint64) {
-	if s, ok := stat.Sys().(*syscall.Stat_t); ok {
+	if s, ok := unix.InfoOf(stat); ok {
 		inode = s.Ino
 	}
 	return stat.ModTime().UnixNano(), inode

@@ -9,9 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/okd-project/okd-streams/internal/atomicfile"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // The files of the state folder that belong to no build.

@@ -9,8 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/publish"
 )
 

@@ -5,8 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/publish"
 )
 

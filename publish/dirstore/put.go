@@ -12,8 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/publish"
 )
 

@@ -10,13 +10,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 
 	"github.com/okd-project/okd-streams/internal/ociimage"
+	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
 
@@ -135,8 +134,10 @@ func (w *folder) create(perm fs.FileMode) (string, *os.File, error) {
 		}
 		if ociimage.TryLock(f) == nil {
 			// One that cleans up may have been faster.
-			if info, err := f.Stat(); err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0 {
-				return name, f, nil
+			if info, err := f.Stat(); err == nil {
+				if sys, ok := unix.InfoOf(info); !ok || sys.Nlink > 0 {
+					return name, f, nil
+				}
 			}
 		}
 		f.Close()

@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/okd-project/okd-streams/internal/ociimage"
+	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -209,7 +209,10 @@ func (l *layout) names(dir string) ([]string, error) {
 
 // changed is when a file last changed in any way: also by a new name.
 func changed(info fs.FileInfo) time.Time {
-	return time.Unix(info.Sys().(*syscall.Stat_t).Ctim.Unix())
+	if sys, ok := unix.InfoOf(info); ok {
+		return sys.Ctime
+	}
+	return info.ModTime()
 }
 
 // mark finds what is needed: from the manifests that stay, everything that they

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -25,6 +24,7 @@ import (
 	"github.com/olareg/olareg/types"
 
 	"github.com/okd-project/okd-streams/internal/ociimage"
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // repository is what is known of one repository. The server behind remembers
@@ -56,7 +56,8 @@ func (s *Server) version(repo string) (version, error) {
 	if !info.Mode().IsRegular() {
 		return version{}, errors.New("index.json is not a regular file")
 	}
-	return version{info.Sys().(*syscall.Stat_t).Ino, info.Size(), info.ModTime()}, nil
+	sys, _ := unix.InfoOf(info)
+	return version{sys.Ino, info.Size(), info.ModTime()}, nil
 }
 
 // repository gives what is known of a repository that exists.

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -319,8 +318,8 @@ func inodes(ctx context.Context, r *ostree.Repo) (map[[2]uint64]ostree.Checksum,
 		if err != nil {
 			return err
 		}
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			set[[2]uint64{uint64(stat.Dev), stat.Ino}] = sum
+		if id, ok := inode(info); ok {
+			set[id] = sum
 		}
 		return nil
 	})
