@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -347,7 +348,7 @@ func TestOpenRequestsDirect(t *testing.T) {
 				want = 4
 				require.Equal(t, tagged, got.ListDigest)
 			}
-			require.Equal(t, want, d.requests, ref)
+			require.EqualValues(t, want, d.requests.Load(), ref)
 		}
 	}
 }
@@ -355,11 +356,11 @@ func TestOpenRequestsDirect(t *testing.T) {
 // direct is a memory that gives manifests and blobs one by one, and counts.
 type direct struct {
 	*memory
-	requests int
+	requests atomic.Int64
 }
 
 func (d *direct) Manifest(_ context.Context, ref name.Reference) (v1.Descriptor, []byte, error) {
-	d.requests++
+	d.requests.Add(1)
 	h, err := d.find(ref)
 	if err != nil {
 		return v1.Descriptor{}, nil, err
@@ -373,7 +374,7 @@ func (d *direct) Manifest(_ context.Context, ref name.Reference) (v1.Descriptor,
 }
 
 func (d *direct) OpenBlob(_ context.Context, _ name.Repository, blob v1.Descriptor) (io.ReadCloser, error) {
-	d.requests++
+	d.requests.Add(1)
 	for _, img := range d.images {
 		if h, err := img.ConfigName(); err == nil && h == blob.Digest {
 			data, err := img.RawConfigFile()

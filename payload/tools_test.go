@@ -391,6 +391,17 @@ func TestToolsForged(t *testing.T) {
 		require.ErrorIs(t, err, payload.ErrDigest)
 		require.Empty(t, files)
 	}
+	// Digests are right, but the configuration, right too, says that something
+	// else is in the layer.
+	wrong := newWorld(t)
+	wrong.components["cli"] = wrong.add(t, repo, wrongDiffID(t, good))
+	_, r := wrong.must(t, wrong.spec(), nil)
+	dir := t.TempDir()
+	_, err = r.Tools(t.Context(), wrong, dir, nil)
+	require.ErrorIs(t, err, payload.ErrDigest)
+	require.ErrorContains(t, err, "diff ID")
+	require.Empty(t, readDir(t, dir))
+
 	folder, err := payload.OpenFolder(t.Context(), rootOf(t, extracted(t, w.release)))
 	require.NoError(t, err)
 	_, err = folder.Tools(t.Context(), w, t.TempDir(), nil)
