@@ -53,6 +53,7 @@ func TestSummaryAsPeer(t *testing.T) {
 		want := peerOK(t, "--repo=repo", "summary", "--view")
 		require.Equal(t, want, strings.TrimSuffix(okd(t, "--repo=repo", "summary", "--view"), "Summary is unsigned\n"), "which ostree says since 2023")
 		both(t, "--repo=repo", "summary", "--raw")
+		require.Equal(t, okd(t, "--repo=repo", "summary", "--view"), okd(t, "--repo=repo", "summary", "-v"))
 		bothSorted(t, "--repo=repo", "static-delta", "list")
 		for name := range strings.Lines(okd(t, "--repo=repo", "static-delta", "list")) {
 			both(t, "--repo=repo", "static-delta", "show", strings.TrimSpace(name))

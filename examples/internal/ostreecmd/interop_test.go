@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/treegen"
 )
@@ -463,5 +464,32 @@ func TestDatesAsPeer(t *testing.T) {
 		"Fri, 02 Jan 2026 03:04:05 +0100", "2 Jan 2026", "Fri Jan  2 03:04:05 2026", "2026-07-02 03:04:05", "soon", "2026-13-01", "@x",
 	} {
 		each(t, theirs, ours, "--repo=repo", "commit", "-b", "x", "--parent=none", "--timestamp="+date, tree)
+	}
+}
+
+// TestFlagsOfPeer: every flag of `ostree` does the same here, changes nothing, or
+// is refused with what to do instead; none is unknown.
+func TestFlagsOfPeer(t *testing.T) {
+	interop.Peer(t, "ostree")
+	line := regexp.MustCompile(`(?m)^  (?:-(\w), )?--([a-z-]+)`)
+	for _, name := range []string{"init", "config", "commit", "checkout", "export", "ls", "cat", "log", "show", "diff", "refs", "rev-parse", "reset", "fsck", "prune", "sign", "summary", "pull", "pull-local",
+		"remote add", "remote delete", "remote list", "remote show-url", "remote gpg-import", "static-delta list", "static-delta show", "static-delta apply-offline"} {
+		help := peerOK(t, append(strings.Fields(name), "--help")...)
+		cmd, _, err := ostreecmd.Command().Find(strings.Fields(name))
+		require.NoError(t, err)
+		cmd.InitDefaultHelpFlag()
+		found := 0
+		for _, m := range line.FindAllStringSubmatch(help, -1) {
+			if m[2] == "version" || name == "static-delta show" && m[2] == "sysroot" {
+				continue
+			}
+			found++
+			flag := cmd.Flag(m[2])
+			require.NotNil(t, flag, "%s --%s", name, m[2])
+			if m[1] != "" {
+				require.Equal(t, m[1], flag.Shorthand, "%s --%s", name, m[2])
+			}
+		}
+		require.Greater(t, found, 1, name)
 	}
 }

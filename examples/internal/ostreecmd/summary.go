@@ -38,7 +38,8 @@ func (c *common) summary() *cobra.Command {
 	})
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.update, "update", "u", false, "write the summary of what there is now")
-	flags.BoolVar(&f.view, "view", false, "print the summary")
+	flags.BoolVarP(&f.view, "view", "v", false, "print the summary")
+	flags.BoolVar(&c.verbose, "verbose", false, "log what is done") // whose letter is --view's here
 	flags.BoolVar(&f.raw, "raw", false, "print it in the text format of GVariant")
 	flags.BoolVar(&f.list, "list-metadata-keys", false, "print the keys of its metadata")
 	flags.StringVar(&f.key, "print-metadata-key", "", "print the value of `KEY` of its metadata")
