@@ -12,8 +12,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/okd-project/okd-streams/internal/unix"
+	"golang.org/x/sys/unix"
 )
 
 // ReceiveOptions configures [Repo.Receive]. Nil is the zero value.

@@ -20,7 +20,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | push | pull | components | copy | pushlarge | pulllarge", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | push | layout | import | components | copy | pushlarge | pulllarge", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -34,20 +34,22 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache, *arrange)
-	case "push":
-		layers := flags.String("layers", "", "folder of the layer cache")
-		to := flags.String("to", "", "tag")
+	case "import":
+		from := flags.String("dir", "", "folder of the image")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
+		}
+		return oursImport(ctx, *repo, *from)
+	case "push", "layout":
+		layers := flags.String("layers", "", "folder of the layer cache")
+		to := flags.String("to", "", "tag, or folder of the layout")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		if verb == "layout" {
+			return oursLayout(ctx, *repo, *layers, *to)
 		}
 		return oursPush(ctx, *repo, *layers, *to)
-	case "pull":
-		mode := flags.String("repomode", "", "mode of the repository")
-		url := flags.String("url", "", "of the archive repository")
-		if err := flags.Parse(args[1:]); err != nil {
-			return err
-		}
-		return oursPull(ctx, *repo, ostree.Mode(*mode), *url)
 	case "components", "copy":
 		list := flags.String("list", "", "file of pullspecs")
 		to := flags.String("to", "", "repository")
