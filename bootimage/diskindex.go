@@ -17,9 +17,9 @@ const (
 	mediaIndex    = "application/vnd.oci.image.index.v1+json"
 	mediaManifest = "application/vnd.oci.image.manifest.v1+json"
 	mediaConfig   = "application/vnd.oci.image.config.v1+json"
-	// DiskArtifactPrefix begins the artifact type of a disk image; its format
+	// diskArtifactPrefix begins the artifact type of a disk image; its format
 	// follows, and "gzip", "xz" or "zstd" where it is compressed: qcow2, raw.gzip.
-	DiskArtifactPrefix = "application/vnd.diskimage."
+	diskArtifactPrefix = "application/vnd.diskimage."
 
 	maxDiskManifest = 1 << 20
 	maxDiskEntries  = 1024
@@ -80,7 +80,7 @@ func DiskIndexEntries(index []byte, repository string, manifest func(digest stri
 	}
 	var all []Entry
 	for i, d := range list.Manifests {
-		format, ok := strings.CutPrefix(d.ArtifactType, DiskArtifactPrefix)
+		format, ok := strings.CutPrefix(d.ArtifactType, diskArtifactPrefix)
 		if !ok {
 			continue
 		}
@@ -176,7 +176,7 @@ func NewDiskIndex(entries []Entry) (*DiskIndex, error) {
 				format = short + c[1]
 			}
 		}
-		kind := DiskArtifactPrefix + format
+		kind := diskArtifactPrefix + format
 		where := diskPlatform{Architecture: goArch(e.Arch), OS: platform}
 		config, err := diskBlob(mediaConfig, where)
 		if err != nil {
