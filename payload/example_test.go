@@ -517,3 +517,22 @@ func ExampleRelease_Tools() {
 	}
 	// Output: openshift-client-linux-4.20.0-okd-scos.1.tar.gz oc []
 }
+
+// What to ask git for in a clone, and what it answers.
+func ExampleDecodeGitLog() {
+	args, err := payload.GitLogArguments("1111111", "2222222")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(args[len(args)-2]) // for exec.CommandContext(ctx, "git", args...)
+	commits, err := payload.DecodeGitLog([]byte("2222222\n1111111\n1767323045\nhelp is shorter (#7)\n\x00"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(commits[0].ID, commits[0].Merge, commits[0].Time)
+	// Output:
+	// 1111111..2222222
+	// 2222222 false 2026-01-02 03:04:05 +0000 UTC
+}
