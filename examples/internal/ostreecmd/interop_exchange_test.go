@@ -112,8 +112,12 @@ func TestPullAsPeer(t *testing.T) {
 		{"--repo=mirror", "init", "--mode=archive"},
 		{"--repo=mirror", "remote", "add", "--no-gpg-verify", "origin", url},
 		{"--repo=mirror", "pull", "--mirror", "--depth=-1", "origin"},
+		{"--repo=deltas", "init", "--mode=bare-user"},
+		{"--repo=deltas", "remote", "add", "--no-gpg-verify", "origin", url},
+		{"--repo=deltas", "pull", "origin", "other"}, // there is one from nothing
+		{"--repo=deltas", "fsck", "-q"},
 	} {
-		if args[0] != "--repo=mirror" {
+		if !strings.HasPrefix(args[0], "--repo=") {
 			args = append([]string{"--repo=repo"}, args...)
 		}
 		t.Chdir(theirs)
@@ -123,6 +127,8 @@ func TestPullAsPeer(t *testing.T) {
 		require.Equal(t, failed, got.code != 0, "%v: %s", args, got.stderr)
 		if args[1] != "pull" {
 			require.Equal(t, want, got.stdout, "%v", args)
+		} else if args[0] == "--repo=deltas" {
+			require.Contains(t, got.stdout, "1 static delta, ")
 		} else if len(args) > 3 && args[3] == "origin" && !failed {
 			require.Equal(t, counts(want), counts(got.stdout), "%v", args)
 		}

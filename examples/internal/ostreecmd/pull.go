@@ -21,7 +21,7 @@ import (
 type pullFlags struct {
 	url, newerThan                                         string
 	mirror, commitsOnly, noFsync, newerThanRef, anyBinding bool
-	noRetry                                                bool
+	noRetry, noDeltas                                      bool
 	depth, retries, connections                            int
 	subpaths, headers                                      []string
 }
@@ -56,12 +56,12 @@ func (c *common) pull() *cobra.Command {
 	flags.IntVar(&f.retries, "network-retries", 5, "send a request that fails `N` times more")
 	flags.BoolVar(&f.noRetry, "disable-retry-on-network-errors", false, "send no request again")
 	flags.IntVar(&f.connections, "max-outstanding-fetcher-requests", 0, "fetch `N` objects at a time, at most 64 (default 64)")
+	flags.BoolVar(&f.noDeltas, "disable-static-deltas", false, "fetch every object by itself")
 	flags.BoolVar(&f.noFsync, "disable-fsync", false, "do not wait for the disk")
-	ignore(cmd, "objects are fetched one by one", "disable-static-deltas")
 	ignore(cmd, "everything that is fetched is verified", "untrusted", "http-trusted")
 	ignore(cmd, "files that a repository of mode bare-user-only can't keep are always refused", "bareuseronly-files")
 	ignore(cmd, "objects are made durable together", "per-object-fsync")
-	refuse(cmd, "objects are fetched one by one", "require-static-deltas", "dry-run")
+	refuse(cmd, "static deltas are used where there are any, else objects are fetched one by one", "require-static-deltas", "dry-run")
 	refuse(cmd, "okd-streams ostree pull-local takes what the other repository has, before the pull", "localcache-repo,L")
 	refuse(cmd, "summaries are fetched each time", "cache-dir=")
 	refuse(cmd, "--quiet shows no progress, a terminal a line that is drawn again", "update-frequency=")
@@ -74,7 +74,7 @@ func (f *pullFlags) options(revs []string) (*ostree.PullOptions, error) {
 		revs = nil
 	}
 	opts := &ostree.PullOptions{URL: f.url, Revs: revs, Mirror: f.mirror, Depth: f.depth, Subpaths: f.subpaths, CommitsOnly: f.commitsOnly, NewerThanRef: f.newerThanRef,
-		NewerThan: f.newerThan, AnyBinding: f.anyBinding, NoFsync: f.noFsync, Workers: f.connections, Now: time.Now(), Header: make(http.Header), Stats: &ostree.PullStats{}}
+		NewerThan: f.newerThan, AnyBinding: f.anyBinding, NoDeltas: f.noDeltas, NoFsync: f.noFsync, Workers: f.connections, Now: time.Now(), Header: make(http.Header), Stats: &ostree.PullStats{}}
 	if f.retries < 0 || f.connections < 0 {
 		return nil, ui.Usagef("--network-retries and --max-outstanding-fetcher-requests are not negative")
 	}
@@ -126,7 +126,11 @@ func (c *common) runPull(ctx context.Context, cmd *cobra.Command, r *ostree.Repo
 		Bytes    int64 `json:"bytesReceived"`
 		Requests int64 `json:"requests"`
 		Resumed  int64 `json:"resumed"`
-	}{opts.Stats.Commits, opts.Stats.MetadataFetched, opts.Stats.ContentFetched, opts.Stats.BytesReceived, opts.Stats.Requests, opts.Stats.Resumed}, func(w io.Writer) error {
+		Deltas   int64 `json:"deltasApplied"`
+	}{opts.Stats.Commits, opts.Stats.MetadataFetched, opts.Stats.ContentFetched, opts.Stats.BytesReceived, opts.Stats.Requests, opts.Stats.Resumed, opts.Stats.DeltasApplied}, func(w io.Writer) error {
+		if n := opts.Stats.DeltasApplied; n > 0 {
+			fmt.Fprintf(w, "%s, ", counted(int(n), "static delta"))
+		}
 		_, err := fmt.Fprintf(w, "%d metadata, %d content objects fetched; %s transferred\n", opts.Stats.Commits+opts.Stats.MetadataFetched, opts.Stats.ContentFetched, size(opts.Stats.BytesReceived))
 		return err
 	})
