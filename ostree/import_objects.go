@@ -767,7 +767,6 @@ func (x *Receiver) publish(ctx context.Context, all []*keep) error {
 		}
 	}
 	var moves [256][]move
-	var keys []claimKey
 	t.mu.Lock()
 	for _, k := range all {
 		for key := range k.d.objects {
@@ -778,7 +777,6 @@ func (x *Receiver) publish(ctx context.Context, all []*keep) error {
 			m := move{to: x.repo.objectPath(key.kind, key.sum)}
 			m.from = t.stagingPath(int(shelf)-1, m.to)
 			moves[key.sum[0]] = append(moves[key.sum[0]], m)
-			keys = append(keys, key)
 			t.claims[key] = 0
 		}
 	}

@@ -20,7 +20,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | push | layout | import | components | copy | pushlarge | pulllarge", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | push | layout | pull | import | components | copy | pushlarge | pulllarge", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -34,6 +34,13 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache, *arrange)
+	case "pull":
+		mode := flags.String("repomode", "", "mode of the repository")
+		url := flags.String("url", "", "of the archive repository")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursPull(ctx, *repo, ostree.Mode(*mode), *url)
 	case "import":
 		from := flags.String("dir", "", "folder of the image")
 		if err := flags.Parse(args[1:]); err != nil {

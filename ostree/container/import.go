@@ -473,7 +473,6 @@ type baseImport struct {
 	first  *ostree.Delivery
 	whole  *ostree.ReceivedCommit // the commit to keep; nil: it is there
 	needed map[ostree.Checksum]struct{}
-	order  sync.Mutex
 }
 
 // wanted reports whether c is the commit that the labels name.

@@ -86,8 +86,6 @@ func importTable(t testing.TB, elem ...string) [][]string {
 	return rows
 }
 
-const commitSysroot = "10e3fec8ce874b57bfab72387170c12b9aab2fec5a3b216457c7e241b60d8500"
-
 // Every image of the shared data gives the commit that is in it, in every mode.
 func TestImportGivesTheRecordedCommit(t *testing.T) {
 	quick := map[string]bool{"image-v1b-edge": true, "image-v1a-edge": true, "image-v1b-edge-emptychunk-fv2": true}
