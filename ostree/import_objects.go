@@ -12,7 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
+
+	"github.com/okd-project/okd-streams/internal/unix"
 )
 
 // ReceiveOptions configures [Repo.Receive]. Nil is the zero value.
