@@ -107,7 +107,7 @@ func free(t testing.TB, path string) int64 {
 	t.Helper()
 	var st unix.Statfs_t
 	require.NoError(t, unix.Statfs(path, &st))
-	return int64(st.Bfree) * st.Bsize
+	return int64(st.Bfree) * int64(st.Bsize)
 }
 
 // sharingDisk mounts an empty XFS, made with the program of the Debian tree.
