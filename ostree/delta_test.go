@@ -478,20 +478,20 @@ func TestBadDeltas(t *testing.T) {
 		{"negative", made(func(p *madePart, m, x int) { p.op('S', m, x, -1, 0) }), "", ostree.ErrCorrupt},
 		{"mode", made(func(p *madePart, m, x int) { p.op('S', m+1, x, 7, p.put("content")) }), "mode 1 of 1", ostree.ErrCorrupt},
 		{"attributes", made(func(p *madePart, m, x int) { p.op('S', m, -1, 7, p.put("content")) }), "attributes", ostree.ErrCorrupt},
-		{"a directory's mode", made(func(p *madePart, m, x int) {
-			m, x = p.owner(&ostree.File{Mode: ostree.ModeDir | 0o755})
+		{"a directory's mode", made(func(p *madePart, _, _ int) {
+			m, x := p.owner(&ostree.File{Mode: ostree.ModeDir | 0o755})
 			p.op('S', m, x, 7, p.put("content"))
 		}), "mode", ostree.ErrCorrupt},
-		{"a link in pieces", made(func(p *madePart, m, x int) {
-			m, x = p.owner(&ostree.File{Mode: ostree.ModeSymlink | 0o777})
+		{"a link in pieces", made(func(p *madePart, _, _ int) {
+			m, x := p.owner(&ostree.File{Mode: ostree.ModeSymlink | 0o777})
 			p.op('o', m, x, 7)
 		}), "like a regular file", ostree.ErrCorrupt},
-		{"long target", made(func(p *madePart, m, x int) {
-			m, x = p.owner(&ostree.File{Mode: ostree.ModeSymlink | 0o777})
+		{"long target", made(func(p *madePart, _, _ int) {
+			m, x := p.owner(&ostree.File{Mode: ostree.ModeSymlink | 0o777})
 			p.op('S', m, x, 1<<20, p.put(strings.Repeat("x", 1<<20)))
 		}), "link target", ostree.ErrCorrupt},
-		{"NUL in a target", made(func(p *madePart, m, x int) {
-			m, x = p.owner(&ostree.File{Mode: ostree.ModeSymlink | 0o777})
+		{"NUL in a target", made(func(p *madePart, _, _ int) {
+			m, x := p.owner(&ostree.File{Mode: ostree.ModeSymlink | 0o777})
 			p.op('S', m, x, 3, p.put("a\x00b"))
 		}), "NUL", ostree.ErrCorrupt},
 		{"unknown operation", made(func(p *madePart, m, x int) { p.op('q') }), "operation 'q'", ostree.ErrCorrupt},

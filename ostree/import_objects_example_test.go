@@ -133,3 +133,46 @@ func ExampleRepo_Layers() {
 	// usr/bin/sh <nil>
 	// <nil>
 }
+
+// A layer of files alone is kept by a commit that names them by their checksums.
+func ExampleDelivery_Set() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "ostree")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	repo, err := ostree.Init(ctx, dir+"/repo", ostree.ModeBareUser, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer repo.Close()
+	r, err := repo.Receive(ctx, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer r.Close()
+	d := r.Begin()
+	object, err := ostree.ParseChecksum("30b0616406265d4eeff2823d98822ba45f89e1a82699fd94ec04577d3aa2644d")
+	if err == nil {
+		err = d.File(ctx, &ostree.ReceivedFile{Name: "hello", Checksum: object, Mode: ostree.ModeRegular | 0o644, Size: 6, Body: bytes.NewReader([]byte("world\n"))})
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	commit, err := d.Set(ctx, "ostree/container/blob/example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for e, err := range repo.List(ctx, commit, "/", &ostree.ListOptions{Recursive: true}) {
+		fmt.Println(e.Path, err)
+	}
+	// Output:
+	// . <nil>
+	// 30b0616406265d4eeff2823d98822ba45f89e1a82699fd94ec04577d3aa2644d <nil>
+}
