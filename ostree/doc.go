@@ -34,8 +34,9 @@
 //
 // A repository may have a parent (core.parent), from which it reads what it does
 // not have. [Repo.PullLocal] takes commits from one repository to another, of
-// whatever modes; [Repo.Prune] removes what no ref needs; [Repo.Fsck] checks
-// everything.
+// whatever modes, [Repo.Pull] from an archive repository behind HTTP, which
+// [Handler] serves and whose summary [Repo.UpdateSummary] writes; [Repo.Prune]
+// removes what no ref needs; [Repo.Fsck] checks everything.
 //
 // Writing is a transaction. Objects are staged in a folder under tmp/, flushed,
 // moved into place (what is named before what names it) and only then the ref

@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	tree := flags.String("tree", "", "folder to commit; default: the Debian tree of internal/interop")
 	day2 := flags.String("day2", "", "the same folder a day later; default: made from the tree of internal/interop")
-	only := flags.String("only", "", "regular expression of cases: cp, commit, push, pull, import, copy, large")
+	only := flags.String("only", "", "regular expression of cases: cp, commit, repository, many, push, pull, import, copy, large")
 	rounds := flags.Int("rounds", 3, "how often each side runs; medians are shown")
 	work := flags.String("work", "", "folder for repositories, emptied; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
@@ -82,6 +82,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		{"cp", b.copyFloor, true},
 		{"commit bare-user", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "bare-user") }, true},
 		{"commit archive", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "archive") }, true},
+		{"repository", b.repos, true},
+		{"many", b.many, false},
 		{"push", b.pushes, true},
 		{"pull", b.pulls, true},
 		{"import", b.imports, true},

@@ -20,7 +20,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | push | layout | pull | import | components | copy | pushlarge | pulllarge", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -34,6 +34,27 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache, *arrange)
+	case "fsck", "list":
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		if verb == "list" {
+			return oursList(ctx, *repo)
+		}
+		return oursFsck(ctx, *repo)
+	case "checkout":
+		to := flags.String("to", "", "folder that is not there")
+		user := flags.Bool("user", false, "without owners and attributes")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursCheckout(ctx, *repo, *to, *user)
+	case "pull-local":
+		from := flags.String("from", "", "repository")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursPullLocal(ctx, *repo, *from)
 	case "pull":
 		mode := flags.String("repomode", "", "mode of the repository")
 		url := flags.String("url", "", "of the archive repository")
