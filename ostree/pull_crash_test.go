@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,21 +113,23 @@ func TestPullKilled(t *testing.T) {
 	for n := 0; ; n++ {
 		mode := all[n%len(all)]
 		r := newRepo(t, mode)
-		cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestPullChild$")
+		ctx, kill := context.WithCancel(t.Context())
+		cmd := exec.CommandContext(ctx, exe, "-test.run=^TestPullChild$")
 		cmd.Env = append(os.Environ(), pullURLVariable+"="+server.URL, pullRepoVariable+"="+r.Path())
-		killed := false
+		var killed atomic.Bool
 		server.reset(func(_ http.ResponseWriter, req *http.Request, i int) bool {
 			if i < n {
 				return false
 			}
-			killed = true
-			require.NoError(t, cmd.Process.Kill())
+			killed.Store(true)
+			kill()
 			<-req.Context().Done()
 			return true
 		})
 		out, err := cmd.CombinedOutput()
+		kill()
 		before := server.reset(nil)
-		if !killed {
+		if !killed.Load() {
 			require.NoError(t, err, string(out))
 			require.Greater(t, n, 20)
 			break
