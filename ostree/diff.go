@@ -34,8 +34,8 @@ func (c *Change) Kind() byte {
 // Diff yields what is different between two trees: files and links of another
 // checksum (content, mode, owner, attributes), directories of another owner, mode
 // or attributes, and whatever is in only one of them, everything below a
-// directory included. (`ostree diff` leaves modified directories out and names
-// only the topmost of what was removed.) Paths come in the order of [Repo.Tree].
+// directory included. (`ostree diff` names only the topmost of what was removed,
+// and never the root.) Paths come in the order of [Repo.Tree].
 //
 // Of two commits, even of different repositories, only what differs is read.
 // Other trees are read whole first, files too that have no [Entry].Object; they
