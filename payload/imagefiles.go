@@ -2,10 +2,7 @@ package payload
 
 import (
 	"archive/tar"
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +14,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-
-	"github.com/okd-project/okd-streams/internal/verify"
 )
 
 // imageFiles finds a few files in the layers of several images. Every layer is
@@ -113,77 +108,21 @@ func (l *layerFiles) hides(name string) bool {
 // layer reads layer i of an image to its end, and keeps what it has only if
 // its digest, size and diff ID are as promised.
 func (s *imageFiles) layer(ctx context.Context, f *fetched, i int) (*layerFiles, error) {
-	desc := f.manifest.Layers[i]
-	if l, ok := s.layers[desc.Digest]; ok {
+	digest := f.manifest.Layers[i].Digest
+	if l, ok := s.layers[digest]; ok {
 		return l, nil
-	}
-	if _, err := parseDigest(desc.Digest.String()); err != nil {
-		return nil, err
-	}
-	if desc.Size < 0 || desc.Size > MaxLayerSize {
-		return nil, fmt.Errorf("%s of %d bytes, limit %d", desc.Digest, desc.Size, int64(MaxLayerSize))
-	}
-	layer, err := f.img.LayerByDigest(desc.Digest)
-	if err != nil {
-		return nil, err
-	}
-	rc, err := layer.Compressed()
-	if err != nil {
-		return nil, err
-	}
-	defer rc.Close()
-	in, err := verify.NewReader(contextReader{ctx, rc}, desc.Digest, desc.Size)
-	if err != nil {
-		return nil, err
 	}
 	start := s.end
 	l := &layerFiles{files: map[string]imageFile{}}
-	diffID, scanErr := s.scan(in, l)
-	_, err = io.Copy(io.Discard, in)
-	switch want := f.config.RootFS.DiffIDs[i]; {
-	case err != nil:
-	case scanErr != nil:
-		err = scanErr
-	case diffID != want:
-		err = fmt.Errorf("content has diff ID %s, want %s: %w", diffID, want, ErrDigest)
-	}
+	err := f.scanLayer(ctx, i, func(r io.Reader) (v1.Hash, error) {
+		return scanTar(r, MaxLayerSize, func(hdr *tar.Header, r io.Reader) error { return s.entry(hdr, r, l) })
+	})
 	if err != nil {
 		s.end = start
 		return nil, err
 	}
-	s.layers[desc.Digest] = l
+	s.layers[digest] = l
 	return l, nil
-}
-
-func (s *imageFiles) scan(r io.Reader, l *layerFiles) (v1.Hash, error) {
-	plain, closer, err := decompress(bufio.NewReaderSize(r, 64<<10))
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	defer closer()
-	limited := &io.LimitedReader{R: plain, N: MaxLayerSize + 1}
-	sum := sha256.New()
-	content := io.TeeReader(limited, sum)
-	tr := tar.NewReader(content)
-	for {
-		hdr, err := tr.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return v1.Hash{}, fmt.Errorf("tar: %w", err)
-		}
-		if err := s.entry(hdr, tr, l); err != nil {
-			return v1.Hash{}, err
-		}
-	}
-	if _, err := io.Copy(io.Discard, content); err != nil {
-		return v1.Hash{}, err
-	}
-	if limited.N <= 0 {
-		return v1.Hash{}, fmt.Errorf("content of more than %d bytes", int64(MaxLayerSize))
-	}
-	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
 // entry looks at one entry of a layer.

@@ -59,9 +59,10 @@ func (f *fetched) readLayers(ctx context.Context, dir *folder, layers ...int) er
 	return nil
 }
 
-// readLayer reads layer i to its end and, only if its digest, size and diff ID
-// are as promised, applies what it has in dir.
-func (f *fetched) readLayer(ctx context.Context, i int, dir *folder) error {
+// scanLayer reads layer i to its end with scan, which gives the diff ID. What
+// scan met counts only if there is no error: digest, size and diff ID are as
+// promised then.
+func (f *fetched) scanLayer(ctx context.Context, i int, scan func(r io.Reader) (v1.Hash, error)) error {
 	desc := f.manifest.Layers[i]
 	if _, err := parseDigest(desc.Digest.String()); err != nil {
 		return err
@@ -82,10 +83,8 @@ func (f *fetched) readLayer(ctx context.Context, i int, dir *folder) error {
 	if err != nil {
 		return err
 	}
-	next := &layerScan{dir: dir.name, files: map[string]file{}, budget: MaxPayloadSize - dir.size, room: MaxManifests - len(dir.files), limit: MaxLayerSize}
-	diffID, scanErr := next.read(in)
-	// Whatever the scan met, it does not count before all bytes are known to
-	// be the right ones.
+	diffID, scanErr := scan(in)
+	// A fault of the bytes explains one of the scan.
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return err
 	}
@@ -94,6 +93,48 @@ func (f *fetched) readLayer(ctx context.Context, i int, dir *folder) error {
 	}
 	if want := f.config.RootFS.DiffIDs[i]; diffID != want {
 		return fmt.Errorf("content has diff ID %s, want %s: %w", diffID, want, ErrDigest)
+	}
+	return nil
+}
+
+// scanTar gives entry each entry of a tar stream, compressed or not, and gives
+// the diff ID of its content, which has at most limit bytes.
+func scanTar(r io.Reader, limit int64, entry func(*tar.Header, io.Reader) error) (v1.Hash, error) {
+	plain, closer, err := decompress(bufio.NewReaderSize(r, 64<<10))
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	defer closer()
+	limited := &io.LimitedReader{R: plain, N: limit + 1}
+	sum := sha256.New()
+	content := io.TeeReader(limited, sum)
+	tr := tar.NewReader(content)
+	for {
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return v1.Hash{}, fmt.Errorf("tar: %w", err)
+		}
+		if err := entry(hdr, tr); err != nil {
+			return v1.Hash{}, err
+		}
+	}
+	if _, err := io.Copy(io.Discard, content); err != nil {
+		return v1.Hash{}, err
+	}
+	if limited.N <= 0 {
+		return v1.Hash{}, fmt.Errorf("content of more than %d bytes", limit)
+	}
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// readLayer reads layer i and applies what it has in dir.
+func (f *fetched) readLayer(ctx context.Context, i int, dir *folder) error {
+	next := &layerScan{dir: dir.name, files: map[string]file{}, budget: MaxPayloadSize - dir.size, room: MaxManifests - len(dir.files), limit: MaxLayerSize}
+	if err := f.scanLayer(ctx, i, next.read); err != nil {
+		return err
 	}
 	next.apply(dir)
 	return nil
@@ -127,34 +168,7 @@ type layerScan struct {
 
 // read scans a layer, compressed or not, and gives the diff ID of its content.
 func (s *layerScan) read(r io.Reader) (v1.Hash, error) {
-	plain, closer, err := decompress(bufio.NewReaderSize(r, 64<<10))
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	defer closer()
-	limited := &io.LimitedReader{R: plain, N: s.limit + 1}
-	sum := sha256.New()
-	content := io.TeeReader(limited, sum)
-	tr := tar.NewReader(content)
-	for {
-		hdr, err := tr.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return v1.Hash{}, fmt.Errorf("tar: %w", err)
-		}
-		if err := s.entry(hdr, tr); err != nil {
-			return v1.Hash{}, err
-		}
-	}
-	if _, err := io.Copy(io.Discard, content); err != nil {
-		return v1.Hash{}, err
-	}
-	if limited.N <= 0 {
-		return v1.Hash{}, fmt.Errorf("content of more than %d bytes", s.limit)
-	}
-	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, nil
+	return scanTar(r, s.limit, s.entry)
 }
 
 func (s *layerScan) entry(hdr *tar.Header, r io.Reader) error {
