@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -188,19 +187,6 @@ func components(args []string) (map[string]name.Reference, error) {
 		return nil, &ui.UsageError{Err: err}
 	}
 	return out, nil
-}
-
-// now is the time, or SOURCE_DATE_EPOCH.
-func now() (time.Time, error) {
-	text := os.Getenv("SOURCE_DATE_EPOCH")
-	if text == "" {
-		return time.Now().UTC(), nil
-	}
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || seconds < 0 {
-		return time.Time{}, ui.Usagef("SOURCE_DATE_EPOCH %q is not a number of seconds", text)
-	}
-	return time.Unix(seconds, 0).UTC(), nil
 }
 
 // move copies images between registries with progress for people.

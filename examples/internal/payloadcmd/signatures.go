@@ -24,7 +24,7 @@ ConfigMap for clusters without a way to one.`, 1, 1, func(cmd *cobra.Command, ar
 		if err != nil {
 			return err
 		}
-		at, err := now()
+		at, err := ui.BuildTime()
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ trusted already (--trusted-by); never from the release itself.`, 1, 1, func(cmd 
 		if r.Ref == nil {
 			return ui.Usagef("an unpacked payload has no digest to verify")
 		}
-		at, err := now()
+		at, err := ui.BuildTime()
 		if err != nil {
 			return err
 		}

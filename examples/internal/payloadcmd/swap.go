@@ -35,7 +35,7 @@ arguments and time (SOURCE_DATE_EPOCH) give the same release.`, 1, -1, func(cmd 
 		if spec.Overrides, err = components(args[1:]); err != nil {
 			return err
 		}
-		if spec.Created, err = now(); err != nil {
+		if spec.Created, err = ui.BuildTime(); err != nil {
 			return err
 		}
 		opts := &payload.AssembleOptions{Compatible: compatible, ManifestList: list, Allow: func(f payload.Finding) bool { return slices.Contains(allow, string(f.Check)) }}

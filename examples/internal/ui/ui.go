@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -188,4 +189,18 @@ func (p *Progress) clear() {
 		fmt.Fprint(p.w, "\r\x1b[K")
 		p.drawn = false
 	}
+}
+
+// BuildTime is now, or SOURCE_DATE_EPOCH for those who build again what was
+// built before.
+func BuildTime() (time.Time, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		return time.Now().UTC(), nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || seconds < 0 {
+		return time.Time{}, Usagef("SOURCE_DATE_EPOCH %q is not a number of seconds", text)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
 }

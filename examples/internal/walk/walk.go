@@ -135,7 +135,7 @@ func Setup(ctx context.Context, f *Flags, stderr io.Writer) (_ *Run, err error) 
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	now, err := buildTime()
+	now, err := ui.BuildTime()
 	if err != nil {
 		return nil, err
 	}
@@ -190,20 +190,6 @@ func Definition(which string) (*stream.Definition, error) {
 		return nil, fmt.Errorf("%s:\n%w", which, err)
 	}
 	return def, nil
-}
-
-// buildTime is now, or SOURCE_DATE_EPOCH for those who build again what was
-// built before.
-func buildTime() (time.Time, error) {
-	text := os.Getenv("SOURCE_DATE_EPOCH")
-	if text == "" {
-		return time.Now().UTC(), nil
-	}
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || seconds < 0 {
-		return time.Time{}, ui.Usagef("SOURCE_DATE_EPOCH %q is not a number of seconds", text)
-	}
-	return time.Unix(seconds, 0).UTC(), nil
 }
 
 // defaultState is in the user's cache folder; task images run as any user,
