@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"os"
 	"os/exec"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 
@@ -24,29 +26,21 @@ func (b *bench) imports(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	const ours, peer, archive = "ours", "ostree-ext", " archive"
-	// The image is made again each round: what a round wrote is removed.
+	// image is made by the side that comes first, again each round: what a round
+	// wrote is removed.
 	image := func(round int) (string, error) {
 		dir, source := b.path("image", round), b.path("source", round)
-		if _, err := measure(ctx, b.ours("commit", "-repo", source, "-repomode", "bare-user", "-tree", b.tree, "-arrange")); err != nil {
-			return "", err
+		if _, err := os.Stat(dir); err == nil {
+			return dir, nil
 		}
-		_, err := measure(ctx, b.ours("layout", "-repo", source, "-layers", b.path("layers", round), "-to", dir))
+		_, err := measure(ctx, b.ours("commit", "-repo", source, "-repomode", "bare-user", "-tree", b.tree, "-arrange"),
+			b.ours("layout", "-repo", source, "-layers", b.path("layers", round), "-to", dir))
 		return dir, err
-	}
-	made := -1 // the round whose image is there
-	var dir string
-	ensure := func(round int) error {
-		if made == round {
-			return nil
-		}
-		var err error
-		dir, err = image(round)
-		made = round
-		return err
 	}
 	got, err := b.each("import", map[string]side{
 		ours: func(round int) (map[string]cost, error) {
-			if err := ensure(round); err != nil {
+			dir, err := image(round)
+			if err != nil {
 				return nil, err
 			}
 			costs := make(map[string]cost)
@@ -68,7 +62,8 @@ func (b *bench) imports(ctx context.Context) ([]row, error) {
 			return costs, nil
 		},
 		peer: func(round int) (map[string]cost, error) {
-			if err := ensure(round); err != nil {
+			dir, err := image(round)
+			if err != nil {
 				return nil, err
 			}
 			costs := make(map[string]cost)
@@ -79,7 +74,6 @@ func (b *bench) imports(ctx context.Context) ([]row, error) {
 			unencapsulate := func() *exec.Cmd {
 				return exec.Command(ostreeExt, "container", "unencapsulate", "--repo="+repo, "--write-ref="+branch, "ostree-unverified-image:oci:"+dir)
 			}
-			var err error
 			if costs[peer], err = measure(ctx, unencapsulate()); err != nil {
 				return nil, err
 			}
@@ -110,33 +104,13 @@ func (b *bench) imports(ctx context.Context) ([]row, error) {
 
 // oursLayout writes the image of a commit to a folder.
 func oursLayout(ctx context.Context, dir, layers, to string) error {
-	repo, err := ostree.Open(ctx, dir, nil)
-	if err != nil {
-		return err
-	}
-	defer repo.Close()
-	commit, err := repo.Resolve(ctx, branch)
-	if err != nil {
-		return err
-	}
-	cache, err := container.OpenCache(ctx, layers, nil)
-	if err != nil {
-		return err
-	}
-	defer cache.Close()
-	components, err := container.Components(ctx, cache, repo, commit, nil)
-	if err != nil {
-		return err
-	}
-	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: components})
-	if err != nil {
-		return err
-	}
-	path, err := layout.Write(to, empty.Index)
-	if err != nil {
-		return err
-	}
-	return path.AppendImage(img)
+	return oursEncapsulate(ctx, dir, layers, func(img v1.Image) error {
+		path, err := layout.Write(to, empty.Index)
+		if err != nil {
+			return err
+		}
+		return path.AppendImage(img)
+	})
 }
 
 // oursImport imports the one image of a folder, as `ostree container unencapsulate`

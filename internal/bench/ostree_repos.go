@@ -53,32 +53,33 @@ func (b *bench) repos(ctx context.Context) ([]row, error) {
 	var rows []row
 	for _, c := range []struct {
 		what   string
+		into   string // mode of an empty repository to write to; "": none
 		ours   func(to string) *exec.Cmd
 		peer   func(to string) *exec.Cmd
 		limits []limit
 	}{
 		{
-			"fsck bare", func(string) *exec.Cmd { return b.ours("fsck", "-repo", at("bare")) },
+			"fsck bare", "", func(string) *exec.Cmd { return b.ours("fsck", "-repo", at("bare")) },
 			func(string) *exec.Cmd { return peer("bare", "fsck", "-q") }, []limit{faster("wall", wall, 4), shown("CPU", cpu)},
 		},
 		{
-			"fsck archive", func(string) *exec.Cmd { return b.ours("fsck", "-repo", at("archive")) },
+			"fsck archive", "", func(string) *exec.Cmd { return b.ours("fsck", "-repo", at("archive")) },
 			func(string) *exec.Cmd { return peer("archive", "fsck", "-q") }, []limit{faster("wall", wall, 2.5), shown("CPU", cpu)},
 		},
 		{
-			"checkout -U from archive", func(to string) *exec.Cmd { return b.ours("checkout", "-repo", at("archive"), "-to", to, "-user") },
+			"checkout -U from archive", "", func(to string) *exec.Cmd { return b.ours("checkout", "-repo", at("archive"), "-to", to, "-user") },
 			func(to string) *exec.Cmd { return peer("archive", "checkout", "-U", branch, to) }, []limit{faster("wall", wall, 2), shown("CPU", cpu)},
 		},
 		{
-			"checkout from archive", func(to string) *exec.Cmd { return b.ours("checkout", "-repo", at("archive"), "-to", to) },
+			"checkout from archive", "", func(to string) *exec.Cmd { return b.ours("checkout", "-repo", at("archive"), "-to", to) },
 			func(to string) *exec.Cmd { return peer("archive", "checkout", branch, to) }, []limit{faster("wall", wall, 3), shown("CPU", cpu)},
 		},
 		{
-			"checkout -H from bare", func(to string) *exec.Cmd { return b.ours("checkout", "-repo", at("bare"), "-to", to) },
+			"checkout -H from bare", "", func(to string) *exec.Cmd { return b.ours("checkout", "-repo", at("bare"), "-to", to) },
 			func(to string) *exec.Cmd { return peer("bare", "checkout", "-H", branch, to) }, []limit{faster("wall", wall, 1), shown("CPU", cpu)},
 		},
 		{
-			"pull-local bare-user to archive", func(to string) *exec.Cmd {
+			"pull-local bare-user to archive", "archive", func(to string) *exec.Cmd {
 				return b.ours("pull-local", "-repo", to, "-from", at("bare-user"))
 			},
 			func(to string) *exec.Cmd {
@@ -87,7 +88,7 @@ func (b *bench) repos(ctx context.Context) ([]row, error) {
 			[]limit{faster("wall", wall, 2.5), shown("CPU", cpu)},
 		},
 		{
-			"commit of a checkout, cached", func(string) *exec.Cmd {
+			"commit of a checkout, cached", "", func(string) *exec.Cmd {
 				return b.ours("commit", "-repo", at("bare"), "-repomode", "bare", "-tree", links, "-cache", cache)
 			},
 			func(string) *exec.Cmd {
@@ -98,15 +99,15 @@ func (b *bench) repos(ctx context.Context) ([]row, error) {
 			[]limit{faster("wall", wall, 3), shown("CPU", cpu)},
 		},
 		{
-			"list of all names", func(string) *exec.Cmd { return b.ours("list", "-repo", at("bare-user")) },
+			"list of all names", "", func(string) *exec.Cmd { return b.ours("list", "-repo", at("bare-user")) },
 			func(string) *exec.Cmd { return peer("bare-user", "ls", "-R", branch) }, []limit{shown("wall", wall), shown("CPU", cpu)},
 		},
 	} {
 		run := func(label string, command func(to string) *exec.Cmd) side {
 			return func(round int) (map[string]cost, error) {
 				to := b.path(label, round)
-				if c.what == "pull-local bare-user to archive" {
-					if err := peerInit(to, "archive"); err != nil {
+				if c.into != "" {
+					if err := peerInit(to, c.into); err != nil {
 						return nil, err
 					}
 				}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
@@ -136,7 +137,9 @@ func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFi
 	return nil
 }
 
-func oursPush(ctx context.Context, dir, layers, to string) error {
+// oursEncapsulate makes the image of the branch's commit and gives it to use,
+// which reads the layers from the cache.
+func oursEncapsulate(ctx context.Context, dir, layers string, use func(v1.Image) error) error {
 	repo, err := ostree.Open(ctx, dir, nil)
 	if err != nil {
 		return err
@@ -159,17 +162,23 @@ func oursPush(ctx context.Context, dir, layers, to string) error {
 	if err != nil {
 		return err
 	}
-	tag, err := name.NewTag(to)
-	if err != nil {
-		return err
-	}
-	registry, err := remoteregistry.Open(ctx, nil)
-	if err != nil {
-		return err
-	}
-	desc, err := registry.WriteImage(ctx, tag.Repository, img, nil)
-	if err != nil {
-		return err
-	}
-	return registry.Tag(ctx, tag, desc.Digest)
+	return use(img)
+}
+
+func oursPush(ctx context.Context, dir, layers, to string) error {
+	return oursEncapsulate(ctx, dir, layers, func(img v1.Image) error {
+		tag, err := name.NewTag(to)
+		if err != nil {
+			return err
+		}
+		registry, err := remoteregistry.Open(ctx, nil)
+		if err != nil {
+			return err
+		}
+		desc, err := registry.WriteImage(ctx, tag.Repository, img, nil)
+		if err != nil {
+			return err
+		}
+		return registry.Tag(ctx, tag, desc.Digest)
+	})
 }
