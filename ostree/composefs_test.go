@@ -45,14 +45,14 @@ func TestComposefsRecorded(t *testing.T) {
 		images[row[3]] = image{row[0], row[1], row[2]}
 	}
 	repos := map[string][]*ostree.Repo{"bare-user-only": {newRepo(t, ostree.ModeBareUserOnly)}}
-	for name, mode := range map[string]string{
-		"repo-archive": "archive", "v1b/repo-edge-archive": "archive", "repo-bare": "bare",
-		"repo-bare-user": "bare-user", "v1b/repo-edge-bare-user": "bare-user",
+	for _, of := range [][2]string{
+		{"archive", "repo-archive"}, {"archive", "v1b/repo-edge-archive"}, {"bare", "repo-bare"},
+		{"bare-user", "repo-bare-user"}, {"bare-user", "v1b/repo-edge-bare-user"},
 	} {
-		r, err := ostree.Open(t.Context(), unpack(t, name), nil)
+		r, err := ostree.Open(t.Context(), unpack(t, of[1]), nil)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, r.Close()) })
-		repos[mode] = append(repos[mode], r)
+		repos[of[0]] = append(repos[of[0]], r)
 	}
 	commits, err := filepath.Glob(filepath.Join(repos["archive"][0].Path(), "objects", "*", "*.commit"))
 	require.NoError(t, err)
