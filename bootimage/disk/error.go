@@ -1,0 +1,17 @@
+package disk
+
+import "errors"
+
+// ErrCorrupt is wrapped by errors that say that an image contradicts itself or
+// its format.
+var ErrCorrupt = errors.New("corrupt image")
+
+// Error tells what could not be done with an image.
+type Error struct {
+	Op     string // probe, open, convert, …
+	Target string // the part of the image or the name of the file
+	Err    error
+}
+
+func (e *Error) Error() string { return "disk: " + e.Op + " " + e.Target + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
