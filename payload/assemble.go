@@ -33,8 +33,8 @@ const (
 	ReferencePublic ReferenceMode = "public"
 )
 
-// Spec says what a release is made of: exactly one of FromRelease, Stream and
-// Components, or Overrides alone.
+// Spec says what a release is made of: exactly one of FromRelease, Stream,
+// Folder and Components, or Overrides alone.
 type Spec struct {
 	// Version is the release's name, a semantic version. Default: the base
 	// release's; required without one.
@@ -51,6 +51,12 @@ type Spec struct {
 	// Stream is an image stream, whose tags are resolved by ReferenceMode.
 	Stream        *ImageStream
 	ReferenceMode ReferenceMode
+	// Folder has a folder of manifests for each operator, called as its
+	// component, and may have image-references, an image stream that names the
+	// images; `oc adm release new --dir` writes such a folder. The manifests
+	// count and not those in the images, of which only the base and Overrides
+	// are read. A folder without an image brings its manifests alone.
+	Folder fs.FS
 	// Components are images by name. They are all kept; in compatible mode,
 	// as in the other cases, only those that an operator refers to.
 	Components map[string]name.Reference
@@ -176,6 +182,7 @@ type component struct {
 	local    *ImageStream
 	newest   time.Time // of the files and image-references
 	brings   bool      // any file at all
+	folder   *folder   // of Spec.Folder, or nil: the image's own manifests count
 }
 
 type assembly struct {
@@ -186,8 +193,9 @@ type assembly struct {
 	workers  int
 	check    *checker
 
-	base       *Release // FromRelease, or nil
-	changed    bool     // something of the base release is replaced
+	base       *Release         // FromRelease, or nil
+	folder     *manifestFolders // Spec.Folder, or nil
+	changed    bool             // something of the base release is replaced
 	stream     *ImageStream
 	metadata   *Metadata
 	overridden map[string]bool // replaced by an override, not added
@@ -237,7 +245,7 @@ func (a *assembly) run(ctx context.Context) (*Built, error) {
 func (a *assembly) validate() error {
 	s := a.spec
 	sources := 0
-	for _, set := range []bool{s.FromRelease != nil, s.Stream != nil, s.Components != nil} {
+	for _, set := range []bool{s.FromRelease != nil, s.Stream != nil, s.Folder != nil, s.Components != nil} {
 		if set {
 			sources++
 		}
@@ -246,9 +254,9 @@ func (a *assembly) validate() error {
 	case a.src == nil:
 		return errors.New("no images to read from")
 	case sources > 1:
-		return errors.New("FromRelease, Stream and Components exclude each other; use Overrides for what is to be added or replaced")
+		return errors.New("FromRelease, Stream, Folder and Components exclude each other; use Overrides for what is to be added or replaced")
 	case sources == 0 && len(s.Overrides) == 0:
-		return errors.New("nothing to make a release from: none of FromRelease, Stream, Components, Overrides")
+		return errors.New("nothing to make a release from: none of FromRelease, Stream, Folder, Components, Overrides")
 	case s.Version == "" && s.FromRelease == nil:
 		return errors.New("no version")
 	case s.ReferenceMode != ReferenceSource && s.ReferenceMode != ReferencePublic:
@@ -289,8 +297,13 @@ func (a *assembly) validate() error {
 	return nil
 }
 
-// open reads the base release.
+// open reads the base release, or the folder of manifests.
 func (a *assembly) open(ctx context.Context) error {
+	if a.spec.Folder != nil {
+		var err error
+		a.folder, err = readManifestFolders(ctx, a.spec.Folder, a.spec.Exclude)
+		return err
+	}
 	if a.spec.FromRelease == nil {
 		return nil
 	}
@@ -310,6 +323,10 @@ func (a *assembly) describe() error {
 	s := a.spec
 	a.metadata = &Metadata{Version: s.Version, Metadata: s.Metadata}
 	a.stream = &ImageStream{Created: s.Created.UTC().Truncate(time.Second)}
+	if a.folder != nil && a.folder.references != nil {
+		a.stream = a.folder.references.clone()
+		a.stream.Tags, a.stream.Created = nil, s.Created.UTC().Truncate(time.Second)
+	}
 	previous, next := s.Previous, s.Next
 	keepPrevious, keepNext := false, false
 	if a.base != nil {
@@ -395,6 +412,8 @@ func (a *assembly) tags() error {
 		if err := a.resolveStream(excluded); err != nil {
 			return err
 		}
+	case a.folder != nil:
+		a.stream.Tags = a.folder.tags(func(tag string) bool { return excluded[tag] && !a.opts.Compatible })
 	default:
 		for _, tag := range slices.Sorted(maps.Keys(a.spec.Components)) {
 			if !excluded[tag] {
@@ -608,6 +627,9 @@ func (a *assembly) fetchAll(ctx context.Context) error {
 			a.find(Finding{Check: CheckUnpinned, Component: t.Name, Detail: fmt.Sprintf("its tag is of kind %.100q, not %s", t.Kind, dockerImage)})
 			continue
 		}
+		if !a.reads(t.Name) {
+			continue
+		}
 		if _, ok := first[t.Pullspec]; !ok {
 			first[t.Pullspec] = t.Name
 			unique = append(unique, t.Name)
@@ -642,6 +664,12 @@ func (a *assembly) fetchAll(ctx context.Context) error {
 	a.components = map[string]*component{}
 	for i := range a.stream.Tags {
 		t := &a.stream.Tags[i]
+		if !a.reads(t.Name) {
+			if err := a.unread(t); err != nil {
+				return err
+			}
+			continue
+		}
 		image := images[t.Pullspec]
 		if t.Kind != dockerImage || image == nil {
 			continue
@@ -653,8 +681,10 @@ func (a *assembly) fetchAll(ctx context.Context) error {
 			c.operator = false
 			a.warn("component %s: label %s is %q, so it is not taken as an operator", t.Name, LabelOperator, label)
 		}
-		if err := a.annotate(t, image.labels()); err != nil {
-			return &Error{Op: "assemble", Target: "component " + t.Name, Err: err}
+		if a.folder == nil || a.spec.Overrides[t.Name] != nil {
+			if err := a.annotate(t, image.labels()); err != nil {
+				return &Error{Op: "assemble", Target: "component " + t.Name, Err: err}
+			}
 		}
 		a.components[t.Name] = c
 	}
@@ -707,7 +737,7 @@ func (a *assembly) chooseBase(ctx context.Context) (*fetched, error) {
 		tag = BaseTag
 	}
 	c := a.components[tag]
-	if c == nil {
+	if c == nil || c.image == nil {
 		return nil, &Error{Op: "assemble", Target: "component " + tag, Err: fmt.Errorf("it is the image to make a release from and not among the images: %w", fs.ErrNotExist)}
 	}
 	return c.image, nil
@@ -762,10 +792,14 @@ func (a *assembly) baseOf(ctx context.Context, want string) (*fetched, error) {
 // checkOS holds the payload to what it must have of an operating system.
 func (a *assembly) checkOS() error {
 	found, warnings, err := findOS(a.stream.Tags, func(tag string) map[string]string {
-		if c := a.components[tag]; c != nil {
+		switch c := a.components[tag]; {
+		case c == nil:
+			return nil
+		case c.image == nil:
+			return a.stream.Tag(tag).Annotations
+		default:
 			return c.image.labels()
 		}
-		return nil
 	})
 	if err != nil {
 		return err
@@ -796,9 +830,14 @@ func (a *assembly) checkOS() error {
 // readManifests reads what operators bring: of overrides from all layers, of
 // others from the last.
 func (a *assembly) readManifests(ctx context.Context) error {
+	if a.folder != nil {
+		if err := a.readFolders(ctx); err != nil {
+			return err
+		}
+	}
 	var tags []string
 	for _, t := range a.stream.Tags {
-		if c := a.components[t.Name]; c != nil && c.operator {
+		if c := a.components[t.Name]; c != nil && c.operator && c.folder == nil {
 			tags = append(tags, t.Name)
 		}
 	}
@@ -848,6 +887,12 @@ func (a *assembly) readComponent(ctx context.Context, t *Tag, c *component) (Fin
 		a.warn("component %s: no manifests in %s", c.tag, where)
 		return append(findings, Finding{Check: CheckNoManifests, Detail: "labelled as an operator, but no manifests in " + where}), nil
 	}
+	more, err := a.sortManifests(ctx, c, dir)
+	return append(findings, more...), err
+}
+
+// sortManifests takes an operator's files from its folder and looks at each.
+func (a *assembly) sortManifests(ctx context.Context, c *component, dir *folder) (findings Findings, err error) {
 	for _, f := range dir.sorted() {
 		if f.modTime.After(c.newest) {
 			c.newest = f.modTime
@@ -860,7 +905,7 @@ func (a *assembly) readComponent(ctx context.Context, t *Tag, c *component) (Fin
 			local, err := decodeImageStream(f.data)
 			release()
 			if err != nil {
-				return nil, fmt.Errorf("%s/%s: %w", manifestsFolder, f.name, err)
+				return nil, fmt.Errorf("%s/%s: %w", dir.name, f.name, err)
 			}
 			c.local = local
 			continue
@@ -871,13 +916,13 @@ func (a *assembly) readComponent(ctx context.Context, t *Tag, c *component) (Fin
 		}
 		if a.opts.Compatible {
 			if err := a.check.compatible(ctx, f.data); err != nil {
-				return nil, fmt.Errorf("%s/%s: %w", manifestsFolder, f.name, err)
+				return nil, fmt.Errorf("%s/%s: %w", dir.name, f.name, err)
 			}
 			continue
 		}
 		more, err := a.check.strict(ctx, f.name, f.data)
 		if err != nil {
-			return nil, fmt.Errorf("%s/%s: %w", manifestsFolder, f.name, err)
+			return nil, fmt.Errorf("%s/%s: %w", dir.name, f.name, err)
 		}
 		findings = append(findings, more...)
 	}
@@ -896,7 +941,7 @@ func (a *assembly) prune() {
 		keep[BaseTag] = true
 	}
 	for tag, c := range a.components {
-		if c.operator && c.brings {
+		if c.operator && (c.brings || c.folder != nil) {
 			keep[tag] = true
 		}
 		if c.local != nil {
@@ -936,6 +981,14 @@ func (a *assembly) prune() {
 // compatible mode, one that is overridden comes twice, as oc has it.
 func (a *assembly) operators() []*component {
 	var out []*component
+	if a.folder != nil {
+		for _, tag := range slices.Sorted(maps.Keys(a.components)) {
+			if c := a.components[tag]; c.operator && c.brings {
+				out = append(out, c)
+			}
+		}
+		return out
+	}
 	for _, t := range a.stream.Tags {
 		c := a.components[t.Name]
 		if c == nil || !c.operator || !c.brings {

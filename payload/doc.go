@@ -4,7 +4,8 @@
 // release-metadata and every operator's manifests.
 //
 // [Assemble] makes a release image from component images (a map, an image
-// stream) or from a base release, with overrides; [Open] reads one back.
+// stream), from a folder of manifests or from a base release, with overrides;
+// [Open] reads one back.
 // Neither writes anywhere: [Built.Image] is a value to hand to a registry.
 // Images come from a registry, or by [Folder] from an OCI layout or a mirror
 // that oc wrote, also in an [Archive]; [OpenFolder] reads a payload that was

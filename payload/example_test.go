@@ -536,3 +536,41 @@ func ExampleDecodeGitLog() {
 	// 1111111..2222222
 	// 2222222 false 2026-01-02 03:04:05 +0000 UTC
 }
+
+// A release of manifests in a folder: of the images only the one to start from
+// is read.
+func ExampleAssemble_folder() {
+	images := shelf{}
+	base := images.put(nil, "usr/bin/cluster-version-operator", "x")
+	built, err := payload.Assemble(context.Background(), images, &payload.Spec{
+		Version: "4.20.0-okd-scos.1", Created: time.Unix(1700000000, 0),
+		Folder: fstest.MapFS{
+			"image-references":     {Data: []byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","spec":{"tags":[{"name":"cluster-version-operator","from":{"kind":"DockerImage","name":"` + base.Name() + `"}}]}}`)},
+			"my-operator/ns.yaml":  {Data: []byte("kind: Namespace\napiVersion: v1\nmetadata:\n  name: mine\n")},
+			"my-operator/map.yaml": {Data: []byte("kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: mine\n")},
+		},
+	}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(built.Manifests, built.Warnings)
+	// Output:
+	// 2 [component my-operator: image-references has no image for its manifests]
+}
+
+func ExampleRelease_Sources() {
+	list, unknown := sampleFolder().Sources()
+	fmt.Println(len(list), unknown)
+	// Output:
+	// 0 [cli]
+}
+
+// What an update enables by itself in a cluster with the capability Console.
+func ExampleCluster_ImplicitCapabilities() {
+	cluster := &payload.Cluster{Capabilities: []string{"Console"}}
+	list, err := cluster.ImplicitCapabilities(context.Background(), sampleFolder(), sampleFolder())
+	fmt.Println(list, err)
+	// Output:
+	// [] <nil>
+}

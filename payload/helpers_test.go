@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/payload"
 )
 
 // memory is a set of images by digest, and tags of them.
@@ -146,4 +150,33 @@ func gzipped(t testing.TB, data []byte) []byte {
 	require.NoError(t, err)
 	require.NoError(t, z.Close())
 	return buf.Bytes()
+}
+
+// unpackManifests writes the manifests of an operator's last layer to a folder,
+// with their times, as oc does; of another image it writes nothing.
+func unpackManifests(t testing.TB, img v1.Image, dir string) {
+	t.Helper()
+	if configOf(t, img).Config.Labels[payload.LabelOperator] == "" {
+		return
+	}
+	layers, err := img.Layers()
+	require.NoError(t, err)
+	rc, err := layers[len(layers)-1].Uncompressed()
+	tr := tar.NewReader(bytes.NewReader(readAll(t, rc, err)))
+	for {
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			return
+		}
+		require.NoError(t, err)
+		name, ok := strings.CutPrefix(hdr.Name, "manifests/")
+		if !ok || hdr.Typeflag != tar.TypeReg {
+			continue
+		}
+		data, err := io.ReadAll(tr)
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(dir, 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o644))
+		require.NoError(t, os.Chtimes(filepath.Join(dir, name), hdr.ModTime, hdr.ModTime))
+	}
 }

@@ -13,9 +13,9 @@ import (
 func (c *common) extract() *cobra.Command {
 	var to, file, featureSet, profile string
 	var systems, commands, gates, capabilities []string
-	var tools, included bool
+	var tools, included, sources bool
 	var o payload.FilesOptions
-	cmd := c.leaf("extract RELEASE", "Write the files of a release, or its client tools, into a folder", `
+	cmd := c.leaf("extract RELEASE", "Write the files of a release, its client tools or its source code into a folder", `
 
 Tools are the archives of oc, openshift-install and ccoctl for all systems, with
 the release written into them, release.txt and sha256sum.txt.`, 1, 1, func(cmd *cobra.Command, args []string) error {
@@ -32,6 +32,9 @@ the release written into them, release.txt and sha256sum.txt.`, 1, 1, func(cmd *
 		}
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			return err
+		}
+		if sources {
+			return cloneSources(cmd, r, to)
 		}
 		if tools || len(commands) > 0 || len(systems) > 0 {
 			if src == nil {
@@ -72,6 +75,7 @@ the release written into them, release.txt and sha256sum.txt.`, 1, 1, func(cmd *
 	flags.StringArrayVar(&capabilities, "capability", nil, "capability that is enabled; may be repeated (default: all)")
 	flags.BoolVar(&o.CredentialsRequests, "credentials-requests", false, "only the requests for credentials")
 	flags.StringVar(&o.Cloud, "cloud", "", "of these, those for one cloud, as aws")
+	flags.BoolVar(&sources, "git", false, "clones of the repositories that it was built from instead, each at HOST/PATH and its commit")
 	flags.BoolVar(&tools, "tools", false, "the client tools instead")
 	flags.StringArrayVar(&systems, "os", nil, "tools for `SYSTEM[/ARCHITECTURE]`: linux, mac, windows; may be repeated")
 	flags.StringArrayVar(&commands, "command", nil, "tool `NAME`, as oc or openshift-install; may be repeated")

@@ -23,6 +23,7 @@ func writeJSON(w io.Writer, v any) error {
 func (c *common) info() *cobra.Command {
 	var output, view, image string
 	var contents, images, packages, manifests bool
+	var capabilities []string
 	cmd := c.leaf("info RELEASE [RELEASE]", "Describe a release, or what is different between two", `
 
 The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.Command, args []string) error {
@@ -38,6 +39,19 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 			to, _, err := c.release(cmd, args[1])
 			if err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("capability") {
+				cluster := &payload.Cluster{Capabilities: append([]string{}, capabilities...)}
+				list, err := cluster.ImplicitCapabilities(cmd.Context(), r, to)
+				if err != nil {
+					return err
+				}
+				for _, name := range list {
+					if _, err := fmt.Fprintln(out, name); err != nil {
+						return err
+					}
+				}
+				return nil
 			}
 			d := payload.Compare(r, to)
 			if output == "json" {
@@ -96,6 +110,7 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 	flags.BoolVar(&images, "include-images", false, "read each component's manifest and configuration, which shows that they are there, too")
 	flags.BoolVar(&packages, "packages", false, "list the packages of the node image")
 	flags.BoolVar(&manifests, "manifests", false, "of two releases, also list the manifests that are different")
+	flags.StringArrayVar(&capabilities, "capability", nil, "of two releases, only list the capabilities that the update enables by itself in a cluster that has `NAME` enabled; may be repeated")
 	return cmd
 }
 

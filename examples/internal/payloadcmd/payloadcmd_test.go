@@ -146,6 +146,7 @@ func TestSwap(t *testing.T) {
 	require.Equal(t, got, must(t, append(args, "--to="+repo+":own", "--into=dir:"+s.dir)...), "and the same again")
 	own := repo + ":own"
 	require.Equal(t, s.image+"\n", must(t, "info", s.from, own, "--image-for=cli"))
+	require.Empty(t, must(t, "info", s.from, s.release, own, "--capability=Console"), "nothing became part of a capability")
 
 	diff := must(t, "info", s.from, s.release, own)
 	require.Contains(t, diff, "Upgrade From:                     Yes\n")
@@ -191,6 +192,74 @@ func TestExtract(t *testing.T) {
 	require.FileExists(t, filepath.Join(dir, "sha256sum.txt"))
 	code, _, _ := call(t, "extract", s.from, s.release, "--to", dir, "--command=openshift-install")
 	require.Equal(t, 1, code)
+}
+
+// A release of a folder of manifests, with an image replaced.
+func TestNew(t *testing.T) {
+	s := newShop(t)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "image-references"), []byte(must(t, "extract", s.from, s.release, "--file=image-references")), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "keys"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "keys", "0000_90_keys.yaml"), []byte(must(t, "extract", s.from, s.release, "--file=0000_90_keys.yaml")), 0o600))
+	got := must(t, "new", s.from, "--folder="+dir, "cli="+s.image, "--version=4.20.0-folder.1", "--to="+repo+":folder", "--into=dir:"+s.dir)
+	require.Contains(t, got, " 4.20.0-folder.1 2026-11-25T")
+	require.Equal(t, s.image+"\n", must(t, "info", s.from, repo+":folder", "--image-for=cli"))
+	require.Contains(t, must(t, "info", s.from, repo+":folder"), "Manifests: 1\n")
+
+	stream := filepath.Join(t.TempDir(), "stream.json")
+	require.NoError(t, os.WriteFile(stream, []byte(must(t, "extract", s.from, s.release, "--file=image-references")), 0o600))
+	require.Contains(t, must(t, "new", s.from, "--stream="+stream, "--version=4.20.0-stream.1"), " 4.20.0-stream.1 (2 images, 1 manifests)\n")
+	require.Contains(t, must(t, "new", s.from, "cluster-version-operator="+s.image, "--version=4.20.0-map.1"), " 4.20.0-map.1 (1 images, 0 manifests)\n")
+	for _, args := range [][]string{{"new", s.from}, {"new", s.from, "--version=1.0.0", "--folder=" + dir, "--stream=" + stream}} {
+		code, _, _ := call(t, args...)
+		require.Equal(t, ui.ExitUsage, code)
+	}
+}
+
+// The source code of a release, from clones that git is told of.
+func TestExtractGit(t *testing.T) {
+	interop.Peer(t, "git")
+	s := newShop(t)
+	origin := filepath.Join(t.TempDir(), "openshift", "oc")
+	git := func(args ...string) string {
+		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", origin, "-c", "user.name=n", "-c", "user.email=e@example.com"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		return strings.TrimSpace(string(out))
+	}
+	require.NoError(t, os.MkdirAll(origin, 0o755))
+	git("init", "-q", "-b", "main")
+	git("config", "uploadpack.allowAnySHA1InWant", "true")
+	git("config", "uploadpack.allowFilter", "true")
+	require.NoError(t, os.WriteFile(filepath.Join(origin, "a"), []byte("one"), 0o600))
+	git("add", "a")
+	git("commit", "-q", "-m", "one")
+	first := git("rev-parse", "HEAD")
+	git("commit", "-q", "--amend", "-m", "other") // first is on no branch any more
+	t.Setenv("GIT_CONFIG_COUNT", "1")
+	t.Setenv("GIT_CONFIG_KEY_0", "url.file://"+filepath.Dir(filepath.Dir(origin))+"/.insteadOf")
+	t.Setenv("GIT_CONFIG_VALUE_0", "https://github.com/")
+
+	unpacked := t.TempDir()
+	must(t, "extract", s.from, s.release, "--to", unpacked)
+	references, err := os.ReadFile(filepath.Join(unpacked, "image-references"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(unpacked, "image-references"), bytes.ReplaceAll(references, []byte("1111111"), []byte(first)), 0o600))
+	dir := t.TempDir()
+	for range 2 { // the second time the clone is there
+		code, stdout, stderr := call(t, "extract", "unpacked:"+unpacked, "--git", "--to", dir)
+		require.Zero(t, code, stderr)
+		clone := filepath.Join(dir, "github.com", "openshift", "oc")
+		require.Equal(t, first+" "+clone+"\n", stdout)
+		require.Contains(t, stderr, "component keys does not say")
+		data, err := os.ReadFile(filepath.Join(clone, "a"))
+		require.NoError(t, err)
+		require.Equal(t, "one", string(data))
+	}
+	code, stdout, stderr := call(t, "extract", s.from, s.release, "--git", "--to", t.TempDir())
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "https://github.com/openshift/oc: git -C ")
+	require.Empty(t, stdout)
 }
 
 func TestMirror(t *testing.T) {

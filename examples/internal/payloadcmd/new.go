@@ -1,0 +1,140 @@
+package payloadcmd
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/payload"
+	"github.com/okd-project/okd-streams/publish"
+)
+
+// making is what the commands that make releases share.
+type making struct {
+	version, to, into        string
+	exclude, allow, previous []string
+	compatible, list, plan   bool
+}
+
+func (m *making) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&m.version, "version", "", "`NAME` of the new release, a semantic version")
+	flags.StringVar(&m.to, "to", "", "`REPOSITORY:TAG` to push the release to (default: only say what it would be)")
+	flags.StringVar(&m.into, "into", "docker://", "where that is: docker://, dir:`PATH` or mirror:PATH")
+	flags.StringArrayVar(&m.exclude, "exclude", nil, "leave component `NAME` out; may be repeated")
+	flags.StringArrayVar(&m.previous, "previous", nil, "`VERSION` that may be updated to this one; may be repeated")
+	flags.StringArrayVar(&m.allow, "allow", nil, "let a `CHECK` pass with a warning, as unpinned-reference; may be repeated")
+	flags.BoolVar(&m.compatible, "compatible", false, "make what oc adm release new makes, with its faults")
+	flags.BoolVar(&m.plan, "plan", false, "write nothing")
+}
+
+func (m *making) options() *payload.AssembleOptions {
+	return &payload.AssembleOptions{Compatible: m.compatible, ManifestList: m.list, Allow: func(f payload.Finding) bool { return slices.Contains(m.allow, string(f.Check)) }}
+}
+
+// assemble makes a release and puts it where it is wanted; from are
+// repositories that may have its layers.
+func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spec *payload.Spec, opts *payload.AssembleOptions, from ...name.Repository) error {
+	ctx := cmd.Context()
+	built, err := payload.Assemble(ctx, src, spec, opts)
+	if err != nil {
+		return err
+	}
+	for _, w := range built.Warnings {
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+w)
+	}
+	digest := built.Digest
+	if built.Index != nil {
+		digest = built.ListDigest
+	}
+	if m.plan || m.to == "" {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s (%d images, %d manifests)\n", digest, built.Metadata.Version, len(built.References.Tags), built.Manifests)
+		return err
+	}
+	target, err := name.NewTag(m.to)
+	if err != nil || strings.Contains(m.to, "@") {
+		return ui.Usagef("--to=%s: want REPOSITORY:TAG", m.to)
+	}
+	registry, err := c.registry(cmd, m.into)
+	if err != nil {
+		return err
+	}
+	write := &publish.WriteOptions{From: from}
+	if built.Index != nil {
+		_, err = registry.WriteIndex(ctx, target.Context(), built.Index, write)
+	} else {
+		_, err = registry.WriteImage(ctx, target.Context(), built.Image, write)
+	}
+	if err != nil {
+		return err
+	}
+	if err := registry.Tag(ctx, target, digest); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s\n", target.Context().Digest(digest.String()), built.Metadata.Version, built.References.Created.Format("2006-01-02T15:04:05Z07:00"))
+	return err
+}
+
+func (c *common) new() *cobra.Command {
+	var made making
+	var folder, stream, mode string
+	cmd := c.leaf("new [NAME=PULLSPEC]...", "Make a release of images, an image stream or a folder of manifests", `
+
+With --folder the manifests come from a folder with one for each operator and
+image-references, as oc adm release new --dir writes it; images named beside
+replace those there. The same arguments and time (SOURCE_DATE_EPOCH) give the
+same release.`, 0, -1, func(cmd *cobra.Command, args []string) error {
+		src, err := c.images(cmd)
+		if err != nil {
+			return err
+		}
+		if made.version == "" {
+			return ui.Usagef("--version is required")
+		}
+		spec := &payload.Spec{Version: made.version, Exclude: made.exclude, Previous: made.previous, ReferenceMode: payload.ReferenceMode(mode)}
+		if spec.Created, err = ui.BuildTime(); err != nil {
+			return err
+		}
+		images, err := components(args)
+		if err != nil {
+			return err
+		}
+		switch {
+		case folder != "" && stream != "":
+			return ui.Usagef("--folder and --stream exclude each other")
+		case folder != "":
+			root, err := os.OpenRoot(folder)
+			if err != nil {
+				return err
+			}
+			c.closers = append(c.closers, root.Close)
+			spec.Folder, spec.Overrides = root.FS(), images
+		case stream != "":
+			data, err := os.ReadFile(stream)
+			if err != nil {
+				return err
+			}
+			if spec.Stream, err = payload.DecodeImageStream(data); err != nil {
+				return &ui.UsageError{Err: err}
+			}
+			spec.Overrides = images
+		default:
+			spec.Components = images
+		}
+		opts := made.options()
+		opts.Platform = c.platform()
+		return made.assemble(c, cmd, src, spec, opts)
+	})
+	made.flags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&folder, "folder", "", "`FOLDER` with manifests and image-references")
+	flags.StringVar(&stream, "stream", "", "`FILE` with an image stream, YAML or JSON")
+	flags.StringVar(&mode, "reference-mode", "", "`public` rewrites what the image stream names to its public repository (default: as it names it)")
+	flags.BoolVar(&made.list, "manifest-list", false, "make a release for each architecture of the base image")
+	return cmd
+}
