@@ -1,14 +1,12 @@
 package container
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/zstd"
+
+	"github.com/okd-project/okd-streams/internal/compress"
 )
 
 // Codec says how layers are compressed.
@@ -103,80 +101,7 @@ func (e encoding) mediaType() types.MediaType {
 	}
 }
 
-// head is what a blob begins with. The gzip header is that of the reference:
-// no name, no time, XFL 0, OS unknown.
-func (e encoding) head() []byte {
-	if e.codec == Gzip {
-		return []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
-	}
-	return nil
-}
-
-// tail is what a blob ends with; crc and size are of the whole tar stream.
-func (e encoding) tail(crc uint32, size int64) []byte {
-	if e.codec == Gzip {
-		return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, crc), uint32(size))
-	}
-	return nil
-}
-
-// blockEncoder compresses blocks; each worker has its own.
-type blockEncoder interface {
-	// encode appends the compressed form of in to out; last ends the stream.
-	encode(out, in []byte, last bool) ([]byte, error)
-}
-
-func (e encoding) newBlockEncoder() (blockEncoder, error) {
-	switch e.codec {
-	case Gzip:
-		w, err := flate.NewWriter(io.Discard, e.level)
-		return &flateBlocks{w}, err
-	case Zstd:
-		w, err := zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(e.level)),
-			zstd.WithWindowSize(blockSize), // a frame has no more
-			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true))
-		return zstdBlocks{w}, err
-	default:
-		return plainBlocks{}, nil
-	}
-}
-
-// flateBlocks makes each block end on a byte boundary ("sync flush") and refer
-// to nothing before it, so that their concatenation is one deflate stream.
-type flateBlocks struct{ w *flate.Writer }
-
-func (f *flateBlocks) encode(out, in []byte, last bool) ([]byte, error) {
-	to := appender{out}
-	f.w.Reset(&to)
-	if _, err := f.w.Write(in); err != nil {
-		return out, err
-	}
-	end := f.w.Flush
-	if last {
-		end = f.w.Close
-	}
-	err := end()
-	return to.b, err
-}
-
-// zstdBlocks makes each block a frame; a stream may have any number of them.
-type zstdBlocks struct{ w *zstd.Encoder }
-
-func (z zstdBlocks) encode(out, in []byte, last bool) ([]byte, error) {
-	if len(in) == 0 {
-		return out, nil
-	}
-	return z.w.EncodeAll(in, out), nil
-}
-
-type plainBlocks struct{}
-
-func (plainBlocks) encode(out, in []byte, last bool) ([]byte, error) { return append(out, in...), nil }
-
-type appender struct{ b []byte }
-
-func (a *appender) Write(p []byte) (int, error) {
-	a.b = append(a.b, p...)
-	return len(p), nil
+// engine is the encoding as the engine has it.
+func (e encoding) engine() compress.Encoding {
+	return compress.Encoding{Codec: compress.Codec(e.codec), Level: e.level, BlockSize: blockSize}
 }

@@ -1,0 +1,84 @@
+package compress
+
+import (
+	"io"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
+)
+
+// blockEncoder compresses blocks; each worker has its own.
+type blockEncoder interface {
+	// encode appends the compressed form of in to out; last ends the stream.
+	encode(out, in []byte, last bool) ([]byte, error)
+}
+
+func (e Encoding) newBlockEncoder() (blockEncoder, error) {
+	switch e.Codec {
+	case Gzip:
+		w, err := flate.NewWriter(io.Discard, e.Level)
+		return &flateBlocks{w}, err
+	case Zstd:
+		w, err := zstd.NewWriter(nil,
+			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(e.Level)),
+			zstd.WithWindowSize(e.window()), // a frame has no more
+			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true),
+			zstd.WithZeroFrames(e.Seekable))
+		return &zstdBlocks{w, e.Seekable}, err
+	default:
+		return plainBlocks{}, nil
+	}
+}
+
+// window is the smallest power of two that holds a block.
+func (e Encoding) window() int {
+	size := zstd.MinWindowSize
+	for size < e.BlockSize {
+		size <<= 1
+	}
+	return size
+}
+
+// flateBlocks makes each block end on a byte boundary ("sync flush") and refer
+// to nothing before it, so that their concatenation is one deflate stream.
+type flateBlocks struct{ w *flate.Writer }
+
+func (f *flateBlocks) encode(out, in []byte, last bool) ([]byte, error) {
+	to := appender{out}
+	f.w.Reset(&to)
+	if _, err := f.w.Write(in); err != nil {
+		return out, err
+	}
+	end := f.w.Flush
+	if last {
+		end = f.w.Close
+	}
+	err := end()
+	return to.b, err
+}
+
+// zstdBlocks makes each block a frame; a stream may have any number of them.
+// Without content there is none, but where the file must be told by its first
+// bytes.
+type zstdBlocks struct {
+	w     *zstd.Encoder
+	empty bool
+}
+
+func (z *zstdBlocks) encode(out, in []byte, last bool) ([]byte, error) {
+	if len(in) == 0 && !z.empty {
+		return out, nil
+	}
+	return z.w.EncodeAll(in, out), nil
+}
+
+type plainBlocks struct{}
+
+func (plainBlocks) encode(out, in []byte, last bool) ([]byte, error) { return append(out, in...), nil }
+
+type appender struct{ b []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.b = append(a.b, p...)
+	return len(p), nil
+}
