@@ -1,5 +1,6 @@
-// Package ostreetar writes the tar dialect of OSTree-native container images,
-// byte for byte as current bootc does ("v1b").
+// Package ostreetar writes the tar dialects of OSTree-native container images,
+// byte for byte as current bootc does ("v1b") and as ostree-ext up to 0.15 did
+// ("v1a").
 //
 // A layer holds an OSTree repository in mode bare-split-xattrs below
 // sysroot/ostree/repo, and a hard link to a content object at each path the
@@ -12,7 +13,10 @@
 //   - the header of a hard link is a copy of its object's header, so the bytes
 //     after the NUL of its name and link fields are left over from the object;
 //   - extended attributes are a regular file beside the object (the serialised
-//     GVariant) and, for all but security.selinux, a PAX header as well.
+//     GVariant) and, for all but security.selinux, a PAX header as well. In v1a
+//     there is no such header, and the file beside the object is a hard link to
+//     one that is named by its own checksum, which is in the layer once: so it
+//     may get more links than a file system can count.
 //
 // One thing differs on purpose: a symbolic link's target is always written as
 // it is. The reference cleans targets such as "a/./b", and then the object no

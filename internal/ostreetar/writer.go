@@ -1,6 +1,8 @@
 package ostreetar
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -92,16 +94,24 @@ type Writer struct {
 	target  string // the path of the last object
 	empty   bool   // the last object is a regular file without content
 	have    bool
-	pax     []byte
-	buf     []byte // for copying content
-	zero    [2 * Block]byte
+	// shared are the attributes that the layer has, by checksum; nil: each object
+	// has its own (v1b).
+	shared map[[sha256.Size]byte]struct{}
+	pax    []byte
+	buf    []byte // for copying content
+	zero   [2 * Block]byte
 }
 
 // copySize is how much content is read at a time.
 const copySize = 64 << 10
 
-// NewWriter writes to w; w is not closed, and gets many small writes.
+// NewWriter writes v1b to w; w is not closed, and gets many small writes.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// NewWriterV1a is [NewWriter] for v1a.
+func NewWriterV1a(w io.Writer) *Writer {
+	return &Writer{w: w, shared: make(map[[sha256.Size]byte]struct{})}
+}
 
 // Repository writes the directories and the config file of the repository.
 func (t *Writer) Repository() error {
@@ -150,8 +160,12 @@ func (t *Writer) Object(o *Object, content io.Reader) error {
 	if !ok {
 		return t.err
 	}
-	t.file(attrs, o.RawXattrs)
-	t.paxHeader(o.Xattrs)
+	if t.shared != nil {
+		t.share(attrs, o.RawXattrs)
+	} else {
+		t.file(attrs, o.RawXattrs)
+		t.paxHeader(o.Xattrs)
+	}
 
 	t.target, _ = t.objectPath(o.Checksum, "file")
 	t.have = true
@@ -257,6 +271,26 @@ func (t *Writer) file(path string, data []byte) {
 	t.named(&h, path)
 	t.write(data)
 	t.pad(int64(len(data)))
+}
+
+// share writes attributes that the layer does not have yet under their own
+// checksum, and at path a hard link to them.
+func (t *Writer) share(path string, xattrs []byte) {
+	sum := sha256.Sum256(xattrs)
+	target, _ := t.objectPath(hex.EncodeToString(sum[:]), "file-xattrs")
+	if _, ok := t.shared[sum]; !ok {
+		t.shared[sum] = struct{}{}
+		t.file(target, xattrs)
+	}
+	h := newHeader('1', 0, 0, 0o644, 0)
+	if !putName(h.name(), path) {
+		t.long('L', path)
+	}
+	if !putPath(h.link(), target, true) {
+		t.long('K', target)
+	}
+	h.seal()
+	t.write(h[:])
 }
 
 // paxHeader writes the attributes that container tools can apply.

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -175,6 +177,46 @@ func TestLinksAreCopiesOfTheirObject(t *testing.T) {
 		names = append(names, h.Name)
 	}
 	require.Equal(t, []string{path + "-xattrs-link", path, "usr/bin/x", "y"}, names)
+}
+
+// In v1a attributes are in the layer once, and objects link to them; there are no
+// PAX headers.
+func TestSharedXattrs(t *testing.T) {
+	var buf bytes.Buffer
+	w := ostreetar.NewWriterV1a(&buf)
+	raw := []byte("as serialised")
+	attrs := []ostreetar.Xattr{{Name: "user.x", Value: []byte("1")}}
+	for i, data := range [][]byte{raw, nil, raw} {
+		require.NoError(t, w.Object(&ostreetar.Object{
+			Checksum: strings.Repeat(strconv.Itoa(i), 64), Mode: 0o644, Size: 1, Xattrs: attrs, RawXattrs: data,
+		}, strings.NewReader("x")))
+		require.NoError(t, w.Path("usr/"+strconv.Itoa(i)))
+	}
+	require.NoError(t, w.Close())
+	sums := []string{}
+	for _, data := range [][]byte{raw, nil} {
+		sum := sha256.Sum256(data)
+		text := hex.EncodeToString(sum[:])
+		sums = append(sums, objects+text[:2]+"/"+text[2:]+".file-xattrs")
+	}
+	link := func(i int) string {
+		n := strconv.Itoa(i)
+		return objects + n + n + "/" + strings.Repeat(n, 62) + ".file-xattrs-link"
+	}
+	var kinds string
+	var names []string
+	for _, e := range split(t, buf.Bytes()) {
+		kinds += string(e.kind)
+		if e.kind == 'L' || e.kind == 'K' {
+			names = append(names, strings.TrimSuffix(string(e.data), "\x00"))
+		}
+		if e.kind == '1' && strings.HasSuffix(e.link(), "/") {
+			require.Equal(t, names[len(names)-1][:len(objects)+3], e.link(), "the components that fitted")
+			require.Equal(t, make([]byte, 512-329), e.header[329:])
+		}
+	}
+	require.Equal(t, "L0"+"LK1"+"01"+"L0"+"LK1"+"01"+"LK1"+"01", kinds)
+	require.Equal(t, []string{sums[0], link(0), sums[0], sums[1], link(1), sums[1], link(2), sums[0]}, names)
 }
 
 func TestEmptyFileIsNoLink(t *testing.T) {

@@ -26,7 +26,11 @@ type Dialect string
 // Dialects.
 const (
 	V1b Dialect = "v1b" // the default: as bootc writes; ostree-ext 0.15 reads it too
-	V1a Dialect = "v1a" // as ostree-ext up to 0.15 wrote: errors.ErrUnsupported for now
+	// V1a is as ostree-ext up to 0.15 wrote, and rpm-ostree with it: for layers
+	// that are those of images of that time. Files whose attributes are alike are
+	// hard links there to one file that has them, more than some file systems can
+	// count. It has neither FormatVersion 2 nor exclusive components.
+	V1a Dialect = "v1a"
 )
 
 // DefaultMaxLayers is how many layers an image has at most beside that of the
@@ -99,8 +103,9 @@ type EncapsulateStats struct {
 }
 
 // Encapsulate makes an OSTree-native container image of a commit: byte for
-// byte what current bootc makes of it, but for gzip's output and for what its
-// tools get wrong (links such as "a/./b", content in /sysroot).
+// byte what current bootc makes of it, or with [V1a] ostree-ext 0.15, but for
+// gzip's output and for what those tools get wrong (links such as "a/./b",
+// content in /sysroot, with ostree-ext the time of day in the history).
 //
 // All work is done under ctx before it returns: layers that are not in cache
 // are written there, in parallel. The image's methods then read cache, which
@@ -118,13 +123,8 @@ func encapsulate(ctx context.Context, cache *Cache, repo *ostree.Repo, commit os
 	if opts == nil {
 		opts = &EncapsulateOptions{}
 	}
-	switch opts.Dialect {
-	case "", V1b:
-	default:
-		return nil, fmt.Errorf("dialect %q: %w", opts.Dialect, errors.ErrUnsupported)
-	}
-	if opts.FormatVersion < 0 || opts.FormatVersion > 2 {
-		return nil, fmt.Errorf("format version %d: %w", opts.FormatVersion, errors.ErrUnsupported)
+	if err := checkDialect(opts); err != nil {
+		return nil, err
 	}
 	enc, err := newEncoding(opts.Codec, opts.Level)
 	if err != nil {
@@ -167,6 +167,25 @@ func encapsulate(ctx context.Context, cache *Cache, repo *ostree.Repo, commit os
 	return &image{config, manifest, layers}, nil
 }
 
+// checkDialect refuses what no tool writes or reads.
+func checkDialect(opts *EncapsulateOptions) error {
+	last := 2
+	switch opts.Dialect {
+	case "", V1b:
+	case V1a:
+		last = 1
+		if slices.ContainsFunc(opts.Components, func(c Component) bool { return c.Exclusive }) {
+			return fmt.Errorf("exclusive components in dialect %s: %w", V1a, errors.ErrUnsupported)
+		}
+	default:
+		return fmt.Errorf("dialect %q: %w", opts.Dialect, errors.ErrUnsupported)
+	}
+	if opts.FormatVersion < 0 || opts.FormatVersion > last {
+		return fmt.Errorf("format version %d of dialect %s: %w", opts.FormatVersion, cmp.Or(opts.Dialect, V1b), errors.ErrUnsupported)
+	}
+	return nil
+}
+
 // planLayers decides which objects go where.
 func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *EncapsulateOptions) ([]*layerPlan, error) {
 	for i := range s.files {
@@ -180,7 +199,8 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 	if subject == "" {
 		subject = "ostree export of commit " + s.commit.String()
 	}
-	first := &layerPlan{snapshot: s, commit: true, name: subject}
+	dialect := cmp.Or(opts.Dialect, V1b)
+	first := &layerPlan{snapshot: s, dialect: dialect, commit: true, name: subject}
 	plans := []*layerPlan{first}
 	if opts.Components == nil {
 		first.objects = s.objects
@@ -244,7 +264,7 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 	}
 	chunkOf := make(map[*Component]*layerPlan, len(planned))
 	for _, chunk := range chunks {
-		p := &layerPlan{snapshot: s, parents: opts.FormatVersion == 2, name: describeChunk(chunk.Components)}
+		p := &layerPlan{snapshot: s, dialect: dialect, parents: opts.FormatVersion == 2, name: describeChunk(chunk.Components)}
 		members := make([]*Component, len(chunk.Components))
 		for i, id := range chunk.Components {
 			members[i] = byID[id]
@@ -268,7 +288,7 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 	// Two layers without content would have one diff ID, and readers, which look
 	// for the last layer of the commit by its diff ID, would stop at the first.
 	plans = slices.DeleteFunc(plans, func(p *layerPlan) bool { return !p.commit && len(p.objects) == 0 })
-	plans = append(plans, &layerPlan{snapshot: s, parents: opts.FormatVersion == 2, name: reservedName})
+	plans = append(plans, &layerPlan{snapshot: s, dialect: dialect, parents: opts.FormatVersion == 2, name: reservedName})
 	return plans, weigh(ctx, cache, s, plans, opts)
 }
 
@@ -295,7 +315,7 @@ func planExclusive(s *snapshot, components []*Component, parents bool) (taken ma
 	}
 	taken = make(map[int32]bool, len(at))
 	for _, c := range components {
-		p := &layerPlan{snapshot: s, parents: parents, name: c.ID, annotation: c.ID}
+		p := &layerPlan{snapshot: s, dialect: V1b, parents: parents, name: c.ID, annotation: c.ID}
 		runs := map[ostree.Checksum]int{}
 		for _, path := range c.Paths {
 			f, ok := at[path]

@@ -580,7 +580,9 @@ func TestEncapsulateRefuses(t *testing.T) {
 		is   error
 		opts container.EncapsulateOptions
 	}{
-		{"v1a", errors.ErrUnsupported, container.EncapsulateOptions{Dialect: container.V1a}},
+		{"v1c", errors.ErrUnsupported, container.EncapsulateOptions{Dialect: "v1c"}},
+		{"format version 2 of dialect v1a", errors.ErrUnsupported, container.EncapsulateOptions{Dialect: container.V1a, FormatVersion: 2}},
+		{"exclusive", errors.ErrUnsupported, container.EncapsulateOptions{Dialect: container.V1a, Components: []container.Component{{ID: "a", Exclusive: true}}}},
 		{"format version 3", errors.ErrUnsupported, container.EncapsulateOptions{FormatVersion: 3}},
 		{"bzip2", errors.ErrUnsupported, container.EncapsulateOptions{Codec: "bzip2"}},
 		{"level 10", errors.ErrUnsupported, container.EncapsulateOptions{Level: 10}},

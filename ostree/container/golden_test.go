@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,6 +281,102 @@ func TestReferenceImages(t *testing.T) {
 			require.Equal(t, withoutDigests(t, wantManifest), withoutDigests(t, gotManifest))
 		})
 	}
+}
+
+// And so do those of the tools before, in v1a: all but the time of day that these
+// write into the history.
+func TestReferenceImagesV1a(t *testing.T) {
+	top := t
+	bash := []string{"/usr/bin/bash"}
+	repos := map[string]*ostree.Repo{}
+	for _, tc := range []struct {
+		name, commit string
+		image, repo  []string
+		pack         []string
+		opts         container.EncapsulateOptions
+	}{
+		{name: "edge", image: []string{"v1b", "image-v1a-edge.tar.zst"}, commit: commitEdge, repo: []string{"v1b", "repo-edge-bare-user.tar.zst"}},
+		{name: "edge, archive", image: []string{"v1b", "image-v1a-edge.tar.zst"}, commit: commitEdge, repo: []string{"v1b", "repo-edge-archive.tar.zst"}},
+		{name: "single", image: []string{"image-v1-single.tar.zst"}, commit: commit1, repo: []string{"repo-archive.tar.zst"}},
+		{name: "pack8", image: []string{"image-v1-pack8.tar.zst"}, commit: commit1, repo: []string{"repo-archive.tar.zst"},
+			pack: []string{"expected", "pack1.json.zst"}, opts: container.EncapsulateOptions{Cmd: bash}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.commit != commitEdge && !interop.Enabled() {
+				t.Skipf("takes seconds; set %s=1", interop.Variable)
+			}
+			want := golden(t, tc.image...)
+			repo := repos[tc.repo[len(tc.repo)-1]]
+			if repo == nil {
+				repo = openRepo(top, unpack(top, tc.repo...))
+				repos[tc.repo[len(tc.repo)-1]] = repo
+			}
+			opts := tc.opts
+			opts.Dialect, opts.Architecture = container.V1a, "amd64"
+			if len(tc.pack) > 0 {
+				var p pack
+				require.NoError(t, json.Unmarshal(readShared(t, tc.pack...), &p))
+				opts.Components = p.components(t)
+				opts.Planner = layoutOf(t, want, opts.Components)
+			}
+			got, err := container.Encapsulate(t.Context(), openCache(t, t.TempDir()), repo, checksum(t, tc.commit), &opts)
+			require.NoError(t, err)
+			require.Equal(t, configWithoutTimes(t, want), configWithoutTimes(t, got))
+			wantManifest, err := want.RawManifest()
+			require.NoError(t, err)
+			gotManifest, err := got.RawManifest()
+			require.NoError(t, err)
+			w, g := withoutDigests(t, wantManifest), withoutDigests(t, gotManifest)
+			// The config's own digest depends on the time of day as well.
+			delete(w["config"].(map[string]any), "digest")
+			delete(g["config"].(map[string]any), "digest")
+			delete(w["config"].(map[string]any), "size")
+			delete(g["config"].(map[string]any), "size")
+			require.Equal(t, w, g)
+		})
+	}
+}
+
+// The program itself, of trees that the recorded images don't have: with and
+// without /var/tmp and /usr/etc, of a commit with signatures' place.
+func TestV1aIsOstreeExts(t *testing.T) {
+	program := interop.OstreeExt(t)
+	for name, more := range map[string]map[string]string{
+		"plain":   {},
+		"var/tmp": {"var/tmp/x": "1", "var/lib/y": "2"},
+		"long": {
+			"usr/share/" + strings.Repeat("long/", 30) + "name": "1", "usr/etc/" + strings.Repeat("long/", 30) + "name": "2",
+			"usr/share/link": "->" + strings.Repeat("target/", 30) + "x", "usr/share/one": "", "usr/share/two": "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repo := newRepo(t)
+			files := maps.Clone(sample)
+			maps.Copy(files, more)
+			c := commit(t, repo, files, ostree.MetadataItem{Key: "ostree.linux", Value: ostree.StringVariant("6.1")})
+			dir := t.TempDir()
+			importRun(t, program, "container", "encapsulate", "--repo="+repo.Path(), c.String(), "oci:"+dir)
+			want, err := importLayout(t, dir).ConfigFile()
+			require.NoError(t, err)
+			got, err := encapsulate(t, openCache(t, t.TempDir()), repo, c, &container.EncapsulateOptions{Dialect: container.V1a}).ConfigFile()
+			require.NoError(t, err)
+			require.Equal(t, want.RootFS.DiffIDs, got.RootFS.DiffIDs)
+		})
+	}
+}
+
+// configWithoutTimes gives a config as a generic value without when each line of
+// the history was written.
+func configWithoutTimes(t testing.TB, img v1.Image) map[string]any {
+	t.Helper()
+	raw, err := img.RawConfigFile()
+	require.NoError(t, err)
+	var c map[string]any
+	require.NoError(t, json.Unmarshal(raw, &c))
+	for _, h := range c["history"].([]any) {
+		delete(h.(map[string]any), "created")
+	}
+	return c
 }
 
 func requirePriorGolden(t *testing.T, want, got v1.Image) {

@@ -75,6 +75,8 @@ func TestImportIsTheReverseOfEncapsulate(t *testing.T) {
 		{}, {FormatVersion: 2}, {Codec: container.Zstd}, {Codec: container.None},
 		{Components: components}, {Components: components, FormatVersion: 2, Codec: container.None, MaxLayers: 5},
 		{Components: components, Codec: container.Zstd, Planner: container.Separate{}, MaxLayers: len(components) + 2},
+		{Dialect: container.V1a}, {Dialect: container.V1a, Components: components, Planner: container.OstreeExt{}, MaxLayers: 5},
+		{Components: components, Planner: container.Frugal{}, MaxLayers: 4}, {Components: components, Planner: container.Stable{}, MaxLayers: 6},
 	} {
 		img := encapsulate(t, cache, repo, c, &opts)
 		for _, workers := range []int{0, 1, 7} {

@@ -11,12 +11,13 @@ import (
 	"github.com/okd-project/okd-streams/ostree"
 )
 
-// dialect names the tar dialect in cache keys.
-const dialect = "okd-streams layer v1b"
+// layerKeyPrefix begins cache keys; the tar dialect follows.
+const layerKeyPrefix = "okd-streams layer "
 
 // layerPlan is one layer before it is written.
 type layerPlan struct {
 	snapshot *snapshot
+	dialect  Dialect
 	// commit: the layer that holds the commit and all directories.
 	commit bool
 	// parents: directories come before the first path in them (format version
@@ -34,7 +35,7 @@ type layerPlan struct {
 // key names the layer's tar stream: everything that it is a function of.
 func (l *layerPlan) key() cacheKey {
 	k := keyHash{sha256.New()}
-	k.text(dialect)
+	k.text(layerKeyPrefix + string(l.dialect))
 	if l.commit {
 		k.text("commit")
 		k.Write(l.snapshot.commit[:])
@@ -126,6 +127,9 @@ func (t *dirTracker) before(file int32) []int32 {
 // write writes the layer's tar stream.
 func (l *layerPlan) write(ctx context.Context, to io.Writer) error {
 	w := ostreetar.NewWriter(to)
+	if l.dialect == V1a {
+		w = ostreetar.NewWriterV1a(to)
+	}
 	if l.commit {
 		if err := l.writeCommit(ctx, w); err != nil {
 			return err
@@ -243,7 +247,11 @@ func (l *layerPlan) writeCommit(ctx context.Context, w *ostreetar.Writer) error 
 			}
 			hasTmp = hasTmp || d.path == "var/tmp"
 			m := meta(d.meta)
-			if err := w.Directory("./"+ostreetar.ImagePath(d.path), m.uid, m.gid, m.mode); err != nil {
+			path := "./" + ostreetar.ImagePath(d.path)
+			if d.path == "usr/etc" && l.dialect == V1a {
+				path += "/"
+			}
+			if err := w.Directory(path, m.uid, m.gid, m.mode); err != nil {
 				return err
 			}
 		}
@@ -262,7 +270,8 @@ func (l *layerPlan) writeCommit(ctx context.Context, w *ostreetar.Writer) error 
 			return err
 		}
 	}
-	if hasTmp {
+	// The tools of v1a don't notice that it is there.
+	if hasTmp && l.dialect != V1a {
 		return nil
 	}
 	return w.Directory("var/tmp", 0, 0, 0o1777)
