@@ -22,3 +22,30 @@ func ExamplePartitions() {
 	// 1 boot 32768 32768
 	// 2 root 65536 446976
 }
+
+func ExampleProbe() {
+	raw := newGPT(512, 1<<20, gptPart{64, 127, "boot"})
+	info, err := disk.Probe(context.Background(), bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(info.Format, info.VirtualSize, info.Table.Kind, info.Table.Partitions[0].Name)
+	// Output: raw 1048576 gpt boot
+}
+
+func ExampleOpen() {
+	raw := newGPT(512, 1<<20, gptPart{64, 127, "boot"})
+	image, err := disk.Open(context.Background(), bytes.NewReader(raw), int64(len(raw)), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var signature [8]byte
+	if _, err := image.ReadAt(signature[:], 512); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%d %s\n", image.Size(), signature)
+	// Output: 1048576 EFI PART
+}

@@ -27,7 +27,12 @@ func (s *source) read(p []byte, off int64) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	n, err := s.r.ReadAt(p, off)
+	return readFull(s.r, p, off)
+}
+
+// readFull fills p. The end of what is read is an error.
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
 	if n == len(p) {
 		return nil
 	}
