@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -27,7 +28,7 @@ func (d *Data) Apply(g *Graph) (*Graph, error) {
 	a := &applied{Graph: g.clone(), plain: map[string][]int{}, exact: map[string]int{}}
 	for i := range a.Nodes {
 		n := &a.Nodes[i]
-		if n.Metadata == nil {
+		if n.Metadata == nil && n.Payload != "" {
 			n.Metadata = map[string]string{}
 		}
 		a.exact[n.Version] = i
@@ -95,6 +96,9 @@ func (a *applied) metadata(more map[string]map[string]string) {
 // append adds to the value of a node's key.
 func (a *applied) append(node int, key, between, value string) {
 	m := a.Nodes[node].Metadata
+	if m == nil {
+		return // a version that others name, without a release
+	}
 	if old, ok := m[key]; ok {
 		value = old + between + value
 	}
@@ -221,7 +225,7 @@ func (a *applied) conditional(blocks []Block) error {
 	if !slices.ContainsFunc(blocks, func(b Block) bool { return b.Risk != nil }) {
 		return nil
 	}
-	in := a.incoming()
+	in, rank := a.incoming(), a.ranks()
 	risks := map[[2]int][]int{} // places in blocks
 	for place, b := range blocks {
 		if b.Risk == nil {
@@ -258,15 +262,12 @@ func (a *applied) conditional(blocks []Block) error {
 		for _, place := range gr.risks {
 			out.Risks = append(out.Risks, *blocks[place].Risk)
 		}
+		slices.SortFunc(gr.edges, func(x, y [2]int) int {
+			return cmp.Or(cmp.Compare(rank[x[1]], rank[y[1]]), cmp.Compare(rank[x[0]], rank[y[0]]))
+		})
 		for _, e := range gr.edges {
 			out.Edges = append(out.Edges, Edge{a.Nodes[e[0]].Version, a.Nodes[e[1]].Version})
 		}
-		slices.SortFunc(out.Edges, func(x, y Edge) int {
-			if c := Compare(x.To, y.To); c != 0 {
-				return c
-			}
-			return Compare(x.From, y.From)
-		})
 		a.Conditional = append(a.Conditional, out)
 	}
 	return nil

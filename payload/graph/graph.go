@@ -210,16 +210,10 @@ func (g *Graph) clone() *Graph {
 // sort puts nodes in the order of their versions, edges in the order of their
 // nodes, and takes out edges that are there twice.
 func (g *Graph) sort() {
-	order := make([]int, len(g.Nodes))
-	keys := make([]key, len(g.Nodes))
-	for i, n := range g.Nodes {
-		order[i], keys[i] = i, newKey(n.Version)
-	}
-	slices.SortFunc(order, func(a, b int) int { return keys[a].compare(keys[b]) })
-	place := make([]int, len(order))
-	nodes := make([]Node, len(order))
-	for to, from := range order {
-		place[from], nodes[to] = to, g.Nodes[from]
+	place := g.ranks()
+	nodes := make([]Node, len(place))
+	for from, to := range place {
+		nodes[to] = g.Nodes[from]
 	}
 	g.Nodes = nodes
 	for i, e := range g.Edges {
@@ -227,6 +221,21 @@ func (g *Graph) sort() {
 	}
 	slices.SortFunc(g.Edges, compareEdges)
 	g.Edges = slices.Compact(g.Edges)
+}
+
+// ranks gives the place of each node in the order of versions.
+func (g *Graph) ranks() []int {
+	order := make([]int, len(g.Nodes))
+	keys := make([]key, len(g.Nodes))
+	for i, n := range g.Nodes {
+		order[i], keys[i] = i, newKey(n.Version)
+	}
+	slices.SortFunc(order, func(a, b int) int { return keys[a].compare(keys[b]) })
+	ranks := make([]int, len(order))
+	for to, from := range order {
+		ranks[from] = to
+	}
+	return ranks
 }
 
 func compareEdges(a, b [2]int) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) }

@@ -2,10 +2,11 @@ package graph
 
 import (
 	"bufio"
+	"encoding/xml"
 	"fmt"
-	"html"
 	"io"
 	"slices"
+	"strings"
 )
 
 // SVGOptions are options of WriteSVG; the zero value is useful.
@@ -73,7 +74,7 @@ func (g *Graph) WriteSVG(w io.Writer, opts *SVGOptions) error {
 	b := bufio.NewWriter(w)
 	width, height := 2*svgMargin+max(columns, 1)*svgColumn, 2*svgMargin+max(tallest, 1)*svgRow
 	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="t">`+"\n", width, height, width, height)
-	fmt.Fprintf(b, "<title id=\"t\">%s: %d versions, %d updates</title>\n", html.EscapeString(title), len(drawn.Nodes), len(drawn.Edges))
+	fmt.Fprintf(b, "<title id=\"t\">%s: %d versions, %d updates</title>\n", escape(title), len(drawn.Nodes), len(drawn.Edges))
 	fmt.Fprint(b, `<style>
 text{font:12px ui-monospace,monospace;fill:#1b1f24}
 rect{fill:#eef2f7;stroke:#5b6b7f}
@@ -103,7 +104,7 @@ path:hover{stroke-width:3;opacity:1}
 			class = ` class="` + class + `"`
 		}
 		fmt.Fprintf(b, `<path%s d="M%d %dC%d %d %d %d %d %d"><title>%s to %s%s</title></path>`+"\n", class, x1, y1, c1, y1, c2, y2, x2, y2,
-			html.EscapeString(e.From), html.EscapeString(e.To), html.EscapeString(why))
+			escape(e.From), escape(e.To), escape(why))
 	}
 	risky := map[Edge]string{}
 	for _, c := range drawn.Conditional {
@@ -138,7 +139,7 @@ path:hover{stroke-width:3;opacity:1}
 	for _, n := range drawn.Nodes {
 		p := places[n.Version]
 		fmt.Fprintf(b, `<g><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="4"/><text x="%d" y="%d">%s</text></g>`+"\n",
-			html.EscapeString(n.Version+"\n"+n.Payload), p.x, p.y, svgBox, svgHeight, p.x+6, p.y+14, html.EscapeString(short(n.Version)))
+			escape(n.Version+"\n"+n.Payload), p.x, p.y, svgBox, svgHeight, p.x+6, p.y+14, escape(short(n.Version)))
 	}
 	fmt.Fprint(b, "</svg>\n")
 	return b.Flush()
@@ -151,4 +152,12 @@ func short(version string) string {
 		return string(runes[:most-1]) + "…"
 	}
 	return version
+}
+
+// escape makes text of the content of an element; what XML cannot hold becomes
+// U+FFFD.
+func escape(text string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(text)) // a Builder takes everything
+	return b.String()
 }
