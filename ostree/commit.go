@@ -65,6 +65,14 @@ type CommitOptions struct {
 	// Cache skips reading files that were committed before and did not change.
 	// Nil: everything is read.
 	Cache *DevInoCache
+	// Linked takes files and symbolic links of a [Dir], alone or in an [Overlay],
+	// that are hard links to content objects of the repository for those objects,
+	// without reading them: with the object's owner, mode and attributes, which
+	// the options above then change. It is for a checkout by hard links with
+	// changes; a file in it that was written to in place has damaged the object,
+	// which goes unnoticed. A map of the repository's inodes takes about 80 bytes
+	// an object.
+	Linked bool
 	// Consume lets files of a [Dir] become objects as they are, by a hard link, where
 	// the repository can keep them so ([ModeBare], if owner, mode and attributes
 	// are not changed; [ModeBareUserOnly]) and they have no other name. They are read,
@@ -91,7 +99,7 @@ type CommitStats struct {
 	MetadataWritten int64 // metadata objects that were new
 	BytesRead       int64 // of content
 	BytesWritten    int64 // of content objects, as stored
-	CacheHits       int64 // files that Cache knew
+	CacheHits       int64 // files that Cache knew, or that are Linked
 }
 
 // smallFile is up to which size a file is held in memory, so that an object
@@ -360,6 +368,17 @@ type batch struct {
 
 // collect walks src and has the workers store the files' content.
 func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
+	var without prune
+	if b.opts.Cache != nil {
+		without.bare = b.opts.Cache.isBare
+	}
+	if b.opts.Linked {
+		inodes, err := b.txn.inodes(ctx)
+		if err != nil {
+			return err
+		}
+		without.object = inodes.find
+	}
 	group, gctx := errgroup.WithContext(ctx)
 	queue := make(chan *batch, workers)
 	for i := range workers {
@@ -381,10 +400,6 @@ func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 			}
 			return nil
 		})
-	}
-	var without prune
-	if b.opts.Cache != nil {
-		without.bare = b.opts.Cache.isBare
 	}
 	group.Go(func() error {
 		defer close(queue)
@@ -468,6 +483,16 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 		}
 		if dir == nil {
 			return b.orphan(ctx, w, e)
+		}
+	}
+	if e.linked {
+		b.stats.hits.Add(1)
+		if b.opts.keepsTree(b.repo) {
+			b.place(dir, name, e.Path, &fileNode{e.Object})
+			return job{}, 0, nil
+		}
+		if err := b.readLinked(ctx, &e); err != nil {
+			return job{}, 0, err
 		}
 	}
 	if e.Link == "" {

@@ -125,7 +125,8 @@ type Entry struct {
 	// not known.
 	Identity FileID
 
-	bare bool // a file on disk without attributes, whatever Xattrs has by now
+	bare   bool // a file on disk without attributes, whatever Xattrs has by now
+	linked bool // a hard link to Object, of which only the kind of file is known yet
 }
 
 // FileID is what the kernel tells about a file on disk that changes when its

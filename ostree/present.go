@@ -3,7 +3,9 @@ package ostree
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 
@@ -39,7 +41,7 @@ func (p *present) has(key *claimKey, path []byte) (bool, error) {
 			return p.repo.hasPath(key.kind, string(path))
 		}
 		var err error
-		if f.names, err = p.list(string(path[:2])); err != nil {
+		if f.names, err = p.list(string(path[:2]), nil); err != nil {
 			return false, err
 		}
 	}
@@ -47,23 +49,57 @@ func (p *present) has(key *claimKey, path []byte) (bool, error) {
 	return ok, nil
 }
 
-// list gives the objects in one folder. It parses what the kernel gives itself:
-// tens of thousands of names are a measurable share of a commit of cached files.
-func (p *present) list(folder string) (map[claimKey]struct{}, error) {
+// list gives the objects in one folder, and each to also unless that is nil.
+func (p *present) list(folder string, also func(*listed) error) (map[claimKey]struct{}, error) {
 	names := make(map[claimKey]struct{})
-	dir, err := openDir(p.repo.objects, folder)
+	return names, p.repo.listFolder(folder, func(o *listed) error {
+		if o.dtype == unix.DT_UNKNOWN {
+			if ok, err := p.repo.hasPath(o.key.kind, o.path()); err != nil || !ok {
+				return err
+			}
+		}
+		names[o.key] = struct{}{}
+		if also == nil {
+			return nil
+		}
+		return also(o)
+	})
+}
+
+// listed is an object as the listing of its folder has it.
+type listed struct {
+	key    claimKey
+	ino    uint64
+	dtype  byte // DT_REG, DT_LNK or DT_UNKNOWN
+	dir    int  // the folder, open
+	name   []byte
+	folder string
+}
+
+// path is the object's path below objects/.
+func (o *listed) path() string { return o.folder + "/" + string(o.name) }
+
+// listFolder gives fn the objects in one folder, which may not be there. It
+// parses what the kernel gives itself: tens of thousands of names are a
+// measurable share of a commit of cached files.
+func (r *Repo) listFolder(folder string, fn func(*listed) error) error {
+	dir, err := openDir(r.objects, folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return names, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unix.Close(dir)
 	kinds := make(map[string]ObjectType)
 	for kind := TypeFile; kind <= TypeCommitMeta; kind++ {
-		kinds[p.repo.ext(kind)] = kind
+		kinds[r.ext(kind)] = kind
 	}
-	links := p.repo.settings.mode.hasLinks()
+	links := r.settings.mode.hasLinks()
+	o := listed{dir: dir, folder: folder}
+	if !decodeHex(o.key.sum[:1], []byte(folder)) {
+		return fmt.Errorf("objects/%s is no folder of objects", folder)
+	}
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := unix.ReadDirent(dir, buf)
@@ -71,37 +107,45 @@ func (p *present) list(folder string) (map[claimKey]struct{}, error) {
 			continue
 		}
 		if err != nil {
-			return nil, pathError("read", "objects/"+folder, err)
+			return pathError("read", "objects/"+folder, err)
 		}
 		if n == 0 {
-			return names, nil
+			return nil
 		}
 		// struct linux_dirent64: inode and offset of 8 bytes each, the record's
 		// length, the file's type, the name and NUL.
 		for rest := buf[:n]; len(rest) > 19; {
 			length := min(max(int(binary.NativeEndian.Uint16(rest[16:])), 19), len(rest))
-			kind, name := rest[18], rest[19:length]
+			record := rest[:length]
 			rest = rest[length:]
-			name, _, _ = bytes.Cut(name, []byte{0})
+			o.ino, o.dtype = binary.NativeEndian.Uint64(record), record[18]
+			o.name, _, _ = bytes.Cut(record[19:], []byte{0})
 			const digits = 2*ChecksumSize - 2
-			if kind != unix.DT_REG && kind != unix.DT_UNKNOWN && (kind != unix.DT_LNK || !links) || len(name) <= digits || name[digits] != '.' {
+			if o.dtype != unix.DT_REG && o.dtype != unix.DT_UNKNOWN && (o.dtype != unix.DT_LNK || !links) || len(o.name) <= digits || o.name[digits] != '.' {
 				continue
 			}
-			key := claimKey{kind: kinds[string(name[digits+1:])]}
-			if key.kind == 0 || kind == unix.DT_LNK && key.kind != TypeFile {
+			o.key.kind = kinds[string(o.name[digits+1:])]
+			if o.key.kind == 0 || o.dtype == unix.DT_LNK && o.key.kind != TypeFile {
 				continue
 			}
-			if kind == unix.DT_UNKNOWN {
-				if ok, err := p.repo.hasPath(key.kind, folder+"/"+string(name)); err != nil {
-					return nil, err
-				} else if !ok {
-					continue
-				}
+			if !decodeHex(o.key.sum[1:], o.name[:digits]) {
+				continue
 			}
-			if sum, err := ParseChecksum(folder + string(name[:digits])); err == nil {
-				key.sum = sum
-				names[key] = struct{}{}
+			if err := fn(&o); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// decodeHex decodes lower-case hexadecimal digits, two for each byte of dst;
+// false: src is something else.
+func decodeHex(dst, src []byte) bool {
+	for _, b := range src {
+		if b >= 'A' && b <= 'F' {
+			return false
+		}
+	}
+	n, err := hex.Decode(dst, src)
+	return err == nil && n == len(dst)
 }

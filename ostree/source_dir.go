@@ -295,6 +295,12 @@ func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 		Identity: FileID{Dev: uint64(st.Dev), Ino: st.Ino, MtimeNs: st.Mtim.Nano(), CtimeNs: st.Ctim.Nano()},
 	}}
 	e := &item.entry
+	if kind := st.Mode & ModeType; r.without.object != nil && (kind == ModeRegular || kind == ModeSymlink) {
+		if e.Object, e.linked = r.without.object(&e.Identity); e.linked {
+			l.items = append(l.items, item)
+			return nil
+		}
+	}
 	switch st.Mode & ModeType {
 	case ModeDir:
 		item.sub = &listing{path: path, id: e.Identity, done: make(chan struct{})}

@@ -25,6 +25,10 @@ type prune struct {
 	// bare is true for a regular file that is known to have no attributes.
 	// Called from any goroutine; nil: none is.
 	bare func(*FileID) bool
+	// object gives the content object that a regular file or symbolic link is a
+	// hard link to, which then are not looked at further: Object says all of it.
+	// Called from any goroutine; nil: none is.
+	object func(*FileID) (Checksum, bool)
 }
 
 // skips tests and reports a path.

@@ -13,6 +13,21 @@ func supports(Mode) error { return nil }
 // canWrite says that repositories are written here.
 func canWrite() error { return nil }
 
+// direntInodes reports whether the listing of a directory has the numbers that
+// stat gives of the files in it: those of file systems that are laid over others
+// may differ.
+func direntInodes(dir int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(dir, &st) != nil {
+		return false
+	}
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.F2FS_SUPER_MAGIC:
+		return true
+	}
+	return false
+}
+
 // listxattrat lists the attributes of name in dir, a symbolic link's own; Linux
 // 6.13 has the call.
 func listxattrat(dir int, name string, buf []byte) (int, error) {

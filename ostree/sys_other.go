@@ -22,6 +22,8 @@ func canWrite() error {
 	return fmt.Errorf("writing to a repository on %s: %w", runtime.GOOS, errUnsupported)
 }
 
+func direntInodes(int) bool { return false }
+
 func listxattrat(int, string, []byte) (int, error) { return 0, unix.ENOSYS }
 
 func getxattrat(int, string, string, []byte) (int, error) { return 0, unix.ENOSYS }

@@ -30,11 +30,12 @@ func ours(ctx context.Context, args []string) error {
 		mode := flags.String("repomode", "", "mode of the repository")
 		tree := flags.String("tree", "", "folder")
 		cache := flags.String("cache", "", "file of the device-inode cache")
+		linked := flags.Bool("linked", false, "take hard links to objects as these objects")
 		arrange := flags.Bool("arrange", false, "arrange the tree as an OSTree system's")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
-		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache, *arrange)
+		return oursCommit(ctx, *repo, ostree.Mode(*mode), *tree, *cache, *linked, *arrange)
 	case "fsck", "list":
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
@@ -101,7 +102,7 @@ func ours(ctx context.Context, args []string) error {
 	}
 }
 
-func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFile string, arrange bool) error {
+func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFile string, linked, arrange bool) error {
 	repo, err := ostree.Init(ctx, dir, mode, nil)
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFi
 		return err
 	}
 	defer root.Close()
-	opts := &ostree.CommitOptions{Ref: branch, Subject: subject, Timestamp: time.Unix(stamp, 0), NoFsync: true}
+	opts := &ostree.CommitOptions{Ref: branch, Subject: subject, Timestamp: time.Unix(stamp, 0), NoFsync: true, Linked: linked}
 	if cacheFile != "" {
 		if opts.Cache, err = ostree.OpenDevInoCache(cacheFile); err != nil {
 			return err

@@ -246,7 +246,7 @@ func keyValues(list []string, typed bool) ([]ostree.MetadataItem, error) {
 func (f *commitFlags) make(ctx context.Context, r *ostree.Repo, src ostree.Tree, opts *ostree.CommitOptions, signers []ostree.Signer, kind ostree.SignatureKind) (ostree.Checksum, error) {
 	if f.bootable || f.composefs { // which take the files to be committed
 		files, err := r.Commit(ctx, src, &ostree.CommitOptions{Owner: opts.Owner, CanonicalPermissions: opts.CanonicalPermissions, SkipXattrs: opts.SkipXattrs, Edit: opts.Edit, SELinux: opts.SELinux,
-			Parent: opts.Parent, SkipUnchanged: opts.SkipUnchanged, Cache: opts.Cache, NoFsync: opts.NoFsync, Progress: opts.Progress, Stats: opts.Stats})
+			Parent: opts.Parent, SkipUnchanged: opts.SkipUnchanged, Cache: opts.Cache, Linked: opts.Linked, NoFsync: opts.NoFsync, Progress: opts.Progress, Stats: opts.Stats})
 		if err != nil || files == opts.Parent {
 			return files, err
 		}

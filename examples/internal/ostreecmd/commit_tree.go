@@ -118,6 +118,7 @@ func (f *treeFlags) open(ctx context.Context, r *ostree.Repo, stdin io.Reader, o
 			set.tree = trees[0] // a commit's tree is taken as it is
 		}
 		opts.CanonicalPermissions, opts.SkipXattrs, opts.SELinux = f.canonical, f.noXattrs, policy
+		opts.Linked = f.speedup && set.filter.objects == nil
 		if set.filter.changes() {
 			opts.Edit = func(e *ostree.Entry) (bool, error) { return set.filter.edit(ctx, e) }
 			set.tree = set.filter.complete(set.tree)
@@ -261,7 +262,8 @@ func (f *treeFlags) newFilter(ctx context.Context, r *ostree.Repo) (*filter, err
 	if err == nil {
 		out.skip, err = readSkipList(f.skipList)
 	}
-	if err == nil && (f.devinoCanonical || f.speedup) {
+	// Where the trees are committed as they are, [ostree.CommitOptions].Linked is enough.
+	if err == nil && (f.devinoCanonical || f.speedup && (f.base != "" || len(out.adds)+len(out.skip) > 0)) {
 		out.objects, err = inodes(ctx, r)
 	}
 	return out, err
