@@ -35,7 +35,7 @@ var arrows = []struct {
 	{room: "bootimage/live", may: []string{"bootimage", "bootimage/disk", "ostree"}},
 	{room: "bootimage", may: []string{"stream"}},
 
-	{room: "payload/graph", may: []string{"payload"}},
+	{room: "payload/graph", may: []string{"payload", "stream"}},
 	{room: "payload", may: []string{"ostree/container"}},
 
 	{room: "publish/open", may: append([]string{"publish", "publish/registryserver"}, backends...)},
