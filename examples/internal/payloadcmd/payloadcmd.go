@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/ocregistry"
 	"github.com/okd-project/okd-streams/publish/open"
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
@@ -110,8 +112,15 @@ func (c *common) remote(stderr io.Writer) remoteregistry.Options {
 	return o
 }
 
-// registry opens a registry by URL.
+// registry opens a registry by URL, or a mirror in oc's folder.
 func (c *common) registry(cmd *cobra.Command, url string) (publish.Registry, error) {
+	if dir, ok := strings.CutPrefix(url, "mirror:"); ok {
+		r, err := ocregistry.Open(cmd.Context(), dir, nil)
+		if err != nil {
+			return nil, ui.Usagef("%s: %w", url, err)
+		}
+		return r, nil
+	}
 	r, err := open.Registry(cmd.Context(), url, &open.RegistryOptions{Remote: c.remote(cmd.ErrOrStderr())})
 	if err != nil {
 		return nil, ui.Usagef("%s: %w", url, err)
@@ -121,6 +130,18 @@ func (c *common) registry(cmd *cobra.Command, url string) (publish.Registry, err
 
 // images opens what --from names.
 func (c *common) images(cmd *cobra.Command) (payload.Images, error) {
+	fsys, err := c.files()
+	switch {
+	case err != nil:
+		return nil, err
+	case fsys == nil:
+		return c.registry(cmd, c.from)
+	}
+	return payload.Folder(fsys)
+}
+
+// files opens the folder or archive that --from names; nil: it names a registry.
+func (c *common) files() (fs.FS, error) {
 	scheme, path, _ := strings.Cut(c.from, ":")
 	switch scheme {
 	case "folder":
@@ -129,7 +150,7 @@ func (c *common) images(cmd *cobra.Command) (payload.Images, error) {
 			return nil, err
 		}
 		c.closers = append(c.closers, root.Close)
-		return payload.Folder(root.FS())
+		return root.FS(), nil
 	case "archive":
 		file, err := os.Open(path)
 		if err != nil {
@@ -140,13 +161,17 @@ func (c *common) images(cmd *cobra.Command) (payload.Images, error) {
 		if err != nil {
 			return nil, err
 		}
-		fsys, err := payload.Archive(file, info.Size())
-		if err != nil {
-			return nil, err
-		}
-		return payload.Folder(fsys)
+		return payload.Archive(file, info.Size())
 	}
-	return c.registry(cmd, c.from)
+	return nil, nil
+}
+
+// source is what a mirror is copied from.
+func source(src payload.Images) publish.Registry {
+	if r, ok := src.(publish.Registry); ok {
+		return r
+	}
+	return publish.ReadOnly(src)
 }
 
 // release opens a release and what its images are read from.

@@ -284,9 +284,48 @@ func TestMirror(t *testing.T) {
 	require.NoError(t, tw.Close())
 	require.NoError(t, file.Close())
 	require.Contains(t, must(t, "info", "--from=archive:"+archive, "mirror.example.com/okd@"+strings.Split(s.release, "@")[1]), "Name:      4.20.0-okd-scos.1\n")
-	code, _, stderr := call(t, "mirror", "--from=archive:"+archive, "x.test/okd@"+strings.Split(s.release, "@")[1], "mirror.example.com/okd", "--into=dir:"+into)
-	require.Equal(t, 2, code)
-	require.Contains(t, stderr, "a mirror is made from docker:// or dir:PATH")
+	// An archive of a layout is a source too.
+	digest := strings.Split(s.release, "@")[1]
+	require.Contains(t, must(t, "mirror", "--from=archive:"+archive, "x.test/okd@"+digest, "site.example.com/okd", "--components=x.test/okd", "--into=dir:"+t.TempDir()), "site.example.com/okd")
+	code, _, stderr := call(t, "mirror", "unpacked:"+t.TempDir(), "site.example.com/okd")
+	require.NotZero(t, code, stderr)
+}
+
+// To a folder as oc's, packed, and out of it at a site without network, with
+// the signatures that the cluster there will ask for.
+func TestMirrorFolder(t *testing.T) {
+	s := newShop(t)
+	fixtures := "../../../publish/pgpsigner/testdata/"
+	passphrase := filepath.Join(t.TempDir(), "passphrase")
+	require.NoError(t, os.WriteFile(passphrase, []byte("correct horse\n"), 0o600))
+	store := t.TempDir()
+	must(t, "sign", s.from, s.release, "--key="+fixtures+"ed.secret.asc", "--passphrase-file="+passphrase, "--to="+store)
+	dir := t.TempDir()
+	must(t, "mirror", s.from, s.release, "carrier.example.com/okd/mirror", "--into=mirror:"+dir, "--store="+store)
+	maps, err := filepath.Glob(filepath.Join(dir, "config", "signature-sha256-*.json"))
+	require.NoError(t, err)
+	require.Len(t, maps, 1)
+	digest := strings.Split(s.release, "@")[1]
+	archive := filepath.Join(t.TempDir(), "mirror.tar")
+	out, err := exec.CommandContext(t.Context(), "tar", "-C", dir, "-cf", archive, ".").CombinedOutput()
+	require.NoError(t, err, string(out))
+	for _, from := range []string{"folder:" + dir, "archive:" + archive} {
+		site := t.TempDir()
+		got := must(t, "mirror", "--from="+from, "carrier.example.com/okd/mirror@"+digest, "site.example.com/okd/release", "--components=carrier.example.com/okd/mirror", "--into=dir:"+site)
+		require.Contains(t, got, "# oc apply -f:\n{\"kind\":\"ConfigMap\"")
+		require.Contains(t, must(t, "info", "--from=dir:"+site, "site.example.com/okd/release@"+digest), "Name:      4.20.0-okd-scos.1\n")
+		again := t.TempDir()
+		must(t, "mirror", "--from="+from, "carrier.example.com/okd/mirror@"+digest, "next.example.com/okd/release", "--components=carrier.example.com/okd/mirror", "--into=mirror:"+again)
+		copied, err := os.ReadFile(filepath.Join(again, "config", filepath.Base(maps[0])))
+		require.NoError(t, err)
+		first, err := os.ReadFile(maps[0])
+		require.NoError(t, err)
+		require.Equal(t, string(first), string(copied))
+		require.Contains(t, must(t, "verify", "--from="+from, "carrier.example.com/okd/mirror@"+digest, "--key="+fixtures+"ed.asc", "--store="+maps[0], "--any-identity"), "signed by ")
+	}
+	code, _, stderr := call(t, "mirror", s.from, s.release, "x.example.com/okd", "--into=mirror:"+t.TempDir(), "--store="+t.TempDir())
+	require.Zero(t, code)
+	require.Contains(t, stderr, "no signatures of the release")
 }
 
 func TestSignatures(t *testing.T) {
