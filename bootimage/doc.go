@@ -15,6 +15,9 @@
 // layout; [DiskIndexEntries] and [NewDiskIndex] are for disks in registries. Publish artifacts first, then meta.json and release.json, then builds.json, and
 // after the gates what announces: the metadata of the stream.
 //
+// [CompressBuild] compresses the artifacts of such a folder, [UncompressBuild] takes it
+// back, verified; [Compress] and [Uncompress] are the same for streams.
+//
 // # The metadata of a stream
 //
 //	releases.json         all releases, for tools: [UpdateIndex], [ValidateIndex]

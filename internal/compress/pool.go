@@ -128,6 +128,9 @@ func (w *Writer) put(data []byte) {
 
 // take gets a block to fill.
 func (w *Writer) take() error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
 	select {
 	case w.current = <-w.p.free:
 	case <-w.failed:

@@ -1,0 +1,124 @@
+package bootimage
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/okd-project/okd-streams/internal/compress"
+)
+
+// Compressor is a format that artifacts are compressed to, by the name that
+// coreos-assembler has for it.
+type Compressor string
+
+// Compressors.
+const (
+	CompressGzip Compressor = "gzip" // one member, as every tool reads it
+	CompressZstd Compressor = "zstd" // frames with a table of them at the end ("seekable")
+)
+
+// Defaults and limits of [CompressOptions].
+const (
+	// DefaultCompressMemory is how many bytes of memory compressing may need,
+	// whatever the size of artifacts.
+	DefaultCompressMemory = 1 << 30
+
+	maxCompressWorkers = 64
+)
+
+// CompressOptions are options of [Compress] and [CompressBuild].
+type CompressOptions struct {
+	// Compressor is the format; "": [CompressGzip].
+	Compressor Compressor
+	// Level is what time is traded for size: of gzip 1 to 9, 0: 6; of zstd 1 to 22,
+	// 0: 10, with four strengths that begin at 1, 3, 6 and 10. The bytes of a level
+	// change with versions of this module only.
+	Level int
+	// Workers is how many blocks are compressed at once; 0: as many as there are
+	// processors, at most 64. It changes no byte.
+	Workers int
+	// Memory bounds the workers: one needs some 2 MiB for gzip and 20 to 90 MiB for
+	// zstd. 0: [DefaultCompressMemory] bytes; one worker there always is.
+	Memory int64
+}
+
+// compressors are the formats with what differs between them.
+var compressors = map[Compressor]struct {
+	extension string
+	level     int // by default
+	encoding  compress.Encoding
+}{
+	CompressGzip: {"gz", 6, compress.Encoding{Codec: compress.Gzip, BlockSize: 1 << 20}},
+	CompressZstd: {"zst", 10, compress.Encoding{Codec: compress.Zstd, BlockSize: 8 << 20, Seekable: true}},
+}
+
+// extension is what file names of the format end with.
+func (c Compressor) extension() string { return compressors[c].extension }
+
+// compressor is the format of o.
+func (o CompressOptions) compressor() Compressor {
+	if o.Compressor == "" {
+		return CompressGzip
+	}
+	return o.Compressor
+}
+
+// pool starts the workers that o asks for.
+func (o CompressOptions) pool(streams int) (*compress.Pool, error) {
+	format, ok := compressors[o.compressor()]
+	if !ok {
+		return nil, fmt.Errorf("compressor %.40q: %w", o.Compressor, errors.ErrUnsupported)
+	}
+	e := format.encoding
+	if e.Level = o.Level; e.Level == 0 {
+		e.Level = format.level
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = DefaultCompressMemory
+	}
+	return compress.NewPool(e, e.Workers(min(o.Workers, maxCompressWorkers), streams, o.Memory), streams)
+}
+
+// Compress reads src to its end and writes it to dst, compressed on several
+// cores, and measures both in the same pass. The bytes depend on the content, the
+// format and the level alone. Memory is bounded whatever the size. ctx is looked
+// at with every block; of what was written before an error nothing is of use.
+func Compress(ctx context.Context, dst io.Writer, src io.Reader, opts *CompressOptions) (Measurement, error) {
+	var o CompressOptions
+	if opts != nil {
+		o = *opts
+	}
+	pool, err := o.pool(1)
+	if err != nil {
+		return Measurement{}, fmt.Errorf("bootimage: compress: %w", err)
+	}
+	defer pool.Close()
+	m, err := compressStream(ctx, pool, o.compressor().extension(), dst, src)
+	if err != nil {
+		return Measurement{}, fmt.Errorf("bootimage: compress: %w", err)
+	}
+	return m, nil
+}
+
+func compressStream(ctx context.Context, pool *compress.Pool, extension string, dst io.Writer, src io.Reader) (Measurement, error) {
+	w := pool.NewWriter(ctx, dst)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, onlyReader{src}, make([]byte, 256<<10)); err != nil {
+		w.Abort()
+		return Measurement{}, err
+	}
+	r, err := w.Finish()
+	if err != nil {
+		return Measurement{}, err
+	}
+	return Measurement{
+		Size: r.Size, SHA256: hex.EncodeToString(r.SHA256[:]), Compression: extension,
+		UncompressedSize: r.ContentSize, UncompressedSHA256: hex.EncodeToString(r.ContentSHA256[:]),
+	}, nil
+}
