@@ -83,11 +83,13 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 func (c *common) new() *cobra.Command {
 	var made making
 	var folder, stream, mode string
+	var include []string
 	cmd := c.leaf("new [NAME=PULLSPEC]...", "Make a release of images, an image stream or a folder of manifests", `
 
 With --folder the manifests come from a folder with one for each operator and
 image-references, as oc adm release new --dir writes it; images named beside
-replace those there. The same arguments and time (SOURCE_DATE_EPOCH) give the
+replace those there. Images of a folder or stream that no operator refers to are
+left out, but for --include. The same arguments and time (SOURCE_DATE_EPOCH) give the
 same release.`, 0, -1, func(cmd *cobra.Command, args []string) error {
 		src, err := c.images(cmd)
 		if err != nil {
@@ -96,7 +98,7 @@ same release.`, 0, -1, func(cmd *cobra.Command, args []string) error {
 		if made.version == "" {
 			return ui.Usagef("--version is required")
 		}
-		spec := &payload.Spec{Version: made.version, Exclude: made.exclude, Previous: made.previous, ReferenceMode: payload.ReferenceMode(mode)}
+		spec := &payload.Spec{Version: made.version, Exclude: made.exclude, Include: include, Previous: made.previous, ReferenceMode: payload.ReferenceMode(mode)}
 		if spec.Created, err = ui.BuildTime(); err != nil {
 			return err
 		}
@@ -134,6 +136,7 @@ same release.`, 0, -1, func(cmd *cobra.Command, args []string) error {
 	flags := cmd.Flags()
 	flags.StringVar(&folder, "folder", "", "`FOLDER` with manifests and image-references")
 	flags.StringVar(&stream, "stream", "", "`FILE` with an image stream, YAML or JSON")
+	flags.StringArrayVar(&include, "include", nil, "keep component `NAME` though no operator refers to it; may be repeated")
 	flags.StringVar(&mode, "reference-mode", "", "`public` rewrites what the image stream names to its public repository (default: as it names it)")
 	flags.BoolVar(&made.list, "manifest-list", false, "make a release for each architecture of the base image")
 	return cmd

@@ -49,6 +49,8 @@ func must(t *testing.T, args ...string) string {
 
 const repo = "registry.example.com/okd/release"
 
+var testTime = time.Unix(1795600000, 0).UTC()
+
 // shop is a folder of layouts with a release and an image to swap in.
 type shop struct {
 	dir, from string // folder, and as --from
@@ -307,8 +309,12 @@ func TestMirrorFolder(t *testing.T) {
 	require.Len(t, maps, 1)
 	digest := strings.Split(s.release, "@")[1]
 	archive := filepath.Join(t.TempDir(), "mirror.tar")
-	out, err := exec.CommandContext(t.Context(), "tar", "-C", dir, "-cf", archive, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
+	file, err := os.Create(archive)
+	require.NoError(t, err)
+	tw := tar.NewWriter(file)
+	require.NoError(t, tw.AddFS(os.DirFS(dir)))
+	require.NoError(t, tw.Close())
+	require.NoError(t, file.Close())
 	for _, from := range []string{"folder:" + dir, "archive:" + archive} {
 		site := t.TempDir()
 		got := must(t, "mirror", "--from="+from, "carrier.example.com/okd/mirror@"+digest, "site.example.com/okd/release", "--components=carrier.example.com/okd/mirror", "--into=dir:"+site)
