@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/okd-project/okd-streams/bootimage/disk"
 )
@@ -48,4 +49,42 @@ func ExampleOpen() {
 	}
 	fmt.Printf("%d %s\n", image.Size(), signature)
 	// Output: 1048576 EFI PART
+}
+
+func ExampleConvert() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	dst, err := os.OpenRoot(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer dst.Close()
+	raw := newGPT(512, 8<<20, gptPart{2048, 4095, "boot"})
+	ctx := context.Background()
+	image, err := disk.Open(ctx, bytes.NewReader(raw), int64(len(raw)), &disk.OpenOptions{Format: disk.Raw})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	results, err := disk.Convert(ctx, dst, image, []disk.Target{
+		{Name: "coreos-qemu.x86_64.qcow2", Format: disk.QCOW2},
+		{Name: "coreos-aws.x86_64.vmdk", Format: disk.VMDK},
+		{Name: "coreos-azure.x86_64.vhd", Format: disk.VHD},
+	}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, r := range results {
+		fmt.Println(r.Name, r.VirtualSize)
+	}
+	// Output:
+	// coreos-qemu.x86_64.qcow2 8388608
+	// coreos-aws.x86_64.vmdk 8388608
+	// coreos-azure.x86_64.vhd 8388608
 }

@@ -16,17 +16,17 @@ import (
 	"github.com/okd-project/okd-streams/internal/interop"
 )
 
-// newDisk makes a disk of 40 MiB with a GPT, text, noise, holes and a last block
+// newDisk makes a disk of 12 MiB with a GPT, text, noise, holes and a last block
 // that is not whole.
 func newDisk() []byte {
-	raw := newGPT(512, 40<<20+1536, gptPart{2048, 4095, "BIOS-BOOT"}, gptPart{4096, 80000, "root"})
+	raw := newGPT(512, 12<<20+1536, gptPart{2048, 4095, "BIOS-BOOT"}, gptPart{4096, 24000, "root"})
 	noise := rand.NewChaCha8([32]byte{1})
-	_, _ = noise.Read(raw[2<<20+100 : 3<<20+77])
-	for i := 5 << 20; i < 9<<20; i++ {
+	_, _ = noise.Read(raw[2<<20+100 : 2<<20+300077])
+	for i := 4 << 20; i < 5<<20; i++ {
 		raw[i] = "all work and no play "[i*i%(i%19+2)]
 	}
-	copy(raw[20<<20+65536-3:], "across two clusters")
-	raw[30<<20] = 1
+	copy(raw[7<<20+65536-3:], "across two clusters")
+	raw[10<<20] = 1
 	raw[len(raw)-40000] = 2
 	return raw
 }

@@ -1,0 +1,474 @@
+package disk
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Target is one of the files that [Convert] makes.
+type Target struct {
+	// Name is that of the file, in the folder that Convert is given. What was there is
+	// replaced.
+	Name string
+	// Format is Raw, QCOW2, VMDK, VHD, VHDX, OVA, GCP or KubeVirt.
+	Format Format
+	// Compression is how clusters of QCOW2 and KubeVirt are compressed: zlib, which all
+	// versions of QEMU read, or zstd, which 5.1 and later do. Default: not at all.
+	Compression string
+	// Size is that of the disk in bytes, for one that is larger than its source. What
+	// is added is zero; a GPT then has its backup where the source ended. Default: the
+	// source's size.
+	Size int64
+	// SectorSize is what VHDX says of sectors, in bytes: 512 or 4096. Default: 512.
+	SectorSize int64
+	// Architecture is what the image of KubeVirt says that the disk is for, as RPM spells
+	// it. Default: x86_64.
+	Architecture string
+	// OVF is what the descriptor of OVA says of the machine. Default: the zero value.
+	OVF *OVF
+}
+
+// ConvertOptions are options of [Convert]; the zero value is good.
+type ConvertOptions struct {
+	// Workers is how many goroutines compress. Default: as many as there are processors.
+	// It never changes results.
+	Workers int
+	// Hash fills [Result.SHA256]. Raw, VMDK, VHD, GCP and KubeVirt are hashed as they are
+	// written, others read again.
+	Hash bool
+	// NoSync leaves it to the system when results reach the disk: after a power cut
+	// there may be a file under its final name that is not whole.
+	NoSync bool
+	// Progress, if not nil, is told how many bytes of the source are done with. It is
+	// called by one goroutine at a time and must not block.
+	Progress func(done, total int64)
+}
+
+// Result is a file that [Convert] made.
+type Result struct {
+	Name        string `json:"name"`
+	Format      Format `json:"format"`
+	Size        int64  `json:"size"`             // bytes of the file
+	VirtualSize int64  `json:"virtualSize"`      // bytes of the disk
+	SHA256      string `json:"sha256,omitempty"` // of the file, hexadecimal; with [ConvertOptions.Hash]
+}
+
+// Units of conversion. Both are part of what formats look like and so never change.
+const (
+	blockSize    = 64 << 10 // bytes: clusters of qcow2, grains of vmdk, and what is looked at for zeros
+	chunkSize    = 1 << 20  // bytes: blocks of vhdx, and what is read at a time
+	chunkBlocks  = chunkSize / blockSize
+	maxDisk      = 16 << 40 // bytes
+	vmdkMaxDisk  = vmdkMaxGrains * blockSize
+	vhdMaxDisk   = 2 << 40 // bytes, of the format's description
+	maxChunks    = 16      // under way at a time, which limits memory
+	chunksWanted = 4       // a worker
+)
+
+// Convert makes any number of files of one disk, which is read once from start to end,
+// without what is known to be zero. Results appear under their names in dst together,
+// when all are whole; after an error none has changed.
+//
+// The same disk gives the same bytes, whatever the number of workers and wherever its
+// holes are: there are no times in the files, and identifiers are derived from the
+// disk's content. It needs at most 100 MB of memory at any size,
+// and for GCP temporary room in dst for the disk's data.
+//
+// A conversion changes nothing in the disk. That it is of a platform is what is in its
+// boot entry. Errors are an [*Error]; they wrap [errors.ErrUnsupported] for formats that
+// are not written and sizes that a format does not have, [io/fs.ErrInvalid] for targets
+// that make no sense.
+func Convert(ctx context.Context, dst *os.Root, src *Image, targets []Target, opts *ConvertOptions) ([]Result, error) {
+	var o ConvertOptions
+	if opts != nil {
+		o = *opts
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	c := &conversion{src: src, opts: o, seen: sha256.New()}
+	defer c.abort()
+	seen := make(map[string]bool)
+	for _, t := range targets {
+		err := t.check(src, seen)
+		if err == nil {
+			err = c.add(dst, t)
+		}
+		if err != nil {
+			return nil, &Error{Op: "convert", Target: t.Name, Err: err}
+		}
+	}
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	var results []Result
+	for _, w := range c.writers {
+		results = append(results, w.result)
+	}
+	return results, c.commit(dst)
+}
+
+// check fills defaults and says what is wrong with a target.
+func (t *Target) check(src *Image, seen map[string]bool) error {
+	if t.Size == 0 {
+		t.Size = src.Size()
+	}
+	if t.SectorSize == 0 {
+		t.SectorSize = 512
+	}
+	if t.OVF == nil {
+		t.OVF = &OVF{}
+	}
+	limit := int64(maxDisk)
+	switch t.Format {
+	case Raw, QCOW2, KubeVirt, GCP, VHDX:
+	case VMDK, OVA:
+		limit = vmdkMaxDisk
+	case VHD:
+		limit = vhdMaxDisk
+	default:
+		return fmt.Errorf("format %q cannot be written: %w", t.Format, errors.ErrUnsupported)
+	}
+	switch {
+	case t.Name == "" || filepath.Base(t.Name) != t.Name || t.Name == "." || t.Name == "..":
+		return fmt.Errorf("%q is not the name of a file: %w", t.Name, fs.ErrInvalid)
+	case seen[t.Name]:
+		return fmt.Errorf("it is there twice: %w", fs.ErrInvalid)
+	case t.Compression != "" && t.Format != QCOW2 && t.Format != KubeVirt,
+		t.Compression != "" && t.Compression != "zlib" && t.Compression != "zstd":
+		return fmt.Errorf("compression %q of %s: %w", t.Compression, t.Format, errors.ErrUnsupported)
+	case t.Size < src.Size():
+		return fmt.Errorf("%d bytes are less than the source's %d: %w", t.Size, src.Size(), fs.ErrInvalid)
+	case t.SectorSize != 512 && t.SectorSize != 4096, t.SectorSize != 512 && t.Format != VHDX:
+		return fmt.Errorf("sectors of %d bytes: %w", t.SectorSize, errors.ErrUnsupported)
+	case t.Size == 0 || t.Size%t.SectorSize != 0:
+		return fmt.Errorf("%d bytes are not whole sectors of %d: %w", t.Size, t.SectorSize, errors.ErrUnsupported)
+	case t.Size > limit:
+		return fmt.Errorf("%d bytes, of at most %d: %w", t.Size, limit, errors.ErrUnsupported)
+	}
+	seen[t.Name] = true
+	return t.OVF.check()
+}
+
+// sink writes a disk in a format.
+type sink interface {
+	// codec is what the sink wants blocks packed with.
+	codec() codec
+	// write takes a chunk that is not all zero. They come in order.
+	write(*chunk) error
+	// finish writes what comes last and gives the size of the file.
+	finish(ctx context.Context, id [32]byte) (int64, error)
+}
+
+// writer is a target that is being made, in a goroutine of its own.
+type writer struct {
+	target Target
+	file   *output
+	sink   sink
+	in     chan *chunk
+	result Result
+}
+
+type conversion struct {
+	src     *Image
+	opts    ConvertOptions
+	writers []*writer
+	files   []*output // also temporary ones
+	codecs  []codec   // that are wanted
+	free    chan *chunk
+	jobs    chan job
+	seen    hash.Hash // of what identifiers are derived from
+	named   bool      // some target has identifiers
+}
+
+// chunk is a piece of the disk on its way into files.
+type chunk struct {
+	off    int64
+	data   []byte            // of chunkSize; zero past the end of the disk
+	zero   [chunkBlocks]bool // by block
+	packed [codecs]packedChunk
+	refs   atomic.Int32 // who has not written it
+}
+
+// packedChunk is the blocks of a chunk that are not zero, compressed.
+type packedChunk struct {
+	wg    sync.WaitGroup
+	err   atomic.Pointer[error]
+	block [chunkBlocks][]byte
+}
+
+// job is a block to be compressed.
+type job struct {
+	c     *chunk
+	codec codec
+	block int
+}
+
+// add starts the file of a target, and one more where the format needs it.
+func (c *conversion) add(dst *os.Root, t Target) error {
+	f, err := createOutput(dst, t.Name)
+	if err != nil {
+		return err
+	}
+	c.files = append(c.files, f)
+	var more *output
+	if t.Format == GCP || t.Format == KubeVirt {
+		if more, err = createOutput(dst, t.Name+".data"); err != nil {
+			return err
+		}
+		c.files = append(c.files, more)
+	}
+	if c.opts.Hash {
+		f.hashed()
+	}
+	w := &writer{target: t, file: f, in: make(chan *chunk, maxChunks), result: Result{Name: t.Name, Format: t.Format, VirtualSize: t.Size}}
+	switch t.Format {
+	case Raw:
+		w.sink = &rawSink{f: f, size: t.Size}
+	case VHD:
+		w.sink = &vhdSink{rawSink{f: f, size: t.Size}}
+	case QCOW2:
+		w.sink = newQCOW2Sink(f, t.Size, t.Compression)
+	case VMDK:
+		w.sink = newVMDKSink(f, 0, t.Size)
+	case VHDX:
+		w.sink = newVHDXSink(f, t.Size, t.SectorSize)
+	case OVA:
+		w.sink = newOVASink(f, t.Size, t.OVF)
+	case GCP:
+		f.hash = nil // the compressor has it
+		w.sink = &gcpSink{f: f, data: more, size: t.Size, workers: c.opts.Workers}
+	case KubeVirt:
+		w.sink = newKubeVirtSink(f, more, t, c.opts.Workers)
+	}
+	if k := w.sink.codec(); k != plain && !slices.Contains(c.codecs, k) {
+		c.codecs = append(c.codecs, k)
+	}
+	c.named = c.named || t.Format == VHD || t.Format == VHDX
+	c.writers = append(c.writers, w)
+	return nil
+}
+
+// abort removes what has no final name.
+func (c *conversion) abort() {
+	for _, f := range c.files {
+		f.abort()
+	}
+}
+
+// commit gives all files their names.
+func (c *conversion) commit(dst *os.Root) error {
+	for _, w := range c.writers {
+		if err := w.file.commit(!c.opts.NoSync); err != nil {
+			return &Error{Op: "convert", Target: w.target.Name, Err: err}
+		}
+	}
+	if c.opts.NoSync || len(c.writers) == 0 {
+		return nil
+	}
+	if err := syncFolder(dst); err != nil {
+		return &Error{Op: "convert", Target: dst.Name(), Err: err}
+	}
+	return nil
+}
+
+func (c *conversion) run(ctx context.Context) error {
+	workers := 0
+	if len(c.codecs) > 0 {
+		workers = c.opts.Workers
+	}
+	chunks := min(maxChunks, chunksWanted*(1+workers))
+	c.free = make(chan *chunk, chunks)
+	for range chunks {
+		c.free <- &chunk{}
+	}
+	c.jobs = make(chan job, chunks*chunkBlocks*len(c.codecs))
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range workers {
+		group.Go(c.pack)
+	}
+	for _, w := range c.writers {
+		group.Go(func() error { return w.run(c) })
+	}
+	group.Go(func() error {
+		defer close(c.jobs)
+		defer func() {
+			for _, w := range c.writers {
+				close(w.in)
+			}
+		}()
+		return c.read(groupCtx)
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	group, groupCtx = errgroup.WithContext(ctx)
+	for _, w := range c.writers {
+		group.Go(func() error {
+			size, err := w.sink.finish(groupCtx, c.id(w.target))
+			if err == nil {
+				w.result.Size = size
+				w.result.SHA256, err = w.file.sum(groupCtx, size)
+			}
+			if err != nil {
+				return &Error{Op: "convert", Target: w.target.Name, Err: err}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// read reads the disk once and hands chunks to all.
+func (c *conversion) read(ctx context.Context) error {
+	size := c.src.Size()
+	fail := func(err error) error { return &Error{Op: "read", Target: string(c.src.Format()), Err: err} }
+	done := int64(0) // chunks up to here were handed on
+	for off := int64(0); off < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		start, end, err := c.src.content.next(off)
+		if err != nil {
+			return fail(err)
+		}
+		for at := max(done, start/chunkSize*chunkSize); at < end && start < end; at += chunkSize {
+			var piece *chunk
+			select {
+			case piece = <-c.free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if piece.data == nil {
+				piece.data = make([]byte, chunkSize)
+			}
+			n := min(chunkSize, size-at)
+			clear(piece.data[n:])
+			if err := c.src.content.readAt(piece.data[:n], at); err != nil {
+				return fail(err)
+			}
+			piece.off, done = at, at+chunkSize
+			if err := c.hand(ctx, piece); err != nil {
+				return err
+			}
+			if c.opts.Progress != nil {
+				c.opts.Progress(min(done, size), size)
+			}
+		}
+		off = max(end, start, min(done, size))
+	}
+	if c.opts.Progress != nil && done < size {
+		c.opts.Progress(size, size)
+	}
+	return nil
+}
+
+// zeros is a block that is zero.
+var zeros [blockSize]byte
+
+// hand gives a chunk to the workers and writers.
+func (c *conversion) hand(ctx context.Context, piece *chunk) error {
+	used := 0
+	for i := range piece.zero {
+		block := piece.data[i*blockSize:][:blockSize]
+		piece.zero[i] = isZero(block)
+		if !piece.zero[i] {
+			used++
+			if c.named {
+				c.note(piece.off/blockSize+int64(i), block)
+			}
+		}
+	}
+	if used == 0 || len(c.writers) == 0 {
+		c.free <- piece
+		return nil
+	}
+	piece.refs.Store(int32(len(c.writers)))
+	for _, k := range c.codecs {
+		piece.packed[k].err.Store(nil)
+		piece.packed[k].wg.Add(used)
+		for i, zero := range piece.zero {
+			if !zero {
+				c.jobs <- job{piece, k, i} // has room for all
+			}
+		}
+	}
+	for _, w := range c.writers {
+		select {
+		case w.in <- piece:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// isZero reports whether a block is zero.
+func isZero(block []byte) bool { return string(block) == string(zeros[:len(block)]) }
+
+// note takes a block into what identifiers are derived from: they tell disks apart
+// and prove nothing.
+func (c *conversion) note(index int64, block []byte) {
+	var p [12]byte
+	binary.LittleEndian.PutUint64(p[:], uint64(index))
+	binary.LittleEndian.PutUint32(p[8:], crc32.Checksum(block, castagnoli))
+	c.seen.Write(p[:])
+}
+
+// id is what the identifiers of a target are taken from.
+func (c *conversion) id(t Target) [32]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%s %d %x", t.Format, t.Size, c.seen.Sum(nil)))
+}
+
+// pack compresses blocks.
+func (c *conversion) pack() error {
+	var enc encoders
+	for j := range c.jobs {
+		p := &j.c.packed[j.codec]
+		out, err := enc.encode(j.codec, p.block[j.block][:0], j.c.data[j.block*blockSize:][:blockSize])
+		if err != nil {
+			p.err.Store(&err)
+		}
+		p.block[j.block] = out
+		p.wg.Done()
+	}
+	return nil
+}
+
+// run writes chunks. After an error, the rest is passed over.
+func (w *writer) run(c *conversion) error {
+	k := w.sink.codec()
+	var failed error
+	for piece := range w.in {
+		if failed == nil && k != plain {
+			piece.packed[k].wg.Wait()
+			if err := piece.packed[k].err.Load(); err != nil {
+				failed = *err
+			}
+		}
+		if failed == nil {
+			failed = w.sink.write(piece)
+		}
+		if failed != nil {
+			return &Error{Op: "convert", Target: w.target.Name, Err: failed}
+		}
+		if piece.refs.Add(-1) == 0 {
+			c.free <- piece
+		}
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package disk
+
+import (
+	"context"
+	"encoding/binary"
+)
+
+// rawSink writes a disk as it is, with holes.
+type rawSink struct {
+	f    *output
+	size int64
+}
+
+func (s *rawSink) codec() codec { return plain }
+
+func (s *rawSink) write(c *chunk) error {
+	return c.runs(func(first, last int) error {
+		off := c.off + int64(first)*blockSize
+		end := min(c.off+int64(last)*blockSize, s.size)
+		_, err := s.f.WriteAt(c.data[first*blockSize:][:end-off], off)
+		return err
+	})
+}
+
+func (s *rawSink) finish(context.Context, [32]byte) (int64, error) { return s.size, nil }
+
+// runs calls fn with each run of blocks that are not zero: the first, and the one
+// after the last.
+func (c *chunk) runs(fn func(first, last int) error) error {
+	for first := 0; first < chunkBlocks; first++ {
+		if c.zero[first] {
+			continue
+		}
+		last := first + 1
+		for last < chunkBlocks && !c.zero[last] {
+			last++
+		}
+		if err := fn(first, last); err != nil {
+			return err
+		}
+		first = last
+	}
+	return nil
+}
+
+// vhdSink writes a fixed VHD: the disk, and a footer.
+type vhdSink struct{ rawSink }
+
+func (s *vhdSink) finish(_ context.Context, id [32]byte) (int64, error) {
+	be := binary.BigEndian
+	f := make([]byte, vhdFooterSize)
+	copy(f, vhdCookie)
+	be.PutUint32(f[8:], 2)        // a feature bit that is always set
+	be.PutUint32(f[12:], 0x10000) // version
+	be.PutUint64(f[16:], 1<<64-1) // no header
+	// Readers take the size from the footer, rather than from the geometry, where
+	// they know who made the disk: as qemu-img with force_size.
+	copy(f[28:], "qem2")
+	be.PutUint32(f[32:], 0x50003)
+	copy(f[36:], "Wi2k")
+	be.PutUint64(f[40:], uint64(s.size))
+	be.PutUint64(f[48:], uint64(s.size))
+	be.PutUint16(f[56:], 65535)
+	f[58], f[59] = 16, 255
+	be.PutUint32(f[60:], vhdFixed)
+	copy(f[68:84], uuid(id[:16]))
+	be.PutUint32(f[64:], vhdChecksum(f, 64))
+	_, err := s.f.WriteAt(f, s.size)
+	return s.size + vhdFooterSize, err
+}
+
+// uuid makes 16 bytes a UUID of version 8, RFC 9562's for own uses.
+func uuid(p []byte) []byte {
+	u := append([]byte(nil), p[:16]...)
+	u[6] = u[6]&0x0f | 0x80
+	u[8] = u[8]&0x3f | 0x80
+	return u
+}
