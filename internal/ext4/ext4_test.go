@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -323,13 +324,21 @@ func TestChecksums(t *testing.T) {
 	require.Greater(t, wrong, 200)
 }
 
+// FuzzFS changes bytes of a file system: edits are four bytes each, an offset of
+// three and what is to be there.
 func FuzzFS(f *testing.F) {
-	for name := range fixtures {
-		data := fixture(f, name)
-		f.Add(data, []byte("new content"))
-		f.Add(data, bytes.Repeat([]byte("long"), 1000))
+	names := []string{"old", "plain", "modern", "coreos"}
+	var bases [][]byte
+	for i, name := range names {
+		bases = append(bases, fixture(f, name))
+		f.Add(uint8(i), []byte{}, []byte("new content"))
+		f.Add(uint8(i), []byte{0x18, 4, 0, 1, 0x20, 4, 0, 0x10, 0, 0x14, 0, 2}, bytes.Repeat([]byte("long"), 1000))
 	}
-	f.Fuzz(func(t *testing.T, data, content []byte) {
+	f.Fuzz(func(t *testing.T, base uint8, edits, content []byte) {
+		data := bytes.Clone(bases[int(base)%len(bases)])
+		for e := range slices.Chunk(edits[:len(edits)&^3], 4) {
+			data[(int(e[0])|int(e[1])<<8|int(e[2])<<16)%len(data)] = e[3]
+		}
 		fsys, err := ext4.Open(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			return
