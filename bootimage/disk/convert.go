@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -9,6 +10,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,6 +37,9 @@ type Target struct {
 	Size int64
 	// SectorSize is what VHDX says of sectors, in bytes: 512 or 4096. Default: 512.
 	SectorSize int64
+	// Stamp is what makes the disk one for a platform, as [Stamp] found it for the disk
+	// that is converted. The source stays as it is. Default: nothing.
+	Stamp *Stamped
 	// Architecture is what the image of KubeVirt says that the disk is for, as RPM spells
 	// it. Default: x86_64.
 	Architecture string
@@ -64,6 +69,7 @@ type Result struct {
 	Format      Format `json:"format"`
 	Size        int64  `json:"size"`             // bytes of the file
 	VirtualSize int64  `json:"virtualSize"`      // bytes of the disk
+	Platform    string `json:"platform"`         // that the disk was stamped for; "": it was not stamped, and is for what the source was for
 	SHA256      string `json:"sha256,omitempty"` // of the file, hexadecimal; with [ConvertOptions.Hash]
 }
 
@@ -88,8 +94,8 @@ const (
 // disk's content. It needs at most 100 MB of memory at any size,
 // and for GCP temporary room in dst for the disk's data.
 //
-// A conversion changes nothing in the disk. That it is of a platform is what is in its
-// boot entry. Errors are an [*Error]; they wrap [errors.ErrUnsupported] for formats that
+// Without [Target.Stamp] a conversion changes nothing in the disk, which is then for the
+// platform that its boot entries say. Errors are an [*Error]; they wrap [errors.ErrUnsupported] for formats that
 // are not written and sizes that a format does not have, [io/fs.ErrInvalid] for targets
 // that make no sense.
 func Convert(ctx context.Context, dst *os.Root, src *Image, targets []Target, opts *ConvertOptions) ([]Result, error) {
@@ -181,6 +187,9 @@ type writer struct {
 	sink   sink
 	in     chan *chunk
 	result Result
+
+	data     []byte // of a chunk that is stamped
+	encoders encoders
 }
 
 type conversion struct {
@@ -191,6 +200,7 @@ type conversion struct {
 	codecs  []codec   // that are wanted
 	free    chan *chunk
 	jobs    chan job
+	forced  []int64   // chunks that stamps change, even where the source has none
 	seen    hash.Hash // of what identifiers are derived from
 	named   bool      // some target has identifiers
 }
@@ -236,6 +246,19 @@ func (c *conversion) add(dst *os.Root, t Target) error {
 		f.hashed()
 	}
 	w := &writer{target: t, file: f, in: make(chan *chunk, maxChunks), result: Result{Name: t.Name, Format: t.Format, VirtualSize: t.Size}}
+	if t.Stamp != nil {
+		w.result.Platform = t.Stamp.Platform
+	}
+	for p := range t.Stamp.patches() {
+		if p.offset < 0 || int64(len(p.data)) > c.src.Size()-p.offset {
+			return fmt.Errorf("it is stamped past the end of the disk, at %d: %w", p.offset, fs.ErrInvalid)
+		}
+		for at := p.offset / chunkSize * chunkSize; at < p.offset+int64(len(p.data)); at += chunkSize {
+			if !slices.Contains(c.forced, at) {
+				c.forced = append(c.forced, at)
+			}
+		}
+	}
 	switch t.Format {
 	case Raw:
 		w.sink = &rawSink{f: f, size: t.Size}
@@ -342,7 +365,7 @@ func (c *conversion) read(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		start, end, err := c.src.content.next(off)
+		start, end, err := c.next(off)
 		if err != nil {
 			return fail(err)
 		}
@@ -377,6 +400,17 @@ func (c *conversion) read(ctx context.Context) error {
 	return nil
 }
 
+// next gives the next range of the disk that has data in the source or gets some.
+func (c *conversion) next(off int64) (start, end int64, err error) {
+	start, end, err = c.src.content.next(off)
+	for _, at := range c.forced {
+		if at < start && at+chunkSize > off {
+			start, end = max(at, off), min(at+chunkSize, c.src.Size())
+		}
+	}
+	return start, end, err
+}
+
 // zeros is a block that is zero.
 var zeros [blockSize]byte
 
@@ -393,7 +427,7 @@ func (c *conversion) hand(ctx context.Context, piece *chunk) error {
 			}
 		}
 	}
-	if used == 0 || len(c.writers) == 0 {
+	if used == 0 && !slices.Contains(c.forced, piece.off) || len(c.writers) == 0 {
 		c.free <- piece
 		return nil
 	}
@@ -431,7 +465,11 @@ func (c *conversion) note(index int64, block []byte) {
 
 // id is what the identifiers of a target are taken from.
 func (c *conversion) id(t Target) [32]byte {
-	return sha256.Sum256(fmt.Appendf(nil, "%s %d %x", t.Format, t.Size, c.seen.Sum(nil)))
+	text := fmt.Appendf(nil, "%s %d %x", t.Format, t.Size, c.seen.Sum(nil))
+	for p := range t.Stamp.patches() {
+		text = fmt.Appendf(text, " %d %x", p.offset, p.data)
+	}
+	return sha256.Sum256(text)
 }
 
 // pack compresses blocks.
@@ -449,26 +487,73 @@ func (c *conversion) pack() error {
 	return nil
 }
 
-// run writes chunks. After an error, the rest is passed over.
+// run writes chunks.
 func (w *writer) run(c *conversion) error {
 	k := w.sink.codec()
-	var failed error
 	for piece := range w.in {
-		if failed == nil && k != plain {
+		var err error
+		if k != plain {
 			piece.packed[k].wg.Wait()
-			if err := piece.packed[k].err.Load(); err != nil {
-				failed = *err
+			if failed := piece.packed[k].err.Load(); failed != nil {
+				err = *failed
 			}
 		}
-		if failed == nil {
-			failed = w.sink.write(piece)
+		mine := piece
+		if err == nil && w.target.Stamp != nil {
+			mine, err = w.stamped(piece)
 		}
-		if failed != nil {
-			return &Error{Op: "convert", Target: w.target.Name, Err: failed}
+		if err == nil && slices.Contains(mine.zero[:], false) {
+			err = w.sink.write(mine)
+		}
+		if err != nil {
+			return &Error{Op: "convert", Target: w.target.Name, Err: err}
 		}
 		if piece.refs.Add(-1) == 0 {
 			c.free <- piece
 		}
 	}
 	return nil
+}
+
+// stamped gives a chunk as it is with the target's stamp.
+func (w *writer) stamped(piece *chunk) (*chunk, error) {
+	data := append(w.data[:0], piece.data...)
+	w.data = data
+	if !overlay(data, piece.off, w.target.Stamp.steps) {
+		return piece, nil
+	}
+	k := w.sink.codec()
+	mine := &chunk{off: piece.off, data: data, zero: piece.zero}
+	mine.packed[k].block = piece.packed[k].block
+	for i := range mine.zero {
+		block := data[i*blockSize:][:blockSize]
+		if bytes.Equal(block, piece.data[i*blockSize:][:blockSize]) {
+			continue
+		}
+		if mine.zero[i] = isZero(block); mine.zero[i] || k == plain {
+			continue
+		}
+		packed, err := w.encoders.encode(k, nil, block)
+		if err != nil {
+			return nil, err
+		}
+		mine.packed[k].block[i] = packed
+	}
+	return mine, nil
+}
+
+// patches gives the changes of a stamp, of none where there is no stamp.
+func (s *Stamped) patches() iter.Seq[patch] {
+	return func(yield func(patch) bool) {
+		if s == nil {
+			return
+		}
+		for _, step := range s.steps {
+			for _, p := range step {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
