@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
+	"github.com/okd-project/okd-streams/examples/internal/diskcmd"
 	"github.com/okd-project/okd-streams/examples/internal/graphcmd"
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
@@ -42,7 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
-	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), bootimagecmd.Command(), payloadcmd.Command(), graphcmd.Command(), versionCommand())
+	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
