@@ -1,7 +1,6 @@
 package ostree
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/flate"
 
+	"github.com/okd-project/okd-streams/internal/inflate"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -377,36 +377,22 @@ func (o *opened) body(ctx context.Context, c Checksum) *body {
 		b.hashes = append(b.hashes, h)
 	}
 	if o.repo.settings.mode == ModeArchive {
-		b.inflater = inflaters.Get().(*inflater)
-		b.inflater.reset(o.rawFile)
-		b.src = b.inflater.flate
+		b.inflater = inflaters.Get().(*inflate.Reader)
+		b.inflater.Reset(o.rawFile)
+		b.src = b.inflater
 	}
 	return b
 }
 
-// inflater is a reusable DEFLATE reader.
-type inflater struct {
-	buf   *bufio.Reader
-	flate io.ReadCloser
-}
-
-var inflaters = sync.Pool{New: func() any {
-	i := &inflater{buf: bufio.NewReaderSize(nil, 32<<10)}
-	i.flate = flate.NewReader(i.buf)
-	return i
-}}
-
-func (i *inflater) reset(r io.Reader) {
-	i.buf.Reset(r)
-	_ = i.flate.(flate.Resetter).Reset(i.buf, nil) // never fails without a dictionary
-}
+// inflaters are reusable DEFLATE readers.
+var inflaters = sync.Pool{New: func() any { return inflate.NewReader(nil) }}
 
 // body is a content object's content. It verifies at its end.
 type body struct {
 	ctx      context.Context
 	name     Checksum
 	raw      *rawFile
-	inflater *inflater
+	inflater *inflate.Reader
 	src      io.Reader
 	hashes   []hash.Hash
 	left     int64
@@ -472,7 +458,7 @@ func (b *body) read(p []byte) (int, error) {
 // inflateError says that broken DEFLATE data is corrupt.
 func inflateError(err error) error {
 	var broken flate.CorruptInputError
-	if errors.As(err, &broken) || err == io.ErrUnexpectedEOF {
+	if errors.As(err, &broken) || errors.Is(err, inflate.ErrCorrupt) || err == io.ErrUnexpectedEOF {
 		return corrupt(err)
 	}
 	return err
@@ -483,7 +469,7 @@ func (b *body) Close() error {
 		return fs.ErrClosed
 	}
 	if b.inflater != nil {
-		b.inflater.reset(nil)
+		b.inflater.Reset(nil)
 		inflaters.Put(b.inflater)
 	}
 	err := b.raw.Close()
