@@ -21,7 +21,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge | assemble | info | images | tools", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -97,6 +97,15 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursLarge(ctx, *dir, *tag, verb == "pushlarge")
+	case "assemble", "info", "images", "tools":
+		host := flags.String("host", "", "registry of the release")
+		from := flags.String("from", "", "registry that the image stream names")
+		stream := flags.String("stream", "", "file of the image stream")
+		to := flags.String("to", "", "folder of the tools")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursPayload(ctx, verb, *host, *from, *stream, *to)
 	default:
 		return fmt.Errorf("no verb %q", verb)
 	}
