@@ -9,8 +9,7 @@ import (
 	"hash"
 	"io"
 
-	"github.com/klauspost/compress/flate"
-
+	"github.com/okd-project/okd-streams/internal/inflate"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -19,30 +18,27 @@ type pullWorker struct {
 	*contentWriter
 	pull  *httpPull
 	raw   bytes.Buffer // a small file as received
-	piece []byte       // content on its way
 	whole []byte       // a small file's content
 	small bytes.Reader
 	large *bufio.Reader
-	flate io.ReadCloser // of small and large
+	flate inflate.Reader // of small and large
 	sums  [2]hash.Hash
 	free  func() // see disk
 
 	isLarge bool // it holds the token for large metadata
 }
 
-// Up to which length a file is held in memory, as received and as it is, and how
-// much of a longer one's content is at once.
+// Up to which length a file is held in memory, as received and as it is.
 const (
 	smallPull = 64 << 10
 	wholePull = 256 << 10
-	pullPiece = 64 << 10
 )
 
 func newPullWorker(p *httpPull) *pullWorker {
 	// Which shelf files are on says nothing in the layout of objects/.
 	s := &shelf{txn: p.txn}
 	b := &builder{repo: p.repo, txn: p.txn, opts: &CommitOptions{}, shelf: s}
-	return &pullWorker{contentWriter: newWriter(b, s), pull: p, piece: make([]byte, pullPiece), free: func() { <-p.writers }}
+	return &pullWorker{contentWriter: newWriter(b, s), pull: p, free: func() { <-p.writers }}
 }
 
 // claim reports whether an object has to be fetched: false if it is in the
@@ -261,59 +257,45 @@ func (w *pullWorker) begin(src io.Reader) (*pulledFile, error) {
 	return v, nil
 }
 
-// pullSource is a reader that gives single bytes, so that nothing behind the
-// compressed data is lost.
-type pullSource interface {
-	io.Reader
-	io.ByteReader
-}
-
 // inflate reads a file's content into its checksums, into sink unless that is
 // nil, and into w.whole if keep.
-func (w *pullWorker) inflate(v *pulledFile, src pullSource, sink io.Writer, keep bool) error {
-	if !v.isLink() {
-		if w.flate == nil {
-			w.flate = flate.NewReader(src)
-		} else if err := w.flate.(flate.Resetter).Reset(src, nil); err != nil {
-			return err
+func (w *pullWorker) inflate(v *pulledFile, src io.Reader, sink io.Writer, keep bool) error {
+	w.flate.Reset(src)
+	left := v.file.Size
+	for !v.isLink() {
+		piece, err := w.flate.Next()
+		if err == io.EOF {
+			break
 		}
-		left := v.file.Size
-		for {
-			n, err := w.flate.Read(w.piece)
-			if left -= int64(n); left < 0 {
-				return corruptf("content goes on behind its length of %d bytes", v.file.Size)
-			}
-			piece := w.piece[:n]
-			for i := range v.orders {
-				w.sums[i].Write(piece)
-			}
-			if keep {
-				w.whole = append(w.whole, piece...)
-			}
-			if sink != nil && n > 0 {
-				if _, err := sink.Write(piece); err != nil {
-					return err
-				}
-			}
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return inflateError(err)
-			}
+		if err != nil {
+			return inflateError(err)
 		}
-		if left > 0 {
-			return corruptf("content ends %d bytes early", left)
+		if left -= int64(len(piece)); left < 0 {
+			return corruptf("content goes on behind its length of %d bytes", v.file.Size)
+		}
+		for i := range v.orders {
+			w.sums[i].Write(piece)
+		}
+		if keep {
+			w.whole = append(w.whole, piece...)
+		}
+		if sink != nil {
+			if _, err := sink.Write(piece); err != nil {
+				return err
+			}
 		}
 	}
-	switch _, err := src.ReadByte(); err {
-	case io.EOF:
-		return nil
-	case nil:
-		return corruptf("bytes follow the content")
-	default:
+	if left > 0 {
+		return corruptf("content ends %d bytes early", left)
+	}
+	more, err := w.flate.Rest()
+	if err != nil {
 		return err
 	}
+	if more {
+		return corruptf("bytes follow the content")
+	}
+	return nil
 }
 
 // verify compares the checksums with the one that the file must have.
@@ -381,7 +363,7 @@ func (w *pullWorker) stageBare(v *pulledFile, c Checksum) error {
 
 // streamBare stages a file while it is inflated and verified, in a repository
 // that does not compress.
-func (w *pullWorker) streamBare(v *pulledFile, c Checksum, src pullSource) error {
+func (w *pullWorker) streamBare(v *pulledFile, c Checksum, src io.Reader) error {
 	if err := w.txn.take(v.file.Size); err != nil {
 		return err
 	}
