@@ -78,6 +78,9 @@ type ChangeLog struct {
 	RemovedImages []LoggedImage
 	RebuiltImages []LoggedImage
 	Updated       []LoggedRepository
+	// OS are the changes of node images, for whom adds them by [CompareOS]; in
+	// the JSON they are osImages, which oc has not.
+	OS []OSChange
 }
 
 // LoggedRelease names a release in a change log.

@@ -60,6 +60,7 @@ func (l *ChangeLog) MarshalJSON() ([]byte, error) {
 	putList(&o, "removedImages", l.RemovedImages)
 	putList(&o, "rebuiltImages", l.RebuiltImages)
 	putList(&o, "updatedImages", l.Updated)
+	putList(&o, "osImages", l.OS)
 	return o.bytes()
 }
 
@@ -135,6 +136,9 @@ func (l *ChangeLog) WriteMarkdown(w io.Writer) error {
 	markImages(&b, "Rebuilt images without code change", l.RebuiltImages)
 	for i := range l.Updated {
 		l.Updated[i].mark(&b)
+	}
+	if err := l.markOS(&b); err != nil {
+		return err
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -275,6 +279,7 @@ func (l *ChangeLog) WriteHTML(w io.Writer) error {
 	for i := range l.Updated {
 		h.repository(&l.Updated[i])
 	}
+	l.htmlOS(h)
 	_, err := io.WriteString(w, h.out.String())
 	return err
 }

@@ -13,8 +13,8 @@
 //
 // What a [Release] has is shown by [Release.WriteText] and [Release.Info], as
 // `oc adm release info` prints it; [Release.Objects] and [Cluster] say what a
-// cluster applies of it, [Release.Lint] what it would trip over, [Compare] and
-// [NewChangeLog] what is different in another, [Release.Packages] what the node
+// cluster applies of it, [Release.Lint] what it would trip over, [Compare],
+// [CompareOS] and [NewChangeLog] what is different in another, [Release.Packages] what the node
 // image is made of. [Release.Extract] and [Release.Tools] write its files and
 // client tools, [Mirror] plans copies of it for publish.Transfer, [Sign] and
 // [Policy] make and check its signatures.

@@ -574,3 +574,22 @@ func ExampleCluster_ImplicitCapabilities() {
 	// Output:
 	// [] <nil>
 }
+
+// The packages of the node images of two releases, as a gate: here the same
+// release twice.
+func ExampleCompareOS() {
+	release := sampleFolder()
+	changes, err := payload.CompareOS(context.Background(), shelf{}, release, release, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, c := range changes {
+		if err := c.Err(); err != nil {
+			fmt.Println("held back:", err)
+		}
+	}
+	fmt.Println(len(changes), "node images changed")
+	// Output:
+	// 0 node images changed
+}

@@ -5,17 +5,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/okd-project/okd-streams/internal/rpmdb"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
@@ -24,7 +20,6 @@ const (
 	metaLayerFolder = "usr/share/openshift/base"
 	metaLayerFile   = "meta.json"
 	metaLayerKey    = "rpmdb.pkglist"
-	databaseFile    = "rpmdb.sqlite"
 )
 
 // Package is an installed RPM package.
@@ -56,8 +51,10 @@ type PackagesOptions struct {
 
 // Packages lists the packages of the node image or another component, by name.
 // An image with the label io.openshift.metalayer=true has a list in its last
-// layer, and only that is fetched; of another all layers are, to find the RPM
-// database. An image without either gives [io/fs.ErrNotExist].
+// layer, and only that is fetched. Others are read by container.Packages: an
+// OSTree-native image to which nothing was added has a list in its commit, of
+// another all layers are fetched, to find the database of rpm or dpkg. An image
+// without any gives [io/fs.ErrNotExist].
 func (r *Release) Packages(ctx context.Context, src Images, opts *PackagesOptions) ([]Package, error) {
 	if opts == nil {
 		opts = &PackagesOptions{}
@@ -94,29 +91,36 @@ func packagesOf(ctx context.Context, f *fetched, tempDir string) ([]Package, err
 			return metaPackages(meta.data)
 		}
 	}
-	tree := &container.Flattened{Image: f.img, TempDir: tempDir}
-	for e, err := range tree.Entries(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		dir, name := path.Split(strings.TrimPrefix(e.Path, "/"))
-		if name != databaseFile || !slices.Contains(rpmdb.Dirs[:], path.Clean(dir)) || e.Open == nil {
-			continue
-		}
-		if e.Size > rpmdb.MaxSize {
-			return nil, fmt.Errorf("%s of %d bytes, limit %d", e.Path, e.Size, int64(rpmdb.MaxSize))
-		}
-		rc, err := e.Open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		data, err := io.ReadAll(io.LimitReader(rc, rpmdb.MaxSize))
-		if err := errors.Join(err, rc.Close()); err != nil {
-			return nil, err
-		}
-		return databasePackages(data)
+	list, err := container.Packages(ctx, verifiedImage{f.img, f}, &container.PackagesOptions{TempDir: tempDir})
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no package list and no %s: %w", databaseFile, fs.ErrNotExist)
+	if len(list) > MaxPackages {
+		return nil, fmt.Errorf("%d packages, limit %d", len(list), MaxPackages)
+	}
+	out := make([]Package, len(list))
+	for i, p := range list {
+		out[i] = Package{p.Name, p.Epoch, p.Version, p.Release, p.Arch}
+	}
+	return out, nil
+}
+
+// verifiedImage is an image that says again what was verified of it.
+type verifiedImage struct {
+	v1.Image
+	f *fetched
+}
+
+func (i verifiedImage) RawManifest() ([]byte, error)   { return i.f.raw, nil }
+func (i verifiedImage) RawConfigFile() ([]byte, error) { return i.f.rawConfig, nil }
+func (i verifiedImage) Digest() (v1.Hash, error)       { return i.f.digest, nil }
+func (i verifiedImage) ConfigName() (v1.Hash, error)   { return i.f.manifest.Config.Digest, nil }
+func (i verifiedImage) Manifest() (*v1.Manifest, error) {
+	return i.f.manifest.DeepCopy(), nil
+}
+
+func (i verifiedImage) ConfigFile() (*v1.ConfigFile, error) {
+	return v1.ParseConfigFile(bytes.NewReader(i.f.rawConfig))
 }
 
 // metaPackages reads the list in an image's last layer.
@@ -146,20 +150,6 @@ func metaPackages(data []byte) ([]Package, error) {
 		if p.Name == "" {
 			return nil, fmt.Errorf("%s: %s: package %d has no name", metaLayerFile, metaLayerKey, i+1)
 		}
-	}
-	return out, nil
-}
-
-func databasePackages(data []byte) ([]Package, error) {
-	var out []Package
-	for p, err := range rpmdb.Read(bytes.NewReader(data), int64(len(data)), nil, 0) {
-		if err != nil {
-			return nil, err
-		}
-		if len(out) == MaxPackages {
-			return nil, fmt.Errorf("more than %d packages", MaxPackages)
-		}
-		out = append(out, Package{p.Name, p.Epoch, p.Version, p.Release, p.Arch})
 	}
 	return out, nil
 }

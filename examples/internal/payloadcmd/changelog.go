@@ -2,6 +2,7 @@ package payloadcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/ostree/container"
 	"github.com/okd-project/okd-streams/payload"
 )
 
@@ -59,11 +61,15 @@ func (c clones) find(location string) (string, error) {
 
 func (c *common) changelog() *cobra.Command {
 	var output, dir string
+	var packages bool
+	var allowed []string
 	cmd := c.leaf("changelog FROM TO", "Say what changed from one RELEASE to another", `
 
 The log is that of oc adm release info --changelog. Repositories that cannot be
-read are named at the end, and the command fails; the rest is there.`, 2, 2, func(cmd *cobra.Command, args []string) error {
-		from, _, err := c.release(cmd, args[0])
+read are named at the end, and the command fails; the rest is there. With
+--packages it fails too where a package that holds a node together is gone or
+went back.`, 2, 2, func(cmd *cobra.Command, args []string) error {
+		from, src, err := c.release(cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -78,6 +84,17 @@ read are named at the end, and the command fails; the rest is there.`, 2, 2, fun
 		log, failed := payload.NewChangeLog(cmd.Context(), from, to, opts)
 		if log == nil {
 			return failed
+		}
+		if packages {
+			if src == nil {
+				return ui.Usagef("an unpacked payload has no images to read")
+			}
+			// Of a name that is allowed to go back it is only reported.
+			list, err := payload.CompareOS(cmd.Context(), src, from, to, &payload.CompareOSOptions{Platform: c.platform(), Regression: &container.RegressionOptions{Allowed: allowed}})
+			log.OS, failed = list, errors.Join(failed, err)
+			for _, change := range list {
+				failed = errors.Join(failed, change.Err())
+			}
 		}
 		switch output {
 		case "markdown":
@@ -95,6 +112,8 @@ read are named at the end, and the command fails; the rest is there.`, 2, 2, fun
 		return failed
 	})
 	cmd.Flags().StringVarP(&output, "output", "o", "markdown", "print `markdown|html|json`")
+	cmd.Flags().BoolVar(&packages, "packages", false, "also compare the packages of node images")
+	cmd.Flags().StringArrayVar(&allowed, "allow-package", nil, "`NAME` of a package that may go back; may be repeated")
 	cmd.Flags().StringVar(&dir, "clones", "", "`FOLDER` with clones of the components' repositories (default: no pull requests)")
 	return cmd
 }

@@ -155,6 +155,7 @@ func TestSwap(t *testing.T) {
 	require.Contains(t, diff, "Images Changed:\n  cli sha256:")
 	require.Contains(t, must(t, "changelog", s.from, s.release, own), "### [cli](https://github.com/openshift/oc/tree/2222222)\n")
 	require.Contains(t, must(t, "changelog", s.from, s.release, own, "-o", "html"), "<h1>4.20.0-own.1</h1>")
+	require.Equal(t, must(t, "changelog", s.from, s.release, own), must(t, "changelog", s.from, s.release, own, "--packages"), "no node image changed")
 
 	// What would be wrong is named, and can be allowed.
 	code, _, stderr := call(t, "swap", s.from, s.release, "cli="+repo+":latest", "--version=4.20.0-own.2")
