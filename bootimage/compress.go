@@ -19,6 +19,7 @@ type Compressor string
 const (
 	CompressGzip Compressor = "gzip" // one member, as every tool reads it
 	CompressZstd Compressor = "zstd" // frames with a table of them at the end ("seekable")
+	CompressXZ   Compressor = "xz"   // blocks with their sizes, so that readers use all processors, too
 )
 
 // Defaults and limits of [CompressOptions].
@@ -35,14 +36,15 @@ type CompressOptions struct {
 	// Compressor is the format; "": [CompressGzip].
 	Compressor Compressor
 	// Level is what time is traded for size: of gzip 1 to 9, 0: 6; of zstd 1 to 22,
-	// 0: 10, with four strengths that begin at 1, 3, 6 and 10. The bytes of a level
-	// change with versions of this module only.
+	// 0: 10, with four strengths that begin at 1, 3, 6 and 10; of xz 1 to 9, 0: 6. The
+	// bytes of a level change with versions of this module only.
 	Level int
 	// Workers is how many blocks are compressed at once; 0: as many as there are
 	// processors, at most 64. It changes no byte.
 	Workers int
-	// Memory bounds the workers: one needs some 2 MiB for gzip and 20 to 90 MiB for
-	// zstd. 0: [DefaultCompressMemory] bytes; one worker there always is.
+	// Memory bounds the workers: one needs some 2 MiB for gzip, 20 to 100 MiB for
+	// zstd, and for xz 60 MiB at level 6 and 450 at 9. 0: [DefaultCompressMemory]
+	// bytes; one worker there always is.
 	Memory int64
 }
 
@@ -54,6 +56,7 @@ var compressors = map[Compressor]struct {
 }{
 	CompressGzip: {"gz", 6, compress.Encoding{Codec: compress.Gzip, BlockSize: 1 << 20}},
 	CompressZstd: {"zst", 10, compress.Encoding{Codec: compress.Zstd, BlockSize: 8 << 20, Seekable: true}},
+	CompressXZ:   {"xz", 6, compress.Encoding{Codec: compress.XZ, BlockSize: 8 << 20}},
 }
 
 // extension is what file names of the format end with.
@@ -76,6 +79,9 @@ func (o CompressOptions) pool(streams int) (*compress.Pool, error) {
 	e := format.encoding
 	if e.Level = o.Level; e.Level == 0 {
 		e.Level = format.level
+	}
+	if e.Codec == compress.XZ && e.Level > 7 { // as large as the window is
+		e.BlockSize = 32 << 20
 	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)

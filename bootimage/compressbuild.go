@@ -57,7 +57,7 @@ type RepackedArtifact struct {
 }
 
 // CompressBuild compresses the artifacts of the build in dir, the folder with
-// meta.json, as `cosa compress` does: names gain .gz or .zst, and meta.json
+// meta.json, as `cosa compress` does: names gain .gz, .zst or .xz, and meta.json
 // says size and SHA-256 of both sides. What is compressed already, or to be left as
 // it is (skip-compression), is passed over. Several artifacts are compressed at once;
 // each is recorded as soon as it is there, then its old file is removed, so that a

@@ -5,6 +5,8 @@ import (
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/okd-project/okd-streams/internal/xz"
 )
 
 // blockEncoder compresses blocks; each worker has its own.
@@ -25,6 +27,9 @@ func (e Encoding) newBlockEncoder() (blockEncoder, error) {
 			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true),
 			zstd.WithZeroFrames(e.Seekable))
 		return &zstdBlocks{w, e.Seekable}, err
+	case XZ:
+		enc, err := xz.NewEncoder(e.Level)
+		return &xzBlocks{enc}, err
 	default:
 		return plainBlocks{}, nil
 	}
@@ -70,6 +75,16 @@ func (z *zstdBlocks) encode(out, in []byte, last bool) ([]byte, error) {
 		return out, nil
 	}
 	return z.w.EncodeAll(in, out), nil
+}
+
+// xzBlocks makes each block one of xz; a file without content has none.
+type xzBlocks struct{ e *xz.Encoder }
+
+func (x *xzBlocks) encode(out, in []byte, last bool) ([]byte, error) {
+	if len(in) == 0 {
+		return out, nil
+	}
+	return x.e.AppendBlock(out, in)
 }
 
 type plainBlocks struct{}

@@ -83,6 +83,8 @@ var encodings = []compress.Encoding{
 	{Codec: compress.Zstd, Level: 3, BlockSize: block, Seekable: true},
 	{Codec: compress.Zstd, Level: 9, BlockSize: block, Seekable: true},
 	{Codec: compress.Zstd, Level: 19, BlockSize: block, Seekable: true},
+	{Codec: compress.XZ, Level: 1, BlockSize: block},
+	{Codec: compress.XZ, Level: 6, BlockSize: block},
 }
 
 func name(e compress.Encoding) string { return fmt.Sprintf("%s-%d-%v", e.Codec, e.Level, e.Seekable) }
@@ -166,7 +168,7 @@ func TestCheck(t *testing.T) {
 		{}, {Codec: "bzip2", Level: 1, BlockSize: 1}, {Codec: compress.Gzip, BlockSize: 1}, {Codec: compress.Gzip, Level: 10, BlockSize: 1},
 		{Codec: compress.Gzip, Level: 6}, {Codec: compress.Gzip, Level: 6, BlockSize: compress.MaxBlockSize + 1},
 		{Codec: compress.Gzip, Level: 6, BlockSize: 1, Seekable: true}, {Codec: compress.Zstd, Level: 23, BlockSize: 1}, {Codec: compress.None, Level: 1, BlockSize: 1},
-		{Codec: compress.Zstd, Level: -1, BlockSize: 1},
+		{Codec: compress.Zstd, Level: -1, BlockSize: 1}, {Codec: compress.XZ, BlockSize: 1}, {Codec: compress.XZ, Level: 10, BlockSize: 1},
 	} {
 		_, err := compress.NewPool(e, 1, 1)
 		require.ErrorIs(t, err, errors.ErrUnsupported, "%+v", e)
@@ -274,12 +276,13 @@ func TestCancel(t *testing.T) {
 
 // TestTools has the programs read what we write.
 func TestTools(t *testing.T) {
-	interop.Peer(t, "gzip", "pigz", "zstd")
+	interop.Peer(t, "gzip", "pigz", "zstd", "xz")
 	content := text(7*block/2 + 5)
 	for _, e := range encodings {
 		for _, tool := range map[compress.Codec][][]string{
 			compress.Gzip: {{"gzip", "-dc"}, {"pigz", "-dc"}},
 			compress.Zstd: {{"zstd", "-dc"}},
+			compress.XZ:   {{"xz", "-dc"}, {"xz", "-dc", "-T2"}},
 		}[e.Codec] {
 			for _, n := range []int{0, 1, block, len(content)} {
 				data, _ := packed(t, e, 2, content[:n])

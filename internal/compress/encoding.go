@@ -3,6 +3,8 @@ package compress
 import (
 	"errors"
 	"fmt"
+
+	"github.com/okd-project/okd-streams/internal/xz"
 )
 
 // Codec says how content is compressed.
@@ -13,6 +15,7 @@ const (
 	None Codec = "none" // blocks pass as they are
 	Gzip Codec = "gzip"
 	Zstd Codec = "zstd"
+	XZ   Codec = "xz"
 )
 
 // Encoding is all that the bytes of a compressed stream depend on, beside the
@@ -20,7 +23,8 @@ const (
 type Encoding struct {
 	Codec Codec
 	// Level is what is traded for size: 1 to 9 of gzip, 1 to 22 of zstd, whose
-	// encoder has four strengths: up to 2, 5, 9 and 22.
+	// encoder has four strengths: up to 2, 5, 9 and 22; 1 to 9 of xz, see
+	// internal/xz.
 	Level int
 	// BlockSize is how many bytes are compressed at a time; 1 to [MaxBlockSize].
 	BlockSize int
@@ -30,11 +34,11 @@ type Encoding struct {
 }
 
 // MaxBlockSize is the most bytes that a block may have.
-const MaxBlockSize = 64 << 20
+const MaxBlockSize = xz.MaxBlockSize
 
 // Check says what is wrong with e, wrapping [errors.ErrUnsupported].
 func (e Encoding) Check() error {
-	most, ok := map[Codec]int{None: 0, Gzip: 9, Zstd: 22}[e.Codec]
+	most, ok := map[Codec]int{None: 0, Gzip: 9, Zstd: 22, XZ: 9}[e.Codec]
 	switch {
 	case !ok:
 		return fmt.Errorf("codec %q: %w", e.Codec, errors.ErrUnsupported)
@@ -66,6 +70,8 @@ func (e Encoding) Memory(n, streams int) int64 {
 			encoder = 2 << 20
 		}
 		encoder += 2 * int64(e.BlockSize)
+	case XZ:
+		encoder = xz.Memory(e.Level)
 	}
 	return int64(n)*encoder + 2*int64(e.blocks(n, streams))*int64(e.BlockSize)
 }

@@ -3,6 +3,8 @@ package compress
 import (
 	"encoding/binary"
 	"hash/crc32"
+
+	"github.com/okd-project/okd-streams/internal/xz"
 )
 
 // framing is what a format has around its blocks.
@@ -18,6 +20,8 @@ func (e Encoding) newFraming() framing {
 		return &gzipMember{}
 	case e.Seekable:
 		return &seekTable{}
+	case e.Codec == XZ:
+		return &xzStream{}
 	default:
 		return bare{}
 	}
@@ -76,3 +80,12 @@ func (s *seekTable) tail() []byte {
 	out = binary.LittleEndian.AppendUint32(out, uint32(len(s.entries)/12))
 	return binary.LittleEndian.AppendUint32(append(out, seekChecksums), seekableMagic)
 }
+
+// xzStream is xz's header and index.
+type xzStream struct{ index xz.Index }
+
+func (x *xzStream) head() []byte { return xz.AppendHeader(nil) }
+
+func (x *xzStream) add(in, out []byte) { x.index.Add(out) }
+
+func (x *xzStream) tail() []byte { return x.index.Append(nil) }

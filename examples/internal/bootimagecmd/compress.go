@@ -32,7 +32,7 @@ func (c *common) compress() *cobra.Command {
 	var compressor string
 	var platforms map[string]string
 	cmd := c.repack("compress [FLAGS] FOLDER", "Compress the artifacts of a build, and record both sides in its meta.json", `
-As cosa compress does: names gain .gz or .zst, and artifacts that are compressed,
+As cosa compress does: names gain .gz, .zst or .xz, and artifacts that are compressed,
 or marked skip-compression, stay. Several are compressed at once, with one bound of
 workers and memory.
 `, &o, func(cmd *cobra.Command, root *os.Root) ([]bootimage.RepackedArtifact, error) {
@@ -43,22 +43,22 @@ workers and memory.
 		}
 		for _, name := range append([]bootimage.Compressor{o.Compress.Compressor}, valuesOf(o.Compressors)...) {
 			if !slices.Contains(known, name) {
-				return nil, ui.Usagef("--compressor=%s: none of gzip, zstd", name)
+				return nil, ui.Usagef("--compressor=%s: none of gzip, zstd, xz", name)
 			}
 		}
 		return bootimage.CompressBuild(cmd.Context(), root, &o)
 	})
 	flags := cmd.Flags()
-	flags.StringVar(&compressor, "compressor", "gzip", "`gzip|zstd`")
-	flags.StringToStringVar(&platforms, "platform-compressor", nil, "`ARTIFACT=gzip|zstd` for single artifacts; may be repeated")
-	flags.IntVar(&o.Compress.Level, "level", 0, "`NUMBER` of gzip 1 to 9, of zstd 1 to 22 (default: gzip 6, zstd 10)")
+	flags.StringVar(&compressor, "compressor", "gzip", "`gzip|zstd|xz`")
+	flags.StringToStringVar(&platforms, "platform-compressor", nil, "`ARTIFACT=gzip|zstd|xz` for single artifacts; may be repeated")
+	flags.IntVar(&o.Compress.Level, "level", 0, "`NUMBER` of gzip and xz 1 to 9, of zstd 1 to 22 (default: gzip and xz 6, zstd 10)")
 	flags.IntVar(&o.Compress.Workers, "workers", 0, "`NUMBER` of processors to use (default: all)")
 	flags.Int64Var(&o.Compress.Memory, "memory", bootimage.DefaultCompressMemory>>20, "`MEBIBYTES` that compressing may need")
 	return cmd
 }
 
 // known are the compressors that there are.
-var known = []bootimage.Compressor{bootimage.CompressGzip, bootimage.CompressZstd}
+var known = []bootimage.Compressor{bootimage.CompressGzip, bootimage.CompressZstd, bootimage.CompressXZ}
 
 func valuesOf(m map[string]bootimage.Compressor) (all []bootimage.Compressor) {
 	for _, v := range m {
