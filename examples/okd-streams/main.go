@@ -19,8 +19,10 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/diskcmd"
 	"github.com/okd-project/okd-streams/examples/internal/graphcmd"
+	"github.com/okd-project/okd-streams/examples/internal/containercmd"
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
+	"github.com/okd-project/okd-streams/examples/internal/statuscmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/publish/daily"
@@ -43,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
-	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), versionCommand())
+	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), statuscmd.Command(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -287,24 +287,6 @@ It fails if there is one.`, 1, -1, func(cmd *cobra.Command, args []string) error
 	return cmd
 }
 
-// output is where a command writes: a file that is there whole or not at all,
-// or standard output.
-func output(cmd *cobra.Command, path string, write func(io.Writer) error) error {
-	if path == "" || path == "-" {
-		return write(cmd.OutOrStdout())
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(temp.Name()) }()
-	err = errors.Join(write(temp), temp.Chmod(0o644), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	return err
-}
-
 // policy is the part of commands that change a graph.
 type policy struct {
 	data, evidence string
@@ -379,7 +361,7 @@ func (c *common) apply() *cobra.Command {
 				return &ui.UsageError{Err: err}
 			}
 		}
-		return output(cmd, out, func(w io.Writer) error {
+		return ui.Output(cmd.OutOrStdout(), out, func(w io.Writer) error {
 			if err := g.Encode(w); err != nil {
 				return err
 			}
@@ -403,7 +385,7 @@ func (c *common) draw() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return output(cmd, out, func(w io.Writer) error {
+		return ui.Output(cmd.OutOrStdout(), out, func(w io.Writer) error {
 			return g.WriteSVG(w, &graph.SVGOptions{Title: title, Candidates: candidates})
 		})
 	})
@@ -433,7 +415,7 @@ Clusters follow ADDRESS/CHANNEL/ARCHITECTURE/graph.`, 2, 2, func(cmd *cobra.Comm
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				return err
 			}
-			err := output(cmd, path, func(w io.Writer) error {
+			err := ui.Output(cmd.OutOrStdout(), path, func(w io.Writer) error {
 				_, err := w.Write(f.Data)
 				return err
 			})

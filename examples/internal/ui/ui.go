@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -203,4 +204,22 @@ func BuildTime() (time.Time, error) {
 		return time.Time{}, Usagef("SOURCE_DATE_EPOCH %q is not a number of seconds", text)
 	}
 	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// Output has write fill a file, which is there whole or not at all; stdout in
+// place of "" and "-".
+func Output(stdout io.Writer, path string, write func(io.Writer) error) error {
+	if path == "" || path == "-" {
+		return write(stdout)
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(temp.Name()) }()
+	err = errors.Join(write(temp), temp.Chmod(0o644), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	return err
 }

@@ -1,0 +1,156 @@
+// Package statuscmd is the command `okd-streams status`: are the streams ready
+// to release, and if not, what broke them?
+package statuscmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/payload"
+	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/controller"
+	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
+	"github.com/okd-project/okd-streams/publish/status"
+)
+
+// errNotReady ends the command when a stream cannot be released.
+var errNotReady = errors.New("not ready")
+
+type flags struct {
+	controller, cache, channel string
+	format, output             string
+	reference, from, at        string
+	days                       int
+	warn, fail, maxAge         time.Duration
+	lenient, inside            bool
+	registry                   publish.Registry
+}
+
+// Command gives the command.
+func Command() *cobra.Command {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use:   "status --controller URL STREAM...",
+		Short: "Say whether streams are ready to release, and what broke them",
+		Long: `Say whether streams are ready to release, and what broke them.
+
+A release controller is asked for the builds of each stream and their gates. For
+a gate that is red the last green build is named and, with --inside, what changed
+between: packages of the node image and commits of the components.
+
+It fails if a stream cannot be released: exit code 1, the report is written all
+the same.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return ui.Usagef("no stream, but it is %s", cmd.UseLine())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	set := cmd.Flags()
+	set.StringVar(&f.controller, "controller", "", "`URL` of the release controller (required)")
+	set.StringVar(&f.cache, "cache", "", "`STORE` that keeps what is known of decided builds: dir:PATH or s3://BUCKET")
+	set.DurationVar(&f.maxAge, "max-age", controller.DefaultMaxAge, "`AGE` at which decided builds are asked for again")
+	set.StringVar(&f.channel, "channel", "", "`CHANNEL` of the update graph in which updates are looked for")
+	set.StringVarP(&f.format, "format", "o", "text", "`FORMAT` of the report: text, json, html, prometheus")
+	set.StringVar(&f.output, "output", "", "`FILE` that the report is written to (default: standard output)")
+	set.IntVar(&f.days, "days", status.DefaultDays, "`DAYS` that are looked back")
+	set.DurationVar(&f.warn, "warn-after", status.DefaultWarnAfter, "`AGE` of the last build that is a warning")
+	set.DurationVar(&f.fail, "fail-after", status.DefaultFailAfter, "`AGE` of the last build at which a stream cannot be released")
+	set.BoolVar(&f.inside, "inside", false, "look into the payloads whose difference matters")
+	set.StringVar(&f.reference, "reference", "", "`RELEASE` whose node image the newest accepted build is compared with; implies --inside")
+	set.StringVar(&f.from, "from", "docker://", "where payloads are read from: docker:// or dir:PATH")
+	set.StringVar(&f.at, "now", "", "`TIME` of the report, as 2006-01-02T15:04:05Z (default: now)")
+	set.BoolVar(&f.lenient, "exit-zero", false, "succeed whatever the report says")
+	return cmd
+}
+
+func (f *flags) run(cmd *cobra.Command, streams []string) error {
+	ctx := cmd.Context()
+	if f.controller == "" {
+		return ui.Usagef("no release controller: give --controller URL")
+	}
+	now := time.Now()
+	if f.at != "" {
+		var err error
+		if now, err = time.Parse(time.RFC3339, f.at); err != nil {
+			return ui.Usagef("--now: %w", err)
+		}
+	}
+	write := map[string]func(*status.Report, io.Writer) error{
+		"text": (*status.Report).WriteText, "json": (*status.Report).WriteJSON, "html": (*status.Report).WriteHTML, "prometheus": (*status.Report).WriteMetrics,
+	}[f.format]
+	if write == nil {
+		return ui.Usagef("-o %s: it is text, json, html or prometheus", f.format)
+	}
+	opts := &controller.ClientOptions{MaxAge: f.maxAge, Now: func() time.Time { return now }}
+	if f.cache != "" {
+		store, err := open.Store(ctx, f.cache, nil)
+		if err != nil {
+			return ui.Usagef("--cache: %w", err)
+		}
+		opts.Cache = store
+	}
+	client, err := controller.NewClient(f.controller, opts)
+	if err != nil {
+		return &ui.UsageError{Err: err}
+	}
+	collect := &status.CollectOptions{Days: f.days, Channel: f.channel}
+	var reference *status.Content
+	if f.inside || f.reference != "" {
+		if f.registry, err = open.Registry(ctx, f.from, &open.RegistryOptions{Remote: remoteregistry.Options{
+			AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
+			CertDirs: remoteregistry.CertDirs(os.Getenv), Mirrors: remoteregistry.MirrorFiles(os.Getenv), Jitter: rand.Float64,
+		}}); err != nil {
+			return ui.Usagef("--from: %w", err)
+		}
+		collect.Look = f.look
+	}
+	if f.reference != "" {
+		if reference, err = f.look(ctx, f.reference); err != nil {
+			return err
+		}
+	}
+	var histories []status.History
+	for _, stream := range streams {
+		h, err := status.Collect(ctx, client, stream, now, collect)
+		if err != nil {
+			return fmt.Errorf("%w\n(%s/ lists the streams)", err, f.controller)
+		}
+		h.Reference = reference
+		histories = append(histories, *h)
+	}
+	report := status.New(histories, now, &status.Options{WarnAfter: f.warn, FailAfter: f.fail, Days: f.days})
+	if err := ui.Output(cmd.OutOrStdout(), f.output, func(w io.Writer) error { return write(report, w) }); err != nil {
+		return err
+	}
+	if report.Level == status.Failing && !f.lenient {
+		return errNotReady
+	}
+	return nil
+}
+
+// look looks into a payload.
+func (f *flags) look(ctx context.Context, pullSpec string) (*status.Content, error) {
+	ref, err := name.ParseReference(pullSpec)
+	if err != nil {
+		return nil, err
+	}
+	r, err := payload.Open(ctx, f.registry, ref, nil)
+	if err != nil {
+		return nil, err
+	}
+	return status.ContentOf(ctx, f.registry, r)
+}
