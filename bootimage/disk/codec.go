@@ -1,21 +1,22 @@
 package disk
 
 import (
-	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/adler32"
 
-	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/okd-project/okd-streams/bootimage/disk/internal/deflate"
 )
 
 // codec is how a block is compressed.
 type codec int
 
 const (
-	plain   codec = iota
-	deflate       // RFC 1951 with a window of 4 KiB, as qcow2 has it
-	zlibbed       // RFC 1950, as vmdk has it
+	plain    codec = iota
+	deflated       // RFC 1951 with a window of 4 KiB, as qcow2 has it
+	zlibbed        // RFC 1950, as vmdk has it
 	zstdFrame
 	codecs = iota
 )
@@ -25,40 +26,29 @@ const qcow2Window = 4 << 10
 
 // encoders compress blocks one after another, each independently of the others.
 type encoders struct {
-	deflate *flate.Writer
-	zlib    *zlib.Writer
-	zstd    *zstd.Encoder
-	buffer  bytes.Buffer
+	near, far *deflate.Encoder
+	zstd      *zstd.Encoder
 }
+
+// zlibHeader says deflate with a window of 32 KiB, at the default level.
+const zlibHeader = "\x78\x9c"
 
 // encode appends a compressed block to out. Blocks of qcow2 that do not get smaller
 // are empty: they are stored as they are.
 func (e *encoders) encode(k codec, out, block []byte) ([]byte, error) {
 	var err error
-	e.buffer.Reset()
 	switch k {
-	case deflate:
-		if e.deflate == nil {
-			if e.deflate, err = flate.NewWriterWindow(&e.buffer, qcow2Window); err != nil {
-				return nil, err
-			}
+	case deflated:
+		if e.near == nil {
+			e.near = deflate.New(qcow2Window)
 		}
-		e.deflate.Reset(&e.buffer)
-		if _, err = e.deflate.Write(block); err == nil {
-			err = e.deflate.Close()
-		}
-		out = append(out, e.buffer.Bytes()...)
+		out = e.near.Encode(out, block)
 	case zlibbed:
-		if e.zlib == nil {
-			if e.zlib, err = zlib.NewWriterLevel(&e.buffer, 6); err != nil {
-				return nil, err
-			}
+		if e.far == nil {
+			e.far = deflate.New(32 << 10)
 		}
-		e.zlib.Reset(&e.buffer)
-		if _, err = e.zlib.Write(block); err == nil {
-			err = e.zlib.Close()
-		}
-		return append(out, e.buffer.Bytes()...), err
+		out = e.far.Encode(append(out, zlibHeader...), block)
+		return binary.BigEndian.AppendUint32(out, adler32.Checksum(block)), nil
 	case zstdFrame:
 		if e.zstd == nil {
 			e.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockSize), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithLowerEncoderMem(true))

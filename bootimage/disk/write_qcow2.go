@@ -31,7 +31,7 @@ type qcow2Sink struct {
 
 func newQCOW2Sink(f *output, size int64, compression string) *qcow2Sink {
 	s := &qcow2Sink{
-		f: f, size: size, how: map[string]codec{"": plain, "zlib": deflate, "zstd": zstdFrame}[compression],
+		f: f, size: size, how: map[string]codec{"": plain, "zlib": deflated, "zstd": zstdFrame}[compression],
 		counts: make(map[int64][]uint16), l2: make([]byte, blockSize),
 		l1: make([]uint64, (size+qcow2PerTable*blockSize-1)/(qcow2PerTable*blockSize)),
 	}
