@@ -69,13 +69,24 @@ func Example() {
 }
 
 func ExampleBuild() {
-	for _, n := range made().Nodes {
-		fmt.Println(n.Version)
+	release := func(i int, version string, previous ...string) graph.Release {
+		return graph.Release{
+			Payload:  fmt.Sprintf("example.com/okd/release@sha256:%064x", i),
+			Arch:     "amd64",
+			Metadata: &payload.Metadata{Version: version, Previous: previous},
+		}
 	}
-	// Output:
-	// 4.20.0-okd-scos.0+amd64
-	// 4.20.0-okd-scos.1+amd64
-	// 4.21.0-okd-scos.0+amd64
+	g, err := graph.Build([]graph.Release{
+		release(1, "4.20.0-okd-scos.1", "4.20.0-okd-scos.0"),
+		release(0, "4.20.0-okd-scos.0"),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, e := range g.Edges {
+		fmt.Println(g.Nodes[e[0]].Version, "to", g.Nodes[e[1]].Version)
+	}
+	// Output: 4.20.0-okd-scos.0+amd64 to 4.20.0-okd-scos.1+amd64
 }
 
 func ExampleDecode() {
