@@ -31,9 +31,10 @@ func ExampleRenderNode() {
 	// COPY overlay/ /
 	//
 	// FROM build
-	// LABEL containers.bootc="1"
-	// LABEL io.openshift.build.versions="machine-os=9.0.20261126-0"
-	// LABEL org.opencontainers.image.version="9.0.20261126-0"
+	// LABEL \
+	//     containers.bootc="1" \
+	//     io.openshift.build.versions="machine-os=9.0.20261126-0" \
+	//     org.opencontainers.image.version="9.0.20261126-0"
 	// extensions: false
 }
 

@@ -66,10 +66,13 @@ func (c *containerfile) run(mounts []string, commands []string) {
 	c.WriteString("\n")
 }
 
+// labels sets all labels at once: each instruction is an image to a builder.
 func (c *containerfile) labels(labels map[string]string) {
+	c.WriteString("LABEL")
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		c.line("LABEL %s=%s", key, nodeQuote(labels[key]))
+		c.WriteString(" \\\n    " + key + "=" + nodeQuote(labels[key]))
 	}
+	c.WriteString("\n")
 }
 
 // args declares the spec's build arguments, which end with a stage.
@@ -157,7 +160,7 @@ func (n *NodeSpec) installCommands() []string {
 			"rm -rf /var/cache/* /var/log/* /var/lib/dnf /var/lib/rpm-state",
 			`find /usr -name '*.pyc.orig' -exec sh -c 'mv "$1" "${1%.orig}"' _ '{}' ';'`)
 	case n.manager() == ManagerAPT:
-		out = append(out, "rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/log/*")
+		out = append(out, "rm -rf /var/cache/apt/* /var/cache/ldconfig /var/lib/apt/lists/* /var/log/*")
 	}
 	if len(out) > 0 {
 		out = append(out, "if command -v ostree > /dev/null; then ostree container commit; fi")

@@ -288,9 +288,8 @@ func (p *packer) build(_ context.Context, b *container.NodeBuild) error {
 	data, err := os.ReadFile(b.Containerfile)
 	require.NoError(p.t, err)
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "LABEL "); ok {
-			key, value, _ := strings.Cut(strings.TrimSpace(rest), "=")
-			labels[key] = strings.Trim(value, `"`)
+		if key, value, ok := strings.Cut(strings.Trim(line, " \\\n"), `="`); ok {
+			labels[key] = strings.TrimSuffix(value, `"`)
 		}
 	}
 	for _, l := range b.Labels {

@@ -1,0 +1,102 @@
+package containercmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/ostree/container"
+)
+
+// Buildah builds images with the program buildah.
+type Buildah struct {
+	// Program, "" being "buildah", and the folders and driver of its storage, ""
+	// being its own.
+	Program, Root, RunRoot, Driver string
+	Isolation                      string   // "": buildah's default
+	Volumes, Secrets               []string // as of its flags
+	// Output is told what buildah and the build steps say; nil: nobody.
+	Output io.Writer
+}
+
+// Register declares flags.
+func (b *Buildah) Register(set *pflag.FlagSet) {
+	set.StringVar(&b.Program, "buildah", "buildah", "`PROGRAM` that builds images")
+	set.StringVar(&b.Root, "storage-root", "", "`FOLDER` of buildah's storage (default: buildah's own)")
+	set.StringVar(&b.RunRoot, "storage-runroot", "", "`FOLDER` of the state of buildah's storage (default: buildah's own)")
+	set.StringVar(&b.Driver, "storage-driver", "", "`DRIVER` of buildah's storage: overlay or vfs (default: buildah's own)")
+	set.StringVar(&b.Isolation, "isolation", "", "`oci|rootless|chroot` of build steps; chroot works within containers (default: buildah's own)")
+	set.StringArrayVar(&b.Volumes, "volume", nil, "`PATH:PATH:ro` that build steps see; may be repeated")
+	set.StringArrayVar(&b.Secrets, "secret", nil, "`id=yumrepos,src=FILE`, repositories that build steps see; may be repeated")
+}
+
+// Build is for [container.BuildNodeOptions].
+func (b *Buildah) Build(ctx context.Context, n *container.NodeBuild) error {
+	args := []string{"build", "--layers", "--no-cache", "--identity-label=false", "--format", "oci", "--file", n.Containerfile, "--tag", "oci:" + n.Output}
+	if n.From != "" {
+		// Of the path buildah makes a name, which must have no capital letters.
+		id, err := b.run(ctx, filepath.Dir(n.From), "pull", "--quiet", "oci:"+filepath.Base(n.From))
+		if err != nil {
+			return err
+		}
+		args = append(args, "--from", id)
+	}
+	if b.Isolation != "" {
+		args = append(args, "--isolation", b.Isolation)
+	}
+	if !n.Created.IsZero() {
+		args = append(args, "--timestamp", fmt.Sprint(n.Created.Unix()))
+	}
+	for flag, values := range map[string][]string{"--build-arg": n.Args, "--label": n.Labels, "--volume": b.Volumes, "--secret": b.Secrets} {
+		for _, v := range values {
+			args = append(args, flag, v)
+		}
+	}
+	_, err := b.run(ctx, "", append(args, n.Context)...)
+	return err
+}
+
+// maxTail is how much of buildah's complaint an error has, in bytes.
+const maxTail = 2000
+
+func (b *Buildah) run(ctx context.Context, dir string, args ...string) (string, error) {
+	var storage []string
+	for _, f := range [][2]string{{"--root", b.Root}, {"--runroot", b.RunRoot}, {"--storage-driver", b.Driver}} {
+		if f[1] != "" {
+			storage = append(storage, f[0], f[1])
+		}
+	}
+	program := b.Program
+	if program == "" {
+		program = "buildah"
+	}
+	cmd := exec.CommandContext(ctx, program, append(storage, args...)...)
+	cmd.Dir = dir
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if b.Output != nil {
+		cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, b.Output), io.MultiWriter(&stderr, b.Output)
+	}
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		if errors.Is(err, exec.ErrNotFound) {
+			return "", ui.Usagef("%s %s: %w: install buildah, or name the program with --buildah", program, args[0], err)
+		}
+		text := strings.TrimSpace(stderr.String())
+		if len(text) > maxTail {
+			text = "…" + text[len(text)-maxTail:]
+		}
+		return "", fmt.Errorf("%s %s: %w: %s", program, args[0], err, text)
+	}
+	return strings.TrimSpace(stdout.String()), nil
+}
