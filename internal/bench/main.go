@@ -26,6 +26,8 @@ func main() {
 		err = ours(ctx, os.Args[2:])
 	} else if len(os.Args) > 1 && os.Args[1] == floorVerb {
 		err = floor(ctx, os.Args[2:])
+	} else if len(os.Args) > 1 && os.Args[1] == serveVerb {
+		err = serve(ctx, os.Args[2:])
 	} else {
 		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +18,7 @@ const pullPeak = 200 << 20
 const pullDelay = 20 * time.Millisecond
 
 // pulls is pulling the tree's commit over HTTP from an archive repository into
-// empty repositories, from a file server in this process, whose CPU is counted
-// for neither side, that answers at once, or late.
+// empty repositories, from a file server that answers at once, or late.
 func (b *bench) pulls(ctx context.Context) ([]row, error) {
 	// Not in the work folder, which is emptied.
 	source, err := os.MkdirTemp(filepath.Dir(b.work), "bench-source-")
@@ -43,7 +40,7 @@ func (b *bench) pulls(ctx context.Context) ([]row, error) {
 		if c.delay > 0 {
 			what += fmt.Sprintf(", %s a request", c.delay)
 		}
-		url, stop, err := serveFolder(repo, c.delay)
+		url, stop, err := b.startServer(repo, c.delay)
 		if err != nil {
 			return nil, err
 		}
@@ -64,32 +61,13 @@ func (b *bench) pulls(ctx context.Context) ([]row, error) {
 				return map[string]cost{"ostree": got}, err
 			},
 		}, "ours", "ostree")
-		stop()
+		fmt.Fprintf(b.progress, "%s: the server took %s s of CPU\n", what, seconds(stop()))
 		if err != nil {
 			return nil, err
 		}
 		rows = append(rows, row{what: what, ours: got["ours"], otherName: "ostree", other: got["ostree"], limits: []limit{faster("wall", wall, c.least), shown("CPU", cpu)}, peak: pullPeak})
 	}
 	return rows, nil
-}
-
-// serveFolder serves a folder's files, each answer after so long.
-func serveFolder(dir string, delay time.Duration) (url string, stop func(), err error) {
-	files := http.FileServer(http.Dir(dir))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(delay)
-		files.ServeHTTP(w, r)
-	})}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener) // ends with stop
-	}()
-	return "http://" + listener.Addr().String(), func() { server.Close(); <-done }, nil
 }
 
 // oursPull pulls the branch.
