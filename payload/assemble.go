@@ -75,6 +75,11 @@ type Spec struct {
 	BaseTag string
 	Base    name.Reference
 
+	// Mirror, if given, is the repository in which the payload names all its
+	// images, by the digests that they have; they are still read where they are.
+	// [Built.Copies] brings them there.
+	Mirror name.Repository
+
 	// Previous and Next are the versions that lead here and go on from here.
 	// Nil: those of the base release. Without repeats, in order.
 	Previous, Next []string
@@ -133,6 +138,10 @@ type Built struct {
 	OS         []OSImage
 	// Pruned are tags that were left out because no operator refers to them.
 	Pruned []string
+	// Copies are of the images that are to be in Spec.Mirror before the release
+	// image is anywhere, tagged as [Mirror] tags them. They convert to
+	// publish.Copy, for publish.Transfer.
+	Copies []Copy
 	// Reused: the layer is the base release's own, compressed bytes included.
 	Reused   bool
 	Warnings []string
@@ -202,6 +211,7 @@ type assembly struct {
 	components map[string]*component
 	os         []OSImage
 	pruned     []string
+	copies     []Copy
 
 	mu       sync.Mutex
 	findings Findings
@@ -235,6 +245,9 @@ func (a *assembly) run(ctx context.Context) (*Built, error) {
 		return nil, err
 	}
 	a.prune()
+	if err := a.relocate(); err != nil {
+		return nil, err
+	}
 	files, newest, err := a.files(ctx)
 	if err != nil {
 		return nil, errors.Join(err, a.settle())
@@ -286,7 +299,7 @@ func (a *assembly) validate() error {
 			return err
 		}
 	}
-	a.changed = s.Version != "" || s.Metadata != nil || s.Previous != nil || s.Next != nil || s.Base != nil || s.BaseTag != "" ||
+	a.changed = s.Version != "" || s.Metadata != nil || s.Previous != nil || s.Next != nil || s.Base != nil || s.BaseTag != "" || s.Mirror != (name.Repository{}) ||
 		len(s.Versions)+len(s.Overrides)+len(s.Exclude)+len(s.Include) > 0
 	if s.Created.IsZero() && (s.FromRelease == nil || a.changed) {
 		return errors.New("no creation time")
@@ -1223,7 +1236,7 @@ func (a *assembly) build(ctx context.Context, base *fetched, files []file, newes
 	if err != nil {
 		return nil, err
 	}
-	built := &Built{DiffID: diffID, References: a.stream, Metadata: a.metadata, Manifests: len(files), OS: a.os, Pruned: a.pruned}
+	built := &Built{DiffID: diffID, References: a.stream, Metadata: a.metadata, Manifests: len(files), OS: a.os, Pruned: a.pruned, Copies: a.copies}
 	var layer v1.Layer
 	desc := v1.Descriptor{MediaType: types.DockerLayer, Digest: digestOf(data), Size: int64(len(data))}
 	layer = memoryLayer{data, desc, diffID}

@@ -147,3 +147,49 @@ func TestSampleAssembleFolder(t *testing.T) {
 		}
 	}
 }
+
+// A release that names its images in a mirror: the copies come with it, and
+// the images are read where they are.
+func TestAssembleMirror(t *testing.T) {
+	w := newWorld(t)
+	w.operator(t, "op", "image-references", references("x", "placeholder.test/x"), "a.yaml", namespace("a")+"# placeholder.test/x:1\n")
+	w.plain(t, "x", nil)
+	to := mustRepo(t, "mirror.test/okd/content")
+	for _, opts := range []*payload.AssembleOptions{nil, compatible} {
+		spec := w.spec()
+		spec.Version, spec.Mirror = "4.20.0-test.1+build", to
+		built, r := w.must(t, spec, opts)
+		require.Len(t, built.Copies, 3)
+		for i, tag := range []string{"cluster-version-operator", "op", "x"} {
+			ref := w.components[tag].(name.Digest)
+			require.Equal(t, payload.Copy{From: ref.Name(), To: to.Name(), Tags: []string{"4.20.0-test.1_build-x86_64-" + tag}, Referrers: true, Signatures: true}, built.Copies[i])
+			image, err := r.Image(tag)
+			require.NoError(t, err)
+			require.Equal(t, to.Digest(ref.DigestStr()).Name(), image.Name())
+		}
+		require.Contains(t, filesOf(r)["0000_50_op_a.yaml"], "# "+to.Name()+"@"+w.components["x"].Identifier()+"\n")
+
+		// Promoted from there, into the next repository.
+		for _, c := range built.Copies {
+			ref, err := name.NewDigest(c.From)
+			require.NoError(t, err)
+			_, ok := w.images[mustHash(t, ref.DigestStr())]
+			require.True(t, ok)
+		}
+		next := mustRepo(t, "next.test/okd")
+		promoted, second := w.must(t, &payload.Spec{FromRelease: r.Pullspec(), Created: testTime, Mirror: next}, opts)
+		require.Equal(t, to.Name()+"@"+w.components["op"].Identifier(), promoted.Copies[1].From)
+		require.Contains(t, filesOf(second)["0000_50_op_a.yaml"], "# "+next.Name()+"@")
+		require.Equal(t, r.Version(), second.Version())
+	}
+	spec := w.spec()
+	spec.Mirror = to
+	spec.Components["op"] = mustTag(t, repo+":latest")
+	_, _, err := w.assemble(t, spec, nil)
+	require.Equal(t, []payload.Check{payload.CheckUnpinned}, checksOf(t, err))
+	spec = w.spec()
+	spec.Version, spec.Mirror = "4.20.0-"+strings.Repeat("x", 120), to
+	delete(spec.Components, "op")
+	_, _, err = w.assemble(t, spec, nil)
+	require.ErrorContains(t, err, "cannot be a tag")
+}

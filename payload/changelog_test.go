@@ -238,6 +238,24 @@ func TestChangeLogGates(t *testing.T) {
 		{Name: "Gone", Status: map[string]map[string]string{profile: {"Default": "", "TechPreviewNoUpgrade": ""}}},
 		{Name: "New", Status: map[string]map[string]string{profile: {"Default": "Disabled (New)", "TechPreviewNoUpgrade": "Enabled (New)"}}},
 	}, log.FeatureGates)
+	// So a cluster that is installed from the payload knows what is on.
+	for set, want := range map[string][]string{"": {"A"}, "TechPreviewNoUpgrade": {"A", "B", "Gone"}, "OKD": nil} {
+		got, err := from.EnabledGates(t.Context(), &payload.Cluster{FeatureSet: set})
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	got, err := from.EnabledGates(t.Context(), &payload.Cluster{Profile: "single-node-developer"})
+	require.NoError(t, err)
+	require.Empty(t, got)
+	major := open(strings.Replace(gates("Default", "{name: Five}", ""), "annotations:\n", "annotations:\n    release.openshift.io/major-version: \"5\"\n", 1))
+	for version, want := range map[uint64][]string{0: {"Five"}, 4: nil, 5: {"Five"}} {
+		got, err := major.EnabledGates(t.Context(), &payload.Cluster{MajorVersion: version})
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	_, err = open("kind: [\n").EnabledGates(t.Context(), &payload.Cluster{})
+	require.ErrorContains(t, err, "featureGate-0.yaml:1")
+
 	var md, page bytes.Buffer
 	require.NoError(t, log.WriteMarkdown(&md))
 	require.Contains(t, md.String(), "| FeatureGate | Default on "+profile+" | TechPreviewNoUpgrade on "+profile+" |\n| --- | --- | --- |\n| B | Enabled (Changed) | Enabled |\n| Gone |  |  |\n| New | Disabled (New) | Enabled (New) |\n")

@@ -16,7 +16,8 @@
 // cluster applies of it, [Release.Lint] what it would trip over, [Compare],
 // [CompareOS] and [NewChangeLog] what is different in another, [Release.Packages] what the node
 // image is made of. [Release.Extract] and [Release.Tools] write its files and
-// client tools, [Mirror] plans copies of it for publish.Transfer, [Sign] and
+// client tools, [Mirror] plans copies of it for publish.Transfer (as does Assemble
+// with Spec.Mirror), [Sign] and
 // [Policy] make and check its signatures.
 //
 // # Trust

@@ -593,3 +593,10 @@ func ExampleCompareOS() {
 	// Output:
 	// 0 node images changed
 }
+
+func ExampleRelease_EnabledGates() {
+	gates, err := sampleFolder().EnabledGates(context.Background(), &payload.Cluster{FeatureSet: "TechPreviewNoUpgrade"})
+	fmt.Println(gates, err)
+	// Output:
+	// [] <nil>
+}

@@ -1,7 +1,9 @@
 package payload
 
 import (
+	"archive/tar"
 	"bytes"
+	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -78,4 +80,18 @@ func SignMachO(data []byte) ([]byte, error) {
 		return nil, err
 	}
 	return f.data[:size], nil
+}
+
+// KeepFile reads a tar stream and keeps one of its files, all of which may have
+// limit bytes.
+func KeepFile(dir, name string, layer []byte, limit int64) (size int64, err error) {
+	s, err := newImageFiles(dir, limit)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	s.want(name)
+	l := &layerFiles{files: map[string]imageFile{}}
+	_, err = scanTar(bytes.NewReader(layer), MaxLayerSize, func(hdr *tar.Header, r io.Reader) error { return s.entry(hdr, r, l) })
+	return l.files[name].size, err
 }

@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,8 +28,9 @@ const (
 type gateKey struct{ gate, profile, set string }
 
 // featureGates reads the FeatureGate objects of a payload, which are in files
-// with featureGate- in their names.
-func featureGates(ctx context.Context, r *Release) (map[gateKey]string, error) {
+// with featureGate- in their names, for clusters of a major version; 0: of any.
+func featureGates(ctx context.Context, r *Release, major uint64) (map[gateKey]string, error) {
+	cluster := &Cluster{MajorVersion: major}
 	out := map[gateKey]string{}
 	for _, f := range r.files {
 		if !strings.Contains(f.name, "featureGate-") || !isManifestName(f.name) {
@@ -36,7 +38,7 @@ func featureGates(ctx context.Context, r *Release) (map[gateKey]string, error) {
 		}
 		var fault error
 		fileObjects(ctx, f, func(o *Object, err error) bool {
-			if err == nil && o.Kind == "FeatureGate" && o.Group() == "config.openshift.io" {
+			if err == nil && o.Kind == "FeatureGate" && o.Group() == "config.openshift.io" && cluster.excludesMajor(o) == "" {
 				err = gatesOf(o, out)
 			}
 			fault = err
@@ -89,13 +91,34 @@ func gatesOf(o *Object, out map[gateKey]string) error {
 	return nil
 }
 
-// loggedGates are the gates that differ, by name.
-func loggedGates(ctx context.Context, from, to *Release) ([]LoggedGate, error) {
-	before, err := featureGates(ctx, from)
+// EnabledGates are the feature gates that the payload has on in clusters with
+// the profile, feature set and major version of c, sorted: what
+// [Cluster.FeatureGates] is to be for a cluster that is installed from it. The
+// payload says it in FeatureGate objects of files with featureGate- in their
+// names.
+func (r *Release) EnabledGates(ctx context.Context, c *Cluster) ([]string, error) {
+	gates, err := featureGates(ctx, r, c.MajorVersion)
 	if err != nil {
 		return nil, err
 	}
-	after, err := featureGates(ctx, to)
+	profile, set := cmp.Or(c.Profile, DefaultProfile), cmp.Or(c.FeatureSet, "Default")
+	var out []string
+	for key, value := range gates {
+		if value == gateEnabled && key.profile == profile && key.set == set {
+			out = append(out, key.gate)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// loggedGates are the gates that differ, by name.
+func loggedGates(ctx context.Context, from, to *Release) ([]LoggedGate, error) {
+	before, err := featureGates(ctx, from, 0)
+	if err != nil {
+		return nil, err
+	}
+	after, err := featureGates(ctx, to, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package payload_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -269,4 +270,30 @@ func TestSpecLimits(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
+}
+
+// One program, and all of a release together: a header is enough to be refused,
+// and at the limit what it promises is waited for.
+func TestToolLimits(t *testing.T) {
+	header := func(size int64) []byte {
+		var buf bytes.Buffer
+		require.NoError(t, tar.NewWriter(&buf).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "usr/bin/oc", Size: size, Format: tar.FormatGNU}))
+		return buf.Bytes()
+	}
+	for n, want := range []string{"unexpected EOF", "usr/bin/oc of 4294967297 bytes, limit 4294967296"} {
+		_, err := payload.KeepFile(t.TempDir(), "usr/bin/oc", header(payload.MaxToolSize+int64(n)), payload.MaxToolsSize)
+		require.ErrorContains(t, err, want)
+		w := newWorld(t)
+		w.put(t, "cli", imageSpec{layers: [][]byte{header(payload.MaxToolSize + int64(n))}})
+		_, r := w.must(t, w.spec(), nil)
+		_, err = r.Tools(t.Context(), w, t.TempDir(), nil)
+		require.ErrorContains(t, err, want)
+	}
+	layer := tarOf(t, entry{name: "usr/bin/other", data: "not kept"}, entry{name: "usr/bin/oc", data: "12345"})
+	size, err := payload.KeepFile(t.TempDir(), "usr/bin/oc", layer, 5)
+	require.NoError(t, err)
+	require.EqualValues(t, 5, size)
+	_, err = payload.KeepFile(t.TempDir(), "usr/bin/oc", layer, 4)
+	require.ErrorContains(t, err, "usr/bin/oc of 5 bytes, limit 4")
+	require.EqualValues(t, 32<<30, int64(payload.MaxToolsSize), "what Tools gives them")
 }

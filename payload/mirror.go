@@ -125,14 +125,7 @@ func (r *Release) mirrorArch() string {
 	case r.image == nil:
 		return "unknown"
 	}
-	switch arch := r.image.config.Architecture; arch {
-	case "amd64":
-		return "x86_64"
-	case "arm64":
-		return "aarch64"
-	default:
-		return arch
-	}
+	return rpmArch(r.image.config.Architecture)
 }
 
 // MirrorPolicies are what makes a cluster or an installer read from a mirror,

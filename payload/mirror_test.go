@@ -1,7 +1,9 @@
 package payload_test
 
 import (
+	"context"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/payload"
@@ -184,4 +187,63 @@ func ExampleMirror() {
 	// - mirrors:
 	//   - mirror.example.com/okd/release
 	//   source: registry.example.com/okd/content
+}
+
+// Signatures beside a mirror, in a folder that someone else made.
+func TestMirrorSignatures(t *testing.T) {
+	digest := mustHash(t, "sha256:"+strings.Repeat("5", 64))
+	_, one, err := payload.EncodeSignatureConfigMap(digest, [][]byte{[]byte("a signature")})
+	require.NoError(t, err)
+	found := func(fsys fstest.MapFS) (n int) {
+		s, err := payload.MirrorSignatures(fsys)
+		require.NoError(t, err)
+		for _, err := range s.Signatures(t.Context(), digest) {
+			require.NoError(t, err)
+			n++
+		}
+		return n
+	}
+	require.Zero(t, found(fstest.MapFS{"v2/x": {}}))
+	require.Zero(t, found(fstest.MapFS{"config/other.json": {Data: one}}))
+	require.Equal(t, 1, found(fstest.MapFS{"config/signature-sha256-5555555555555555.json": {Data: one}}))
+
+	many := fstest.MapFS{}
+	for i := range 4096 {
+		many[fmt.Sprintf("config/signature-%d.json", i)] = &fstest.MapFile{Data: one}
+	}
+	_, err = payload.MirrorSignatures(many)
+	require.NoError(t, err)
+	many["config/signature-x.json"] = &fstest.MapFile{}
+	for want, fsys := range map[string]fstest.MapFS{
+		"more than 4096 files":  many,
+		"limit 8388608":         {"config/signature-a.json": {Data: make([]byte, payload.MaxManifestSize+1)}},
+		"not a regular file":    {"config/signature-a.json": {Mode: fs.ModeNamedPipe}},
+		"signature ConfigMap 1": {"config/signature-a.json": {Data: []byte("{")}},
+	} {
+		_, err := payload.MirrorSignatures(fsys)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func ExampleMirrorSignatures() {
+	digest, err := v1.NewHash("sha256:" + strings.Repeat("5", 64))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	file, data, err := payload.EncodeSignatureConfigMap(digest, [][]byte{[]byte("a signature")})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	store, err := payload.MirrorSignatures(fstest.MapFS{"config/" + file: {Data: data}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for sig, err := range store.Signatures(context.Background(), digest) {
+		fmt.Println(string(sig), err)
+	}
+	// Output:
+	// a signature <nil>
 }

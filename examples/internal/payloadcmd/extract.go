@@ -54,6 +54,11 @@ the release written into them, release.txt and sha256sum.txt.`, 1, 1, func(cmd *
 		}
 		if included {
 			o.Cluster = &payload.Cluster{Profile: profile, FeatureSet: featureSet, FeatureGates: gates}
+			if !cmd.Flags().Changed("feature-gate") {
+				if o.Cluster.FeatureGates, err = r.EnabledGates(cmd.Context(), o.Cluster); err != nil {
+					return err
+				}
+			}
 			if cmd.Flags().Changed("capability") {
 				o.Cluster.Capabilities = append([]string{}, capabilities...)
 			}
@@ -71,7 +76,7 @@ the release written into them, release.txt and sha256sum.txt.`, 1, 1, func(cmd *
 	flags.BoolVar(&included, "included", false, "only what a cluster of this profile and feature set applies")
 	flags.StringVar(&profile, "profile", payload.DefaultProfile, "cluster profile")
 	flags.StringVar(&featureSet, "feature-set", "Default", "feature set")
-	flags.StringArrayVar(&gates, "feature-gate", nil, "feature gate that is on; may be repeated")
+	flags.StringArrayVar(&gates, "feature-gate", nil, "feature gate that is on; may be repeated (default: those that the release has on)")
 	flags.StringArrayVar(&capabilities, "capability", nil, "capability that is enabled; may be repeated (default: all)")
 	flags.BoolVar(&o.CredentialsRequests, "credentials-requests", false, "only the requests for credentials")
 	flags.StringVar(&o.Cloud, "cloud", "", "of these, those for one cloud, as aws")

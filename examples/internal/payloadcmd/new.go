@@ -17,6 +17,7 @@ import (
 // making is what the commands that make releases share.
 type making struct {
 	version, to, into        string
+	mirror                   string
 	exclude, allow, previous []string
 	compatible, list, plan   bool
 }
@@ -26,6 +27,7 @@ func (m *making) flags(cmd *cobra.Command) {
 	flags.StringVar(&m.version, "version", "", "`NAME` of the new release, a semantic version")
 	flags.StringVar(&m.to, "to", "", "`REPOSITORY:TAG` to push the release to (default: only say what it would be)")
 	flags.StringVar(&m.into, "into", "docker://", "where that is: docker://, dir:`PATH` or mirror:PATH")
+	flags.StringVar(&m.mirror, "mirror", "", "`REPOSITORY` to copy the images to; the release names them there")
 	flags.StringArrayVar(&m.exclude, "exclude", nil, "leave component `NAME` out; may be repeated")
 	flags.StringArrayVar(&m.previous, "previous", nil, "`VERSION` that may be updated to this one; may be repeated")
 	flags.StringArrayVar(&m.allow, "allow", nil, "let a `CHECK` pass with a warning, as unpinned-reference; may be repeated")
@@ -41,6 +43,12 @@ func (m *making) options() *payload.AssembleOptions {
 // repositories that may have its layers.
 func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spec *payload.Spec, opts *payload.AssembleOptions, from ...name.Repository) error {
 	ctx := cmd.Context()
+	if m.mirror != "" {
+		var err error
+		if spec.Mirror, err = name.NewRepository(m.mirror); err != nil {
+			return ui.Usagef("--mirror: %w", err)
+		}
+	}
 	built, err := payload.Assemble(ctx, src, spec, opts)
 	if err != nil {
 		return err
@@ -62,6 +70,13 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 	}
 	registry, err := c.registry(cmd, m.into)
 	if err != nil {
+		return err
+	}
+	var copies []publish.Copy
+	for _, c := range built.Copies {
+		copies = append(copies, publish.Copy(c))
+	}
+	if _, err := move(ctx, cmd.ErrOrStderr(), registry, source(src), copies, false); err != nil {
 		return err
 	}
 	write := &publish.WriteOptions{From: from}

@@ -209,11 +209,17 @@ func TestNew(t *testing.T) {
 	require.Equal(t, s.image+"\n", must(t, "info", s.from, repo+":folder", "--image-for=cli"))
 	require.Contains(t, must(t, "info", s.from, repo+":folder"), "Manifests: 1\n")
 
+	// Promoted: its images are copied too, and named where they are then.
+	promoted := must(t, "swap", s.from, repo+":folder", "--version=4.20.0-folder.2", "--mirror=registry.example.com/okd/content", "--to=registry.example.com/okd/promoted:1", "--into=dir:"+s.dir)
+	require.Contains(t, promoted, "registry.example.com/okd/promoted@sha256:")
+	require.Equal(t, "registry.example.com/okd/content@"+strings.Split(s.image, "@")[1]+"\n", must(t, "info", s.from, "registry.example.com/okd/promoted:1", "--image-for=cli"))
+	require.Contains(t, must(t, "info", s.from, "registry.example.com/okd/promoted:1", "--include-images"), "4.20.0-folder.2")
+
 	stream := filepath.Join(t.TempDir(), "stream.json")
 	require.NoError(t, os.WriteFile(stream, []byte(must(t, "extract", s.from, s.release, "--file=image-references")), 0o600))
 	require.Contains(t, must(t, "new", s.from, "--stream="+stream, "--version=4.20.0-stream.1"), " 4.20.0-stream.1 (2 images, 1 manifests)\n")
 	require.Contains(t, must(t, "new", s.from, "cluster-version-operator="+s.image, "--version=4.20.0-map.1"), " 4.20.0-map.1 (1 images, 0 manifests)\n")
-	for _, args := range [][]string{{"new", s.from}, {"new", s.from, "--version=1.0.0", "--folder=" + dir, "--stream=" + stream}} {
+	for _, args := range [][]string{{"new", s.from}, {"new", s.from, "--version=1.0.0", "--folder=" + dir, "--stream=" + stream}, {"new", s.from, "cli=" + s.image, "--version=1.0.0", "--mirror=!"}} {
 		code, _, _ := call(t, args...)
 		require.Equal(t, ui.ExitUsage, code)
 	}
