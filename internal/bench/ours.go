@@ -21,7 +21,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge | assemble | info | images | tools", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge | assemble | info | images | tools | convert", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -97,6 +97,8 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursLarge(ctx, *dir, *tag, verb == "pushlarge")
+	case "convert":
+		return oursConvert(ctx, args[1:])
 	case "assemble", "info", "images", "tools":
 		host := flags.String("host", "", "registry of the release")
 		from := flags.String("from", "", "registry that the image stream names")
