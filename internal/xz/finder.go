@@ -26,7 +26,7 @@ type finder struct {
 	hash2   [1 << hash2Bits]int32 // places, plus 1; 0: none
 	hash3   [1 << hash3Bits]int32
 	hash4   []int32
-	shift4  int
+	shift4  int     // of the hash; short content uses less of the table
 	sons    []int32 // two a place: those that sort before, and after
 	window  int     // a power of two
 	nice    int     // matches of this length are good enough
@@ -35,9 +35,8 @@ type finder struct {
 }
 
 func newFinder(window, nice, depth int) *finder {
-	hashBits := max(bits.Len(uint(window))-2, 10)
 	return &finder{
-		hash4: make([]int32, 1<<hashBits), shift4: 32 - hashBits, sons: make([]int32, 2*window),
+		hash4: make([]int32, window/2), sons: make([]int32, 2*window),
 		window: window, nice: nice, depth: depth, matches: make([]found, 0, nice),
 	}
 }
@@ -45,7 +44,9 @@ func newFinder(window, nice, depth int) *finder {
 func (f *finder) reset(content []byte) {
 	f.content, f.at = content, 0
 	f.hash2, f.hash3 = [1 << hash2Bits]int32{}, [1 << hash3Bits]int32{}
-	clear(f.hash4)
+	used := min(max(bits.Len(uint(len(content))), 10), bits.Len(uint(len(f.hash4)))-1)
+	f.shift4 = 32 - used
+	clear(f.hash4[:1<<used])
 }
 
 // next finds matches at the next place, by ascending length.
