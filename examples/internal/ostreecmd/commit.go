@@ -57,7 +57,7 @@ func (c *common) commit() *cobra.Command {
 	flags.StringVar(&f.timestamp, "timestamp", "", "`TIME` of the commit (default: $SOURCE_DATE_EPOCH, else now)")
 	flags.StringVar(&f.fsync, "fsync", "", "`true|false`: wait for the disk")
 	flags.BoolVar(&f.noFsync, "disable-fsync", false, "do not wait for the disk")
-	flags.BoolVar(&f.consume, "consume", false, "delete the folders that were committed")
+	flags.BoolVar(&f.consume, "consume", false, "delete the folders that were committed, whose files become objects as they are where the repository can keep them")
 	flags.BoolVar(&f.table, "table-output", false, "print more, as KEY: VALUE")
 	f.treeFlags.register(cmd)
 	f.signFlags.register(cmd, "sign-type", "")
@@ -144,7 +144,7 @@ func (c *common) runCommit(ctx context.Context, cmd *cobra.Command, r *ostree.Re
 
 // options are what of the flags is not about the tree.
 func (f *commitFlags) options(ctx context.Context, r *ostree.Repo) (*ostree.CommitOptions, error) {
-	opts := &ostree.CommitOptions{Subject: f.subject, Body: f.body, NoFsync: f.noFsync, SkipUnchanged: f.skipUnchanged, Stats: &ostree.CommitStats{}}
+	opts := &ostree.CommitOptions{Subject: f.subject, Body: f.body, NoFsync: f.noFsync, SkipUnchanged: f.skipUnchanged, Consume: f.consume, Stats: &ostree.CommitStats{}}
 	var err error
 	switch {
 	case f.parent == "none":
@@ -246,7 +246,7 @@ func keyValues(list []string, typed bool) ([]ostree.MetadataItem, error) {
 func (f *commitFlags) make(ctx context.Context, r *ostree.Repo, src ostree.Tree, opts *ostree.CommitOptions, signers []ostree.Signer, kind ostree.SignatureKind) (ostree.Checksum, error) {
 	if f.bootable || f.composefs { // which take the files to be committed
 		files, err := r.Commit(ctx, src, &ostree.CommitOptions{Owner: opts.Owner, CanonicalPermissions: opts.CanonicalPermissions, SkipXattrs: opts.SkipXattrs, Edit: opts.Edit, SELinux: opts.SELinux,
-			Parent: opts.Parent, SkipUnchanged: opts.SkipUnchanged, Cache: opts.Cache, Linked: opts.Linked, NoFsync: opts.NoFsync, Progress: opts.Progress, Stats: opts.Stats})
+			Parent: opts.Parent, SkipUnchanged: opts.SkipUnchanged, Cache: opts.Cache, Linked: opts.Linked, Consume: opts.Consume, NoFsync: opts.NoFsync, Progress: opts.Progress, Stats: opts.Stats})
 		if err != nil || files == opts.Parent {
 			return files, err
 		}

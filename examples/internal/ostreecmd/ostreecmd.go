@@ -37,16 +37,18 @@ type common struct {
 // Command gives the command with all that is below it.
 func Command() *cobra.Command {
 	c := &common{}
-	root := c.group("ostree", "Work with OSTree repositories, with the flags and output of ostree", map[string]string{
+	elsewhere := map[string]string{
 		"admin": "deployments are left to ostree, rpm-ostree and bootc", "gpg-sign": "okd-streams ostree sign --sign-type=gpg --keys-file=FILE signs with a key from gpg --export-secret-keys",
 		"checksum": "okd-streams ostree commit --orphan gives the checksum of a tree", "create-usb": "okd-streams ostree pull-local copies to any folder", "find-remotes": "collections are left to ostree",
 		"trivial-httpd": "any web server serves an archive repository",
-	})
+	}
+	root := c.group("ostree", "Work with OSTree repositories, with the flags and output of ostree", elsewhere)
 	root.Long = root.Short + `.
 
 The repository is the one of --repo, else the current folder, else $OSTREE_REPO, else /sysroot/ostree/repo.
 Results are on standard output, everything else on standard error. Exit codes: 0 done, 1 failed, 2 called in a
-way that can't be meant, 3 something is not what its checksum or signature says.`
+way that can't be meant, or with a flag or command that is not supported, 3 something is not what its checksum or
+signature says. What is not supported is named in the help of each command.` + notHere(elsewhere)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.explain(cmd, &ui.UsageError{Err: err}) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.repo, "repo", "", "`PATH` of the repository (default: the current folder, $OSTREE_REPO, /sysroot/ostree/repo)")
@@ -192,8 +194,24 @@ func (*refusedFlag) Set(string) error { return nil }
 func (*refusedFlag) Type() string     { return "value" }
 
 // refuse declares flags of `ostree` that are not supported here: NAME or
-// NAME,LETTER, which take no value, and NAME=.
+// NAME,LETTER, which take no value, and NAME=. The command's help lists them.
 func refuse(cmd *cobra.Command, instead string, names ...string) {
+	if cmd.Long == "" {
+		cmd.Long = cmd.Short + "."
+	}
+	if title := "\n\nFlags of ostree that are not supported, with the exit code 2, and what to do instead:"; !strings.Contains(cmd.Long, title) {
+		cmd.Long += title
+	}
+	cmd.Long += "\n"
+	for i, name := range names {
+		separator := ", --"
+		if i == 0 {
+			separator = "  --"
+		}
+		name, _, _ = strings.Cut(name, ",")
+		cmd.Long += separator + strings.TrimSuffix(name, "=")
+	}
+	cmd.Long += ": " + instead
 	for _, name := range names {
 		name, takes := strings.CutSuffix(name, "=")
 		name, letter, _ := strings.Cut(name, ",")

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -223,6 +224,33 @@ func TestConsume(t *testing.T) {
 	okd(t, "--repo=repo", "commit", "-b", "os", "--consume", "tree")
 	require.NoDirExists(t, "tree")
 	require.Contains(t, okd(t, "--repo=repo", "ls", "os"), "/usr")
+}
+
+// TestConsumeLinks: a file is its object afterwards, where the repository can keep it so.
+func TestConsumeLinks(t *testing.T) {
+	modes := []string{"bare-user-only"}
+	if os.Getuid() == 0 {
+		modes = append(modes, "bare") // which keeps owners
+	}
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			workFolder(t)
+			initRepo(t, mode)
+			require.NoError(t, os.WriteFile("tree/taken", []byte("taken"), 0o644))
+			before, err := os.Stat("tree/taken")
+			require.NoError(t, err)
+			okd(t, "--repo=repo", "commit", "-b", "os", "--consume", "tree")
+			require.NoDirExists(t, "tree")
+			objects, err := filepath.Glob("repo/objects/*/*.file")
+			require.NoError(t, err)
+			require.True(t, slices.ContainsFunc(objects, func(name string) bool {
+				info, err := os.Stat(name)
+				return err == nil && os.SameFile(before, info)
+			}))
+			require.Equal(t, "taken", okd(t, "--repo=repo", "cat", "os", "/taken"))
+			okd(t, "--repo=repo", "fsck")
+		})
+	}
 }
 
 // TestComposefs: the digest in the metadata is that of the image.

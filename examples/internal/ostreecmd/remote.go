@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,7 +33,7 @@ func (c *common) remote() *cobra.Command {
 // `ostree` that it has not, with what to do instead.
 func (c *common) group(use, short string, elsewhere map[string]string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: cobra.ArbitraryArgs,
+		Use: use, Short: short, Long: short + "." + notHere(elsewhere), Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -43,6 +44,18 @@ func (c *common) group(use, short string, elsewhere map[string]string) *cobra.Co
 			return c.explain(cmd, ui.Usagef("unknown command %q for %q", args[0], cmd.CommandPath()))
 		},
 	}
+}
+
+// notHere lists the commands of `ostree` that are not supported.
+func notHere(elsewhere map[string]string) string {
+	if len(elsewhere) == 0 {
+		return ""
+	}
+	text := "\n\nCommands of ostree that are not supported, with the exit code 2, and what to do instead:"
+	for _, name := range slices.Sorted(maps.Keys(elsewhere)) {
+		text += "\n  " + name + ": " + elsewhere[name]
+	}
+	return text
 }
 
 // remoteGroup is a remote's group in the config.
