@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	tree := flags.String("tree", "", "folder to commit; default: the Debian tree of internal/interop")
 	day2 := flags.String("day2", "", "the same folder a day later; default: made from the tree of internal/interop")
-	only := flags.String("only", "", "regular expression of cases: cp, commit, repository, many, push, pull, import, copy, large, payload, disk")
+	only := flags.String("only", "", "regular expression of cases: cp, commit, repository, many, push, pull, import, copy, large, payload, disk, compress")
 	rounds := flags.Int("rounds", 3, "how often each side runs; medians are shown")
 	work := flags.String("work", "", "folder for repositories, emptied; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
@@ -96,6 +96,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		{"large", b.large, false},
 		{"payload", b.payloads, false},
 		{"disk", b.disks, true},
+		{"compress", b.compressions, true},
 	}
 	var rows []row
 	for _, c := range cases {

@@ -21,7 +21,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge | assemble | info | images | tools | convert", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge | assemble | info | images | tools | convert | compress", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -97,6 +97,15 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursLarge(ctx, *dir, *tag, verb == "pushlarge")
+	case "compress":
+		compressor := flags.String("compressor", "", "gzip, zstd or xz")
+		level := flags.Int("level", 0, "of it")
+		from := flags.String("from", "", "file")
+		to := flags.String("to", "", "file")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursCompress(ctx, *compressor, *level, *from, *to)
 	case "convert":
 		return oursConvert(ctx, args[1:])
 	case "assemble", "info", "images", "tools":
