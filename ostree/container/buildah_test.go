@@ -33,6 +33,11 @@ func newBuildah(t testing.TB) *buildah {
 		t.Skip("buildah keeps owners only for root")
 	}
 	dir := t.TempDir()
+	// Each layer is a copy of all below: in memory, where that can be had.
+	if memory, err := os.MkdirTemp("/dev/shm", "okd-streams-test-"); err == nil {
+		t.Cleanup(func() { require.NoError(t, os.RemoveAll(memory)) })
+		dir = memory
+	}
 	return &buildah{t, []string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs"}}
 }
 
@@ -168,4 +173,11 @@ func debianBase(t testing.TB, tree ostree.Tree) (v1.Image, ostree.Checksum) {
 	}})
 	require.NoError(t, err)
 	return encapsulate(t, openCache(t, t.TempDir()), repo, c, &container.EncapsulateOptions{Architecture: "x86_64"}), c
+}
+
+// tryRun runs a reference tool that may fail, and gives what it printed.
+func tryRun(t testing.TB, name string, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	return string(out), err
 }
