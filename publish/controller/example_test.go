@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/okd-project/okd-streams/publish/controller"
+	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -154,4 +155,93 @@ func ExampleFromDefinition() {
 	}
 	fmt.Println(c.Name, c.Verify["aws"].ProwJob.Name)
 	// Output: 4.22.0-0.okd-scos-nightly periodic-ci-openshift-release-main-okd-scos-4.22-e2e-aws-ovn
+}
+
+func ExampleInputHash() {
+	fmt.Println(controller.InputHash(map[string]string{"cli": "sha256:1"})[:14])
+	// Output: sha256:51ae7fa
+}
+
+func ExampleFlow_Plan() {
+	f := &controller.Flow{}
+	actions, err := f.Plan(config(), map[string]string{"cli": "sha256:1"}, start)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(actions[0].Kind, actions[0].Release)
+	// Output: create 4.22.0-0.okd-scos-2026-11-26-000000
+}
+
+func ExampleFlow_Move() {
+	f := &controller.Flow{Releases: []controller.FlowRelease{{Name: "4.22.0", Phase: controller.Pending}}}
+	fmt.Println(f.Move("4.22.0", controller.Accepted, "", ""))
+	// Output: publish/controller: release 4.22.0: Pending to Accepted: not a transition
+}
+
+func ExampleFlow_Override() {
+	f := &controller.Flow{Releases: []controller.FlowRelease{{Name: "4.22.0", Phase: controller.Ready}}}
+	if err := f.Override("4.22.0", controller.Accepted, "Ann", "the test's cloud is down", start); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(f.Release("4.22.0").Phase, "by", f.Release("4.22.0").Overrides[0].By)
+	// Output: Accepted by Ann
+}
+
+func ExampleBackoff() {
+	fmt.Println(controller.Backoff(1), controller.Backoff(3), controller.Backoff(9))
+	// Output: 1m0s 4m0s 15m0s
+}
+
+// The flow of a stream in one process.
+func ExampleEngine() {
+	ctx := context.Background()
+	e := &controller.Engine{
+		Store: memstore.New(), Key: "flow.json", Config: config(),
+		Env: controller.Environment{
+			Inputs: func(context.Context) (map[string]string, error) { return map[string]string{"cli": "sha256:1"}, nil },
+			Make: func(_ context.Context, r *controller.FlowRelease) (string, error) {
+				return "example.com/r:" + r.Name, nil
+			},
+			Job: func(context.Context, *controller.FlowRelease, string, int) (controller.Job, error) {
+				return controller.Job{State: controller.JobSucceeded}, nil
+			},
+		},
+	}
+	for range 4 {
+		done, err := e.Step(ctx, start)
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, a := range done {
+			fmt.Printf("%s:%s%s\n", a.Kind, a.Job, a.Phase)
+		}
+	}
+	if err := e.Edit(ctx, func(f *controller.Flow) error { f.Releases[0].Keep = "promoted"; return nil }); err != nil {
+		log.Fatal(err)
+	}
+	f, err := e.Load(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(f.Releases[0].Phase)
+	// Output:
+	// create:Pending
+	// make:
+	// run:aws
+	// run:gcp
+	// run:late
+	// move:Accepted
+	// Accepted
+}
+
+func ExampleHandler() {
+	e := &controller.Engine{Store: memstore.New(), Key: "flow.json", Config: config()}
+	server := httptest.NewServer(controller.Handler(e))
+	defer server.Close()
+	streams, err := client(server.URL).Streams(context.Background(), "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(streams)
+	// Output: map[4.22.0-0.okd-scos:[]]
 }
