@@ -81,8 +81,8 @@ func pulled(prev, next container.Split, components []container.Component, dirty 
 	return sum
 }
 
-// changed is pulled where the split stays what it is.
-func changed(split container.Split, sizes map[string]int64, dirty map[string]bool) (sum int64) {
+// layersHit is pulled where the split stays what it is.
+func layersHit(split container.Split, sizes map[string]int64, dirty map[string]bool) (sum int64) {
 	for _, layer := range split {
 		if slices.ContainsFunc(layer, func(n string) bool { return dirty[n] }) {
 			for _, n := range layer {
@@ -145,7 +145,7 @@ func month(t testing.TB, table *bytes.Buffer, components []container.Component) 
 		later := 0
 		for range moreDays {
 			dirty := drawDay(&d, components)
-			if changed(split[2], sizes, dirty) > changed(split[0], sizes, dirty) {
+			if layersHit(split[2], sizes, dirty) > layersHit(split[0], sizes, dirty) {
 				later++
 			}
 		}
