@@ -199,7 +199,7 @@ func TestThereAndBack(t *testing.T) {
 	s := newShop(t)
 	commit, err := s.repo.Resolve(t.Context(), "one")
 	require.NoError(t, err)
-	for _, flags := range [][]string{nil, {"--compression=none"}, {"--format-version=2", "--planner=stable", "--max-layers=8"}} {
+	for _, flags := range [][]string{nil, {"--compression=none"}, {"--dialect=v1a"}, {"--format-version=2", "--planner=stable", "--max-layers=8"}} {
 		s.must(append([]string{"encapsulate", "one", "oci:" + s.dir + "/layout:x"}, flags...)...)
 		other := filepath.Join(s.dir, "other")
 		r, err := ostree.Init(t.Context(), other, ostree.ModeArchive, nil)
