@@ -67,7 +67,7 @@ type bundleIndexFile struct {
 type bundling struct {
 	dir, archive         string
 	graphDir, graphImage string
-	stores, bootKeys     []string
+	stores               []string
 	tools                bool
 	systems, commands    []string
 	boot                 bool
