@@ -25,7 +25,7 @@ func Command() *cobra.Command {
 	c := &common{}
 	root := &cobra.Command{
 		Use:   "disk",
-		Short: "Look into disk images, and convert disks for platforms",
+		Short: "Look into disk images, convert disks, and stamp them for platforms",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -36,7 +36,7 @@ func Command() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return explain(cmd, &ui.UsageError{Err: err}) })
 	root.PersistentFlags().StringVarP(&c.output, "output", "o", "text", "print results as `text|json`")
-	root.AddCommand(c.probe(), c.convert())
+	root.AddCommand(c.probe(), c.convert(), c.stamp())
 	return root
 }
 
