@@ -132,7 +132,7 @@ func (c *common) find() *cobra.Command {
 	var probe, private bool
 	cmd := c.leaf("find [FLAGS] DOCUMENT", "Find the boot image of an architecture, platform, format and region, and say why it is that one", `
 Platforms are those of the document, or the installer's: baremetal, agent, none,
-external, vsphere, azure.
+external, vsphere, azure. Of a release payload, the live ISO inside it is found, too.
 `, 1, func(cmd *cobra.Command, args []string) error {
 		doc, err := c.open(cmd, args[0])
 		if err != nil {
@@ -150,6 +150,11 @@ external, vsphere, azure.
 		}
 		if result.Found, err = bootimage.Find(cmd.Context(), doc.Entries, &o); err != nil {
 			return err
+		}
+		if doc.iso != nil {
+			if result.Found, err = doc.iso.add(cmd.Context(), result.Found); err != nil {
+				return err
+			}
 		}
 		summary := *doc.Origin
 		summary.Entries = nil

@@ -47,7 +47,7 @@ func (c *common) download() *cobra.Command {
 	var find bootimage.FindOptions
 	var keys, mirrors []string
 	var dir, cache string
-	var decompress, offline, quiet bool
+	var decompress, offline, quiet, payloadISO bool
 	cmd := c.leaf("download [FLAGS] DOCUMENT", "Download boot images, verified", `
 What was stopped goes on. Nothing has a file's name before it is verified.
 `, 1, func(cmd *cobra.Command, args []string) error {
@@ -58,6 +58,16 @@ What was stopped goes on. Nothing has a file's name before it is verified.
 		chosen, err := bootimage.Find(cmd.Context(), doc.Entries, &find)
 		if err != nil {
 			return err
+		}
+		if payloadISO {
+			if doc.iso == nil {
+				return ui.Usagef("--payload-iso: %s is no release payload with the component %s", args[0], bootimage.ISOComponent)
+			}
+			all, err := doc.iso.download(cmd, dir, chosen, quiet)
+			if err != nil {
+				return err
+			}
+			return printGot(cmd.OutOrStdout(), c.output, all)
 		}
 		o := bootimage.CacheOptions{Offline: offline, DownloadOptions: bootimage.DownloadOptions{Decompress: decompress, Now: time.Now()}}
 		for _, file := range keys {
@@ -104,6 +114,7 @@ What was stopped goes on. Nothing has a file's name before it is verified.
 	flags.StringArrayVar(&keys, "key", nil, "`FILE` of OpenPGP public keys, one of which must have signed each file; may be repeated")
 	flags.BoolVar(&decompress, "decompress", false, "write the content of compressed files")
 	flags.BoolVar(&offline, "offline", false, "ask no server: take files from --cache")
+	flags.BoolVar(&payloadISO, "payload-iso", false, "take live ISOs from inside the release payload, from nowhere but its registry")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	return cmd
 }

@@ -2,6 +2,7 @@ package bootimagecmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,7 +37,8 @@ type source struct {
 // document is one that was read.
 type document struct {
 	*bootimage.Origin
-	node string // version of the node image, of a release payload
+	node string      // version of the node image, of a release payload
+	iso  *payloadISO // of a release payload that has live ISOs
 }
 
 // open reads a document that names boot images.
@@ -44,7 +46,7 @@ func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
 	if dir, ok := strings.CutPrefix(from, "builds:"); ok {
 		return s.build(dir)
 	}
-	data, node, err := s.read(cmd, from)
+	data, release, err := s.read(cmd, from)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,11 @@ func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", from, err)
 	}
-	return &document{Origin: origin, node: node}, nil
+	doc := &document{Origin: origin}
+	if release != nil {
+		doc.node, doc.iso = release.node, isoOf(release.registry, release.Release, cmp.Or(s.stream, origin.Stream))
+	}
+	return doc, nil
 }
 
 // build reads the newest build of a catalogue.
@@ -69,29 +75,36 @@ func (s *source) build(dir string) (*document, error) {
 	return &document{Origin: origin}, nil
 }
 
-// read gives a document's bytes.
-func (s *source) read(cmd *cobra.Command, from string) (data []byte, node string, err error) {
+// release is a release payload and where it was read from.
+type release struct {
+	*payload.Release
+	registry publish.Registry
+	node     string // version of the node image
+}
+
+// read gives a document's bytes, and the release payload that they are from.
+func (s *source) read(cmd *cobra.Command, from string) (data []byte, of *release, err error) {
 	if pullspec, ok := strings.CutPrefix(from, "release:"); ok {
 		return s.release(cmd.Context(), pullspec)
 	}
 	if strings.HasPrefix(from, "http://") || strings.HasPrefix(from, "https://") {
 		data, err = fetch(cmd.Context(), from)
-		return data, "", err
+		return data, nil, err
 	}
 	in := cmd.InOrStdin()
 	if from != "-" {
 		file, err := os.Open(from)
 		if err != nil {
-			return nil, "", next(err, "give the path of a document, its address, - or release:PULLSPEC")
+			return nil, nil, next(err, "give the path of a document, its address, - or release:PULLSPEC")
 		}
 		defer file.Close()
 		in = file
 	}
 	data, err = io.ReadAll(io.LimitReader(in, bootimage.MaxDocumentSize+1))
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", from, err)
+		return nil, nil, fmt.Errorf("%s: %w", from, err)
 	}
-	return data, "", nil
+	return data, nil, nil
 }
 
 func fetch(ctx context.Context, address string) ([]byte, error) {
@@ -117,10 +130,10 @@ func fetch(ctx context.Context, address string) ([]byte, error) {
 
 // release reads the ConfigMap of a release payload, and the version of its node
 // image.
-func (s *source) release(ctx context.Context, pullspec string) (data []byte, node string, err error) {
+func (s *source) release(ctx context.Context, pullspec string) (data []byte, of *release, err error) {
 	ref, err := name.ParseReference(pullspec)
 	if err != nil {
-		return nil, "", &ui.UsageError{Err: err}
+		return nil, nil, &ui.UsageError{Err: err}
 	}
 	o := remoteregistry.Options{
 		AuthFile: s.authFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
@@ -128,22 +141,22 @@ func (s *source) release(ctx context.Context, pullspec string) (data []byte, nod
 	}
 	registry, err := open.Registry(ctx, s.registry, &open.RegistryOptions{Remote: o})
 	if err != nil {
-		return nil, "", &ui.UsageError{Err: err}
+		return nil, nil, &ui.UsageError{Err: err}
 	}
-	release, err := payload.Open(ctx, registry, ref, nil)
+	payloadOf, err := payload.Open(ctx, registry, ref, nil)
 	if err != nil {
-		return nil, "", next(err, "check the pullspec, and --authfile if the registry wants credentials")
+		return nil, nil, next(err, "check the pullspec, and --authfile if the registry wants credentials")
 	}
-	info, err := release.Info()
+	info, err := payloadOf.Info()
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	for file, content := range release.Manifests() {
+	for file, content := range payloadOf.Manifests() {
 		if file == bootimage.ConfigMapManifest {
-			return content, info.Versions["machine-os"].Version, nil
+			return content, &release{payloadOf, registry, info.Versions["machine-os"].Version}, nil
 		}
 	}
-	return nil, "", next(fmt.Errorf("release %s: %s: %w", pullspec, bootimage.ConfigMapManifest, fs.ErrNotExist),
+	return nil, nil, next(fmt.Errorf("release %s: %s: %w", pullspec, bootimage.ConfigMapManifest, fs.ErrNotExist),
 		"releases before 4.8 have no boot images: name the installer's pin, its data/data/coreos folder in git")
 }
 
