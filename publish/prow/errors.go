@@ -1,0 +1,15 @@
+package prow
+
+// Error says what failed at what.
+type Error struct {
+	Op     string // "decode", "hand over", "watch"
+	Target string
+	Err    error
+}
+
+func (e *Error) Error() string {
+	return "publish/prow: " + e.Op + " " + e.Target + ": " + e.Err.Error()
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
