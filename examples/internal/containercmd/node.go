@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/buildah"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
@@ -83,7 +84,7 @@ func (c *common) render() *cobra.Command {
 }
 
 func (c *common) build() *cobra.Command {
-	var b Buildah
+	var b buildah.Builder
 	var context string
 	cmd := c.leaf("build [FLAGS] SPEC BASE NODE [EXTENSIONS]", "Build a node image of the image BASE, and its extensions, with buildah", `
 BASE is read and NODE and EXTENSIONS are written, the extensions first: where the
@@ -151,7 +152,14 @@ does before anything is written.
 		return c.print(cmd, out, table(rows))
 	})
 	cmd.Flags().StringVar(&context, "context", ".", "`FOLDER` that the spec's paths are in")
-	b.Register(cmd.Flags())
+	flags := cmd.Flags()
+	flags.StringVar(&b.Program, "buildah", "buildah", "`PROGRAM` that builds images")
+	flags.StringVar(&b.Root, "storage-root", "", "`FOLDER` of buildah's storage (default: buildah's own)")
+	flags.StringVar(&b.RunRoot, "storage-runroot", "", "`FOLDER` of the state of buildah's storage (default: buildah's own)")
+	flags.StringVar(&b.Driver, "storage-driver", "", "`DRIVER` of buildah's storage: overlay or vfs (default: buildah's own)")
+	flags.StringVar(&b.Isolation, "isolation", "", "`oci|rootless|chroot` of build steps; chroot works within containers (default: buildah's own)")
+	flags.StringArrayVar(&b.Volumes, "volume", nil, "`PATH:PATH:ro` that build steps see; may be repeated")
+	flags.StringArrayVar(&b.Secrets, "secret", nil, "`id=yumrepos,src=FILE`, repositories that build steps see; may be repeated")
 	return cmd
 }
 

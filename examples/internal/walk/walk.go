@@ -48,6 +48,8 @@ type Flags struct {
 	Arch        string
 	Build       string
 	AuthFile    string
+	// How the node image is built of the base image: see node.go.
+	NodeContext, NodeSpec, Buildah, BuildahStorage, BuildahDriver, BuildahIsolation string
 	// How registries and buckets are spoken to.
 	CertDir, RegistriesConf, S3Credentials string
 	Insecure, MirrorSets                   list
@@ -82,6 +84,12 @@ func (f *Flags) Register(set *flag.FlagSet) {
 	set.Var(&f.Components, "component", "image of the payload to replace or add, as NAME=PULLSPEC; may be repeated")
 	set.StringVar(&f.Node, "node", "", "pullspec of the node image (default: the base image)")
 	set.StringVar(&f.Extensions, "extensions", "", "pullspec of the extensions image")
+	set.StringVar(&f.NodeContext, "node-context", "", "folder that the node image is built in with buildah: a checkout of the definition's os.source.git, or what -node-spec is about")
+	set.StringVar(&f.NodeSpec, "node-spec", "", "JSON file of what the node image is built of (see okd-streams container node render; base, version and time are the build's)")
+	set.StringVar(&f.Buildah, "buildah", "buildah", "program that builds the node image")
+	set.StringVar(&f.BuildahStorage, "buildah-storage", "", "folder of buildah's storage (default: buildah's own)")
+	set.StringVar(&f.BuildahDriver, "buildah-driver", "", "driver of buildah's storage: overlay or vfs (default: buildah's own)")
+	set.StringVar(&f.BuildahIsolation, "buildah-isolation", "", "isolation of build steps: oci, rootless or chroot (default: buildah's own)")
 	set.StringVar(&f.Version, "version", "", "name of the release (default: the next by the definition's scheme)")
 	set.StringVar(&f.Arch, "arch", "", "architecture, as x86_64 (default: the definition's first)")
 	set.Var(&f.Disks, "disk", "boot image that was made elsewhere, as PLATFORM=PATH; may be repeated")
@@ -437,8 +445,12 @@ func first[T any](l firstOf, get func(payload.Images) (T, error)) (found T, err 
 
 // inputs opens the source; the sample's are made on the spot.
 func (r *Run) inputs(ctx context.Context, f *Flags) error {
+	if err := r.nodeBuilder(f); err != nil {
+		return err
+	}
 	if f.Build != "" {
-		if r.Definition.LocalOnly() {
+		r.Options.NodeBuilderID = ""
+		if r.Definition.LocalOnly() && r.Options.NodeBuilder == nil {
 			r.Options.NodeBuilder = sample.Node
 		}
 		return nil
@@ -474,7 +486,7 @@ func (r *Run) inputs(ctx context.Context, f *Flags) error {
 func (r *Run) sample(ctx context.Context, f *Flags) error {
 	o := r.Options
 	o.Source, o.SourceName = sample.Tree(), "the sample's own tree"
-	if o.Node == nil {
+	if o.Node == nil && o.NodeBuilder == nil {
 		o.NodeBuilder, o.NodeBuilderID = sample.Node, sample.NodeID
 	}
 	if o.FromRelease != nil || len(o.Components) > 0 || f.Plan {

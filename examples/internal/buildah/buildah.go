@@ -1,4 +1,6 @@
-package containercmd
+// Package buildah builds images with the program buildah, for those who asked for
+// an image: see [container.BuildNodeOptions].
+package buildah
 
 import (
 	"bytes"
@@ -10,14 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/pflag"
-
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
-// Buildah builds images with the program buildah.
-type Buildah struct {
+// Builder is buildah and how it is run.
+type Builder struct {
 	// Program, "" being "buildah", and the folders and driver of its storage, ""
 	// being its own.
 	Program, Root, RunRoot, Driver string
@@ -27,19 +27,8 @@ type Buildah struct {
 	Output io.Writer
 }
 
-// Register declares flags.
-func (b *Buildah) Register(set *pflag.FlagSet) {
-	set.StringVar(&b.Program, "buildah", "buildah", "`PROGRAM` that builds images")
-	set.StringVar(&b.Root, "storage-root", "", "`FOLDER` of buildah's storage (default: buildah's own)")
-	set.StringVar(&b.RunRoot, "storage-runroot", "", "`FOLDER` of the state of buildah's storage (default: buildah's own)")
-	set.StringVar(&b.Driver, "storage-driver", "", "`DRIVER` of buildah's storage: overlay or vfs (default: buildah's own)")
-	set.StringVar(&b.Isolation, "isolation", "", "`oci|rootless|chroot` of build steps; chroot works within containers (default: buildah's own)")
-	set.StringArrayVar(&b.Volumes, "volume", nil, "`PATH:PATH:ro` that build steps see; may be repeated")
-	set.StringArrayVar(&b.Secrets, "secret", nil, "`id=yumrepos,src=FILE`, repositories that build steps see; may be repeated")
-}
-
 // Build is for [container.BuildNodeOptions].
-func (b *Buildah) Build(ctx context.Context, n *container.NodeBuild) error {
+func (b *Builder) Build(ctx context.Context, n *container.NodeBuild) error {
 	args := []string{"build", "--layers", "--no-cache", "--identity-label=false", "--format", "oci", "--file", n.Containerfile, "--tag", "oci:" + n.Output}
 	if n.From != "" {
 		// Of the path buildah makes a name, which must have no capital letters.
@@ -67,7 +56,7 @@ func (b *Buildah) Build(ctx context.Context, n *container.NodeBuild) error {
 // maxTail is how much of buildah's complaint an error has, in bytes.
 const maxTail = 2000
 
-func (b *Buildah) run(ctx context.Context, dir string, args ...string) (string, error) {
+func (b *Builder) run(ctx context.Context, dir string, args ...string) (string, error) {
 	var storage []string
 	for _, f := range [][2]string{{"--root", b.Root}, {"--runroot", b.RunRoot}, {"--storage-driver", b.Driver}} {
 		if f[1] != "" {
