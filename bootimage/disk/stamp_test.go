@@ -80,26 +80,23 @@ func mke2fs(t testing.TB, folder, file, size string, args ...string) {
 	require.NoError(t, err, "%s", out)
 }
 
-func TestUpdateBoot(t *testing.T) {
-	if !*updateBoot {
-		t.Skip("makes testdata; set -update-boot")
-	}
-	file := filepath.Join(t.TempDir(), "boot")
-	mke2fs(t, bootFolder(t, coreosFiles()), file, "512k", "-O", "^has_journal,^resize_inode", "-N", "64")
-	data, err := os.ReadFile(file)
-	require.NoError(t, err)
-	var out bytes.Buffer
-	z, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
-	require.NoError(t, err)
-	_, err = z.Write(data)
-	require.NoError(t, errors.Join(err, z.Close()))
-	require.NoError(t, os.WriteFile("testdata/boot.gz", out.Bytes(), 0o644))
-}
-
-// bootSystem is a small boot file system.
+// bootSystem is a small boot file system; with -update-boot it is made anew first.
 func bootSystem(t testing.TB) []byte {
 	t.Helper()
-	f, err := os.Open("testdata/boot.gz")
+	const packed = "testdata/boot.gz"
+	if *updateBoot {
+		file := filepath.Join(t.TempDir(), "boot")
+		mke2fs(t, bootFolder(t, coreosFiles()), file, "512k", "-O", "^has_journal,^resize_inode", "-N", "64")
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var out bytes.Buffer
+		z, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
+		require.NoError(t, err)
+		_, err = z.Write(data)
+		require.NoError(t, errors.Join(err, z.Close()))
+		require.NoError(t, os.WriteFile(packed, out.Bytes(), 0o644))
+	}
+	f, err := os.Open(packed)
 	require.NoError(t, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)

@@ -89,31 +89,26 @@ var fixtures = map[string][]string{
 	"old":    {"-t", "ext2", "-b", "1024", "-I", "128", "-N", "64", "-O", "^resize_inode,^dir_index"},
 }
 
-func TestUpdateFixtures(t *testing.T) {
-	if !*update {
-		t.Skip("makes testdata; set -update")
-	}
-	tree := t.TempDir()
-	bootTree(t, tree, 20)
-	for name, args := range fixtures {
-		size := "256"
+// fixture reads one; with -update it is made anew first.
+func fixture(t testing.TB, name string) []byte {
+	t.Helper()
+	file := filepath.Join("testdata", name+".gz")
+	if *update {
+		tree, size := t.TempDir(), "256"
+		bootTree(t, tree, 20)
 		if name == "coreos" {
 			size = "1536"
 		}
-		data, err := os.ReadFile(mke2fs(t, tree, size, args...))
+		data, err := os.ReadFile(mke2fs(t, tree, size, fixtures[name]...))
 		require.NoError(t, err)
 		var out bytes.Buffer
 		z, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
 		require.NoError(t, err)
 		_, err = z.Write(data)
 		require.NoError(t, errors.Join(err, z.Close()))
-		require.NoError(t, os.WriteFile(filepath.Join("testdata", name+".gz"), out.Bytes(), 0o644))
+		require.NoError(t, os.WriteFile(file, out.Bytes(), 0o644))
 	}
-}
-
-func fixture(t testing.TB, name string) []byte {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name+".gz"))
+	f, err := os.Open(file)
 	require.NoError(t, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)
