@@ -11,9 +11,8 @@ import (
 	"path"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/internal/unix"
 )
@@ -67,12 +66,13 @@ type CheckoutOptions struct {
 	// always done in a repository of [ModeBareUserOnly].
 	PlainDirs bool
 	// Skip leaves out the path for which it is true, slash-separated and
-	// relative to Subpath, and all below it. Called from one goroutine. Nil:
-	// nothing is left out.
+	// relative to Subpath, and all below it. Called for parents before what is in
+	// them, from any goroutine, one call at a time. Nil: nothing is left out.
 	Skip func(path string) bool
 	// Fsync makes the checkout durable before it returns.
 	Fsync bool
-	// Workers is how many goroutines write files, at most 64. 0: GOMAXPROCS.
+	// Workers is how many goroutines make directories and files, at most 64. 0:
+	// GOMAXPROCS.
 	Workers int
 	// Progress gets Phase "files" with the files done so far.
 	Progress func(Event)
@@ -133,43 +133,12 @@ func (r *Repo) checkout(ctx context.Context, dst *os.Root, commit Checksum, opts
 			return err
 		}
 	}
-	co := &checkout{repo: r, opts: opts, user: opts.UserMode || r.settings.mode == ModeBareUserOnly || os.Geteuid() != 0, queue: make(chan checkoutBatch, workers)}
-	group, gctx := errgroup.WithContext(ctx)
-	for range workers {
-		group.Go(func() error {
-			buf := make([]byte, 256<<10)
-			for batch := range co.queue {
-				err := co.files(gctx, &batch, buf)
-				batch.dir.release()
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	made := &checkoutDir{meta: meta, name: ".", made: opts.Union == UnionNone}
-	group.Go(func() error {
-		defer close(co.queue)
-		fd, err := openDir(int(root.Fd()), ".")
-		if err != nil {
-			return err
-		}
-		return co.dir(gctx, made, fd, tree, ".", 0)
-	})
-	err = group.Wait()
-	for batch := range co.queue {
-		batch.dir.release()
-	}
-	if err != nil {
+	co := &checkout{repo: r, opts: opts, user: opts.UserMode || r.settings.mode == ModeBareUserOnly || os.Geteuid() != 0, metas: make(map[Checksum]*DirMeta)}
+	top := &checkoutDir{name: ".", path: ".", tree: tree, meta: meta, made: opts.Union == UnionNone}
+	if err := co.run(ctx, top, int(root.Fd()), workers); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return err
-	}
-	// Modes and times come last: a directory may be read-only, and each new name
-	// changes its time.
-	if err := co.finish(ctx, made, int(root.Fd())); err != nil {
 		return err
 	}
 	if opts.Fsync {
@@ -208,97 +177,27 @@ type checkout struct {
 	repo      *Repo
 	opts      *CheckoutOptions
 	user      bool
-	queue     chan checkoutBatch
 	noLink    atomic.Bool // hard links don't work here
 	noReflink atomic.Bool
 	temps     atomic.Int64
 	done      atomic.Int64
+	queue     checkoutQueue
+
+	mu    sync.Mutex
+	metas map[Checksum]*DirMeta // a tree has few
+	skip  sync.Mutex            // held while opts.Skip is called
 }
 
-// checkoutDir is a directory to finish, with those in it.
-type checkoutDir struct {
-	name string
-	meta Checksum
-	made bool
-	subs []*checkoutDir
-}
-
-// handle is an open directory that several batches share.
-type handle struct {
-	fd   int
-	refs atomic.Int64
-}
-
-func (h *handle) release() {
-	if h.refs.Add(-1) == 0 {
-		unix.Close(h.fd)
-	}
-}
-
-// checkoutBatch is some files of one directory.
-type checkoutBatch struct {
-	dir   *handle
-	path  string
-	files []DirTreeFile
-}
-
-// dir makes what a dirtree names; fd, the directory itself, becomes its own.
-func (co *checkout) dir(ctx context.Context, made *checkoutDir, fd int, tree Checksum, p string, depth int) error {
-	h := &handle{fd: fd}
-	h.refs.Store(1)
-	defer h.release()
-	if depth > maxDepth {
-		return corruptf("directories nest deeper than %d", maxDepth)
-	}
-	d, err := co.repo.ReadDirTree(ctx, tree)
-	if err != nil {
-		return err
-	}
-	files := d.Files
-	if co.opts.Whiteouts || co.opts.Skip != nil {
-		if files, err = co.choose(fd, files, p); err != nil {
-			return err
-		}
-	}
-	for len(files) > 0 {
-		n := min(len(files), 64)
-		h.refs.Add(1)
-		select {
-		case co.queue <- checkoutBatch{h, p, files[:n]}:
-		case <-ctx.Done():
-			h.release()
-			return ctx.Err()
-		}
-		files = files[n:]
-	}
-	for i := range d.Dirs {
-		sub := &checkoutDir{name: d.Dirs[i].Name, meta: d.Dirs[i].Meta, made: true}
-		at := path.Join(p, sub.name)
-		if co.opts.Skip != nil && co.opts.Skip(at) {
-			continue
-		}
-		child, err := co.makeDir(ctx, fd, sub, d.Dirs[i].Tree)
-		if err != nil {
-			return &Error{Op: "checkout", Target: at, Err: err}
-		}
-		made.subs = append(made.subs, sub)
-		if err := co.dir(ctx, sub, child, d.Dirs[i].Tree, at, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// makeDir makes a directory, or takes the one that is there, and opens it.
-func (co *checkout) makeDir(ctx context.Context, parent int, sub *checkoutDir, tree Checksum) (int, error) {
+// makeDir makes a directory, or takes what is there for one.
+func (co *checkout) makeDir(ctx context.Context, parent int, sub *checkoutDir) error {
 	if co.opts.Whiteouts {
-		d, err := co.repo.ReadDirTree(ctx, tree)
+		d, err := co.repo.ReadDirTree(ctx, sub.tree)
 		if err != nil {
-			return -1, err
+			return err
 		}
 		if _, opaque := d.child(opaqueWhiteout); opaque {
 			if err := removeAll(parent, sub.name, 0); err != nil {
-				return -1, err
+				return err
 			}
 		} else if co.opts.Union == UnionOverwrite {
 			var st unix.Stat_t
@@ -307,7 +206,7 @@ func (co *checkout) makeDir(ctx context.Context, parent int, sub *checkoutDir, t
 				err = unix.Unlinkat(parent, sub.name, 0)
 			}
 			if err != nil && err != unix.ENOENT {
-				return -1, pathError("unlink", sub.name, err)
+				return pathError("unlink", sub.name, err)
 			}
 		}
 	}
@@ -316,10 +215,7 @@ func (co *checkout) makeDir(ctx context.Context, parent int, sub *checkoutDir, t
 	if err == unix.EEXIST && co.opts.Union != UnionNone {
 		sub.made, err = false, nil
 	}
-	if err != nil {
-		return -1, pathError("mkdir", sub.name, err)
-	}
-	return openDir(parent, sub.name)
+	return pathError("mkdir", sub.name, err)
 }
 
 // The names of whiteouts, as OCI images have them.
@@ -334,7 +230,7 @@ func (co *checkout) choose(fd int, files []DirTreeFile, p string) ([]DirTreeFile
 	chosen := make([]DirTreeFile, 0, len(files))
 	for _, f := range files {
 		at := path.Join(p, f.Name)
-		if co.opts.Skip != nil && co.opts.Skip(at) {
+		if co.skips(at) {
 			continue
 		}
 		gone, ok := strings.CutPrefix(f.Name, whiteoutPrefix)
@@ -401,22 +297,13 @@ func removeBelow(fd, depth int) error {
 	return nil
 }
 
-// finish sets what the directories that were made have besides names.
-func (co *checkout) finish(ctx context.Context, made *checkoutDir, parent int) error {
-	fd, err := openDir(parent, made.name)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	for _, sub := range made.subs {
-		if err := co.finish(ctx, sub, fd); err != nil {
-			return err
-		}
-	}
-	if !made.made {
+// finish sets what a directory that was made has besides names. Modes and times
+// come last: a directory may be read-only, and each new name changes its time.
+func (co *checkout) finish(ctx context.Context, d *checkoutDir) error {
+	if !d.made {
 		return nil
 	}
-	m, err := co.repo.ReadDirMeta(ctx, made.meta)
+	m, err := co.dirMeta(ctx, d.meta)
 	if err != nil {
 		return err
 	}
@@ -424,13 +311,30 @@ func (co *checkout) finish(ctx context.Context, made *checkoutDir, parent int) e
 	if co.opts.PlainDirs || co.repo.settings.mode == ModeBareUserOnly {
 		mode &= ModeType | maxOnlyMode
 	}
-	if err := co.apply(fd, m.UID, m.GID, mode, m.Xattrs); err != nil {
-		return pathError("finish directory", made.name, err)
+	if err := co.apply(d.fd, m.UID, m.GID, mode, m.Xattrs); err != nil {
+		return pathError("finish directory", d.name, err)
 	}
 	if co.opts.Copy {
 		return nil
 	}
-	return setMtimeZero(fd, ".")
+	return setMtimeZero(d.fd, ".")
+}
+
+// dirMeta reads a dirmeta object, once.
+func (co *checkout) dirMeta(ctx context.Context, c Checksum) (*DirMeta, error) {
+	co.mu.Lock()
+	defer co.mu.Unlock()
+	m := co.metas[c]
+	if m == nil {
+		var err error
+		if m, err = co.repo.ReadDirMeta(ctx, c); err != nil {
+			return nil, err
+		}
+		if len(co.metas) < maxMetas {
+			co.metas[c] = m
+		}
+	}
+	return m, nil
 }
 
 // apply sets owner, attributes and mode of an open file or directory.
@@ -446,17 +350,17 @@ func (co *checkout) apply(fd int, uid, gid, mode uint32, xattrs []Xattr) error {
 	return retry(func() error { return unix.Fchmod(fd, mode&0o7777) })
 }
 
-func (co *checkout) files(ctx context.Context, batch *checkoutBatch, buf []byte) error {
-	for i := range batch.files {
-		f := &batch.files[i]
-		if err := co.file(ctx, batch.dir.fd, f.Name, f.Object, buf); err != nil {
+func (co *checkout) files(ctx context.Context, d *checkoutDir, files []DirTreeFile, buf []byte) error {
+	for i := range files {
+		f := &files[i]
+		if err := co.file(ctx, d.fd, f.Name, f.Object, buf); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return &Error{Op: "checkout", Target: path.Join(batch.path, f.Name), Err: err}
+			return &Error{Op: "checkout", Target: path.Join(d.path, f.Name), Err: err}
 		}
 	}
-	if done := co.done.Add(int64(len(batch.files))); co.opts.Progress != nil {
+	if done := co.done.Add(int64(len(files))); co.opts.Progress != nil && len(files) > 0 {
 		co.opts.Progress(Event{Step: "checkout", Phase: "files", Done: done})
 	}
 	return nil
@@ -526,13 +430,20 @@ func (co *checkout) noLinks(err error) bool {
 	return true
 }
 
+// links reports whether files are hard links to objects of which nothing but
+// their inode has to be known.
+func (co *checkout) links() bool {
+	mode := co.repo.settings.mode
+	return !co.opts.Copy && !co.noLink.Load() && co.opts.Union != UnionIdentical && (mode == ModeBareUserOnly || mode == ModeBare && !co.user)
+}
+
 // linkUnopened makes a hard link where the object needs no look to know that it
 // may be one; false: it does, or can't be.
 func (co *checkout) linkUnopened(ctx context.Context, dir int, name string, c Checksum) (bool, error) {
-	mode := co.repo.settings.mode
-	if co.opts.Copy || co.noLink.Load() || co.opts.Union == UnionIdentical || mode != ModeBareUserOnly && (mode != ModeBare || co.user) {
+	if !co.links() {
 		return false, nil
 	}
+	mode := co.repo.settings.mode
 	p := co.repo.objectPath(TypeFile, c)
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Fstatat(co.repo.objects, p, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
