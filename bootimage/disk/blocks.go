@@ -2,7 +2,7 @@ package disk
 
 // maxTable is how many bytes a table of blocks may have: more is no disk that
 // systems boot from.
-const maxTable = 32 << 20
+const maxTable = 64 << 20
 
 // nextOf is next of a disk of size bytes in blocks, which groups of blocks can lack
 // altogether.

@@ -32,8 +32,8 @@ type Target struct {
 	// versions of QEMU read, or zstd, which 5.1 and later do. Default: not at all.
 	Compression string
 	// Size is that of the disk in bytes, for one that is larger than its source. What
-	// is added is zero; a GPT then has its backup where the source ended. Default: the
-	// source's size.
+	// is added is zero; a GPT then has its backup where the source ended. Azure takes
+	// whole MiB, Google whole GiB. Default: the source's size.
 	Size int64
 	// SectorSize is what VHDX says of sectors, in bytes: 512 or 4096. Default: 512.
 	SectorSize int64
@@ -81,6 +81,7 @@ const (
 	maxDisk      = 16 << 40 // bytes
 	vmdkMaxDisk  = vmdkMaxGrains * blockSize
 	vhdMaxDisk   = 2 << 40 // bytes, of the format's description
+	vhdxMaxDisk  = 4 << 40 // bytes: what a table of chunks that is held in memory reaches
 	maxChunks    = 16      // under way at a time, which limits memory
 	chunksWanted = 4       // a worker
 )
@@ -141,7 +142,9 @@ func (t *Target) check(src *Image, seen map[string]bool) error {
 	}
 	limit := int64(maxDisk)
 	switch t.Format {
-	case Raw, QCOW2, KubeVirt, GCP, VHDX:
+	case Raw, QCOW2, KubeVirt, GCP:
+	case VHDX:
+		limit = vhdxMaxDisk
 	case VMDK, OVA:
 		limit = vmdkMaxDisk
 	case VHD:

@@ -45,7 +45,7 @@ type vhdx struct {
 	size     int64
 	block    int64
 	ratio    int64 // blocks between the entries of sector bitmaps
-	bat      []uint64
+	bat      []byte
 }
 
 func parseVHDX(s *source) (*opened, error) {
@@ -118,13 +118,8 @@ func parseVHDX(s *source) (*opened, error) {
 	if entries*8 > maxTable {
 		return nil, fmt.Errorf("%d blocks: %w", entries, errors.ErrUnsupported)
 	}
-	p, err := s.bytes(bat[0], entries*8)
-	if err != nil {
+	if v.bat, err = s.bytes(bat[0], entries*8); err != nil {
 		return nil, err
-	}
-	v.bat = make([]uint64, entries)
-	for i := range v.bat {
-		v.bat[i] = le.Uint64(p[8*i:])
 	}
 	found.content = v
 	return found, nil
@@ -218,7 +213,7 @@ func vhdxItems(s *source, region [2]int64) (map[string][]byte, error) {
 
 // entry gives the state and place of a block.
 func (v *vhdx) entry(i int64) (state uint64, at int64) {
-	e := v.bat[i+i/v.ratio]
+	e := binary.LittleEndian.Uint64(v.bat[8*(i+i/v.ratio):])
 	return e & 7, int64(e >> 20 << 20)
 }
 
