@@ -55,7 +55,8 @@ var errNoSettings = errors.New("no place for the console's settings")
 
 // Stamp makes the raw disk of size bytes one for a platform: in its boot loader
 // entries ignition.platform.id and the console's arguments become those of the
-// platform, in GRUB's console.cfg (or grub.cfg) the console's commands. Both are
+// platform, in GRUB's console.cfg (or grub.cfg) the console's commands; a console.cfg
+// that grub.cfg reads and that is not there is made. Both are
 // from one table: that of the disk, where it has coreos/platforms.json, or else the
 // one of [Platforms]. Nothing is written: the result can be laid over the disk
 // ([Stamped.Over]) or written to it ([Stamped.Apply]).
@@ -290,6 +291,9 @@ func (s *Stamped) writeGRUB(b *boot, commands []string) error {
 		if errors.Is(err, errNoSettings) && len(commands) == 0 {
 			return nil
 		}
+		if errors.Is(err, errNoSettings) && file == "grub.cfg" && strings.Contains(string(data), "console.cfg") {
+			return s.createConsole(b, dir, commands)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w: %w", name, err, errors.ErrUnsupported)
 		}
@@ -298,6 +302,18 @@ func (s *Stamped) writeGRUB(b *boot, commands []string) error {
 	if _, err := b.fs.ReadDir(dir); len(commands) > 0 && err == nil {
 		return fmt.Errorf("%s: neither console.cfg nor grub.cfg: %w: %w", dir, errNoSettings, errors.ErrUnsupported)
 	}
+	return nil
+}
+
+// createConsole makes the file that grub.cfg reads where there is one, as osbuild
+// makes it.
+func (s *Stamped) createConsole(b *boot, dir string, commands []string) error {
+	name := path.Join(dir, "console.cfg")
+	text := "# Any non-default console settings will be inserted here.\n" + settingsStart + strings.Join(commands, "\n") + "\n" + settingsEnd
+	if err := b.fs.CreateFile(name, "grub.cfg", []byte(text)); err != nil {
+		return corrupt(err)
+	}
+	s.Files = append(s.Files, name)
 	return nil
 }
 

@@ -290,6 +290,9 @@ func stamped(t *testing.T, files map[string]string, platform string, opts *disk.
 		return nil, err
 	}
 	require.NoError(t, s.Apply(t.Context(), f))
+	for _, name := range s.Files {
+		files[strings.Replace(strings.TrimPrefix(name, "/"), "loader/", "loader.1/", 1)] = "" // also those that are new
+	}
 	return filesOf(t, file, files), nil
 }
 
@@ -356,6 +359,13 @@ func TestStampFiles(t *testing.T) {
 		}, "mycloud", nil, map[string]string{
 			entry:               strings.Replace(bootEntry, "ostree=/ostree/boot.1/fedora-coreos/0f/0 ignition.platform.id=metal", "ignition.platform.id=mycloud console=hvc7", 1),
 			"grub2/console.cfg": console("serial x\n"),
+		}, ""},
+		{"console.cfg that is not there yet", map[string]string{"grub2/console.cfg": ""}, "gcp", x86, map[string]string{
+			entry:               strings.Replace(bootEntry, "id=metal", "id=gcp console=tty0 console=ttyS0,115200n8", 1),
+			"grub2/console.cfg": console(serial),
+		}, ""},
+		{"console.cfg that is not needed", map[string]string{"grub2/console.cfg": ""}, "nutanix", x86, map[string]string{
+			entry: strings.Replace(bootEntry, "id=metal", "id=nutanix", 1),
 		}, ""},
 		{"no place in GRUB's configuration", map[string]string{"grub2/console.cfg": "", "grub2/grub.cfg": "menu\n"}, "gcp", x86, nil, "no place"},
 		{"no GRUB configuration", map[string]string{"grub2/console.cfg": "", "grub2/grub.cfg": "", "grub2/grubenv": "x"}, "gcp", x86, nil, "neither console.cfg nor grub.cfg"},

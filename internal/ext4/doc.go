@@ -1,6 +1,6 @@
 // Package ext4 reads files of an ext2, ext3 or ext4 file system and replaces
-// the content of small ones, with nothing but an [io.ReaderAt]: no mount, no
-// root, no kernel. What a replacement writes is data ([Step]), so that it can
+// the content of small ones, or makes new ones, with nothing but an [io.ReaderAt]: no mount, no
+// root, no kernel. What there is to write is data ([Step]), so that it can
 // be written in place or laid over a source that stays as it is.
 //
 // Sources: the kernel's Documentation/filesystems/ext4 for the format, and
@@ -25,7 +25,8 @@
 // bitmaps, then the inode, which is less than a sector of a disk, and the old
 // blocks are freed last. Whatever is written when the power fails, the file has
 // its old or its new content; what can be wrong is that blocks count as used that
-// are not, which e2fsck repairs.
+// are not, which e2fsck repairs. A new file gets its name last; before that, e2fsck
+// moves it to lost+found.
 //
 // Refused, with an error that wraps [errors.ErrUnsupported]: file systems that
 // were not unmounted cleanly or have errors, features that change what is read

@@ -2,9 +2,11 @@ package ext4_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,8 +106,23 @@ func TestE2fsprogs(t *testing.T) {
 			require.NoError(t, f.WriteFile("/grub2/grub.cfg", []byte("short")))
 			require.NoError(t, f.WriteFile("/tiny", []byte(many)))
 			require.NoError(t, f.WriteFile("/many/"+names[sys.many-1], []byte("not empty now")))
+			var created []string
+			for i, content := range []string{many, "", "1", strings.Repeat("x", 5000)} {
+				name := "/grub2/new-" + strings.Repeat("n", 40*i)
+				err := f.CreateFile(name, "grub.cfg", []byte(content))
+				if strings.Contains(sys.name, "content in") {
+					require.ErrorIs(t, err, errors.ErrUnsupported) // the directory is within its inode
+					continue
+				}
+				require.NoError(t, err)
+				created = append(created, name, content)
+			}
 			after := apply(data, f.Steps())
 			file := checked(t, after)
+			for pair := range slices.Chunk(created, 2) {
+				require.Equal(t, pair[1], debugfs(t, file, "cat "+pair[0]))
+				require.Contains(t, debugfs(t, file, "stat "+pair[0]), "Mode:  0644   Flags:")
+			}
 			require.Equal(t, many, debugfs(t, file, "cat /tiny"))
 			require.Equal(t, "not empty now", debugfs(t, file, "cat /many/"+names[sys.many-1]))
 			require.Equal(t, len(data), len(after))

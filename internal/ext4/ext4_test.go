@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -199,6 +200,41 @@ func TestWriteTwice(t *testing.T) {
 		got, err := after.ReadFile(path)
 		require.NoError(t, err)
 		require.Equal(t, want, string(got))
+	}
+}
+
+func TestCreate(t *testing.T) {
+	for _, name := range []string{"coreos", "old"} {
+		t.Run(name, func(t *testing.T) {
+			data := fixture(t, name)
+			f := open(t, data)
+			const text = "# new\n"
+			require.NoError(t, f.CreateFile("/boot/grub2/console.cfg", "grub.cfg", []byte(text)))
+			got, err := f.ReadFile("/grub2/console.cfg")
+			require.NoError(t, err)
+			require.Equal(t, text, string(got))
+			require.Len(t, f.Steps(), 3, "content, inode, name")
+			before := f.Steps()
+			require.ErrorIs(t, f.CreateFile("/grub2/console.cfg", "grub.cfg", nil), fs.ErrExist)
+			require.ErrorIs(t, f.CreateFile("/grub2/x", "absent", nil), fs.ErrNotExist)
+			require.ErrorIs(t, f.CreateFile("/absent/x", "grub.cfg", nil), fs.ErrNotExist)
+			require.ErrorIs(t, f.CreateFile("/tiny/x", "grub.cfg", nil), fs.ErrInvalid)
+			require.ErrorIs(t, f.CreateFile("/", "tiny", nil), fs.ErrInvalid)
+			require.ErrorIs(t, f.CreateFile("/x", "grub2", nil), fs.ErrInvalid)
+			require.ErrorIs(t, f.CreateFile("/"+strings.Repeat("x", 256), "tiny", nil), fs.ErrInvalid)
+			require.ErrorIs(t, f.CreateFile("/x", "tiny", make([]byte, 4<<20)), ext4.ErrFull)
+			require.Equal(t, before, f.Steps())
+			for i := 0; ; i++ { // until the directory's block is full
+				if err := f.CreateFile(fmt.Sprintf("/grub2/%d-%s", i, strings.Repeat("y", 200)), "grub.cfg", nil); err != nil {
+					require.ErrorIs(t, err, ext4.ErrFull)
+					require.Greater(t, i, 1)
+					break
+				}
+			}
+			names, err := open(t, apply(data, f.Steps())).ReadDir("/grub2")
+			require.NoError(t, err)
+			require.Contains(t, names, "console.cfg")
+		})
 	}
 }
 
