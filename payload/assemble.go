@@ -168,6 +168,8 @@ func Assemble(ctx context.Context, src Images, spec *Spec, opts *AssembleOptions
 		a.workers = defaultWorkers
 	}
 	a.workers = min(a.workers, 64)
+	a.layers = make(chan struct{}, max(a.workers/4, 1))
+	a.ahead = map[string]readAhead{}
 	built, err := a.run(ctx)
 	if err != nil {
 		if _, ok := errors.AsType[*Error](err); ok {
@@ -212,6 +214,9 @@ type assembly struct {
 	os         []OSImage
 	pruned     []string
 	copies     []Copy
+
+	layers chan struct{} // a slot for each layer that may be read at one time
+	ahead  map[string]readAhead
 
 	mu       sync.Mutex
 	findings Findings
@@ -667,8 +672,11 @@ func (a *assembly) fetchAll(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", t.Pullspec, err)
 		}
 		mu.Lock()
-		defer mu.Unlock()
 		images[t.Pullspec] = image
+		mu.Unlock()
+		if a.folder == nil && a.operator(image) {
+			a.readAhead(ctx, t, image)
+		}
 		return nil
 	})
 	if err != nil {
@@ -688,10 +696,8 @@ func (a *assembly) fetchAll(ctx context.Context) error {
 			continue
 		}
 		c := &component{tag: t.Name, image: image}
-		label := image.labels()[LabelOperator]
-		c.operator = label != ""
-		if label == "false" && !a.opts.Compatible {
-			c.operator = false
+		c.operator = a.operator(image)
+		if label := image.labels()[LabelOperator]; label != "" && !c.operator {
 			a.warn("component %s: label %s is %q, so it is not taken as an operator", t.Name, LabelOperator, label)
 		}
 		if a.folder == nil || a.spec.Overrides[t.Name] != nil {
@@ -702,6 +708,12 @@ func (a *assembly) fetchAll(ctx context.Context) error {
 		a.components[t.Name] = c
 	}
 	return nil
+}
+
+// operator says whether an image is labelled as one.
+func (a *assembly) operator(image *fetched) bool {
+	label := image.labels()[LabelOperator]
+	return label != "" && (label != "false" || a.opts.Compatible)
 }
 
 // annotate copies to the tag what its image's labels say.
@@ -856,7 +868,7 @@ func (a *assembly) readManifests(ctx context.Context) error {
 	}
 	found := make(map[string]Findings, len(tags))
 	var mu sync.Mutex
-	err := a.each(ctx, max(a.workers/4, 1), tags, func(tag string) error {
+	err := a.each(ctx, cap(a.layers), tags, func(tag string) error {
 		t, c := a.stream.Tag(tag), a.components[tag]
 		findings, err := a.readComponent(ctx, t, c)
 		mu.Lock()
@@ -873,18 +885,51 @@ func (a *assembly) readManifests(ctx context.Context) error {
 	return err
 }
 
-func (a *assembly) readComponent(ctx context.Context, t *Tag, c *component) (Findings, error) {
-	var findings Findings
-	n := len(c.image.manifest.Layers)
+// readAhead is what layers have in manifests, or why it could not be read.
+type readAhead struct {
+	dir *folder
+	all bool // layers were read, not the last alone
+	err error
+}
+
+func readManifestLayers(ctx context.Context, t *Tag, image *fetched) readAhead {
+	n := len(image.manifest.Layers)
 	first := max(n-1, 0)
 	if t.Annotations[annotationOverride] == "true" {
 		first = 0
 	}
-	dir := newFolder(manifestsFolder)
-	for i := first; i < n; i++ {
-		if err := c.image.readLayers(ctx, dir, i); err != nil {
-			return nil, err
-		}
+	r := readAhead{dir: newFolder(manifestsFolder), all: first == 0}
+	for i := first; i < n && r.err == nil; i++ {
+		r.err = image.readLayers(ctx, r.dir, i)
+	}
+	return r
+}
+
+// readAhead reads an operator's manifests while other images are still looked
+// up, so that a far registry always has something to do. What goes wrong
+// matters only where the manifests are wanted.
+func (a *assembly) readAhead(ctx context.Context, t *Tag, image *fetched) {
+	select {
+	case a.layers <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	r := readManifestLayers(ctx, t, image)
+	<-a.layers
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ahead[t.Name] = r
+}
+
+func (a *assembly) readComponent(ctx context.Context, t *Tag, c *component) (Findings, error) {
+	var findings Findings
+	read, ok := a.ahead[t.Name]
+	if !ok {
+		read = readManifestLayers(ctx, t, c.image)
+	}
+	dir := read.dir
+	if read.err != nil {
+		return nil, read.err
 	}
 	for _, name := range dir.duplicates {
 		findings = append(findings, Finding{Check: CheckDuplicate, File: name, Detail: "it is twice in one layer"})
@@ -894,7 +939,7 @@ func (a *assembly) readComponent(ctx context.Context, t *Tag, c *component) (Fin
 	}
 	if c.brings = len(dir.files) > 0; !c.brings {
 		where := "its last layer"
-		if first == 0 {
+		if read.all {
 			where = "its layers"
 		}
 		a.warn("component %s: no manifests in %s", c.tag, where)
