@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,11 +308,33 @@ func ExampleFindISO() {
 		fmt.Println(err)
 		return
 	}
-	found, err := bootimage.FindISO(context.Background(), img, &bootimage.ISOOptions{Arch: "x86_64"})
+	ctx, opts := context.Background(), &bootimage.ISOOptions{Arch: "x86_64"}
+	found, err := bootimage.FindISO(ctx, img, opts)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(found.Path, found.Size, found.SHA256[:8])
-	// Output: coreos/coreos-x86_64.iso 19 c1c5eef5
+
+	dir, err := os.MkdirTemp("", "iso")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	if _, err := bootimage.ExtractISO(ctx, root, "live.iso", img, opts); err != nil {
+		fmt.Println(err)
+		return
+	}
+	got, err := root.ReadFile("live.iso")
+	fmt.Println(string(got), err)
+	// Output:
+	// coreos/coreos-x86_64.iso 19 c1c5eef5
+	// the bytes of an ISO <nil>
 }

@@ -1,7 +1,6 @@
 package ext4
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -135,12 +134,6 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 func (f *FS) u16(at int) uint16 { return binary.LittleEndian.Uint16(f.sb[at:]) }
 func (f *FS) u32(at int) uint32 { return binary.LittleEndian.Uint32(f.sb[at:]) }
 func (f *FS) uuid() []byte      { return f.sb[0x68:0x78] }
-
-// Label gives the name of the file system.
-func (f *FS) Label() string {
-	name, _, _ := bytes.Cut(f.sb[0x78:0x88], []byte{0})
-	return string(name)
-}
 
 // has reports whether a read-only compatible feature is on.
 func (f *FS) has(ro uint32) bool { return f.ro&ro != 0 }
