@@ -30,4 +30,9 @@
 // packages went back. [Rechunk] splits an image anew, [Reexport] makes one again
 // of what was imported, [ReplaceDetachedMetadata] signs one, [Index] joins those
 // of several architectures.
+//
+// What nodes of a cluster run is such a base image with more on top: a [NodeSpec]
+// says what, [RenderNode] writes the Containerfiles, [BuildNode] has the caller's
+// builder make the node image and its extensions, [CheckNode] names where they and
+// the base image disagree.
 package container

@@ -22,10 +22,10 @@ import (
 //
 // The node image says its version (a semantic one), has the base's layers first
 // and names the same commit, and lists its packages in its last layer. The
-// extensions image says that it is one, has the version, the architecture, the
-// stream class and the stream of the node image, and lists its packages in its
-// last layer; of the kernel it has none but the node's. Layers are read for the
-// lists of packages and the commit alone; [Lint] looks into the rest.
+// extensions image says that it is one, has the architecture, the stream class and,
+// where it says them, the version and the stream of the node image, and lists its
+// packages in its last layer; of the kernel it has none but the node's. Layers are
+// read for the lists of packages and the commit alone; [Lint] looks into the rest.
 //
 // Publish the extensions image first: where the node image's tag has appeared,
 // the pair is there.
@@ -145,7 +145,8 @@ func (c *pairCheck) extensions(node, extensions v1.Image, n *Inspected) {
 	if version == "" {
 		version = n.Version
 	}
-	if e.Version != version {
+	// Those of openshift/os say no version.
+	if e.Version != "" && e.Version != version {
 		c.fault("version", "is %q of the extensions image (label %s) and %q of the node image", e.Version, LabelVersion, version)
 	}
 	if e.Architecture != n.Architecture {

@@ -202,6 +202,7 @@ func TestCheckNode(t *testing.T) {
 	base, node, extensions := nodePair(t)
 	require.NoError(t, container.CheckNode(t.Context(), base, node, extensions))
 	require.NoError(t, container.CheckNode(t.Context(), nil, node, nil))
+	require.NoError(t, container.CheckNode(t.Context(), base, node, relabel(t, extensions, map[string]string{container.LabelVersion: "", "com.coreos.stream": ""})))
 	set := func(img v1.Image, key, value string) v1.Image { return relabel(t, img, map[string]string{key: value}) }
 	kernels := relabel(t, withPlatform(t, imageOf(t, layerOf(t, archive(t,
 		`usr/share/rpm-ostree/extensions.json={"kernel-devel": "6.12.0-2.el10.x86_64", "kernel-rt-core": "0:6.12.0-1.el10.x86_64", "kernel-tools": "1-1.x86_64"}`))), "amd64"),
@@ -233,6 +234,10 @@ func TestCheckNode(t *testing.T) {
 			require.Error(t, err)
 			for _, want := range tc.want {
 				require.ErrorContains(t, err, want)
+			}
+			if name == "kernel" {
+				require.NotContains(t, err.Error(), "kernel-rt-core", "an epoch of 0 is none")
+				require.NotContains(t, err.Error(), "kernel-tools")
 			}
 			for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
 				fault, ok := errors.AsType[*container.Error](e)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/ostree/container"
+	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/daily"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -76,6 +78,31 @@ func TestNodeBuilderOfFlags(t *testing.T) {
 	r, err := setup("-stream", "okd-scos-next", "-plan", "-node-context", dir)
 	require.NoError(t, err)
 	require.NotEmpty(t, r.Options.NodeBuilderID)
+}
+
+// Where the node image's tag has appeared, its extensions are there.
+func TestExtensionsArePublishedFirst(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1795608000")
+	state := t.TempDir()
+	flags := parse(t, "-state", state, "-quiet", "-json")
+	r, err := walk.Setup(t.Context(), flags, &bytes.Buffer{})
+	require.NoError(t, err)
+	var out bytes.Buffer
+	require.NoError(t, r.Do(t.Context(), flags, daily.StepPublish, &out))
+	require.NoError(t, r.Close())
+	var s daily.Summary
+	require.NoError(t, json.Unmarshal(out.Bytes(), &s))
+	data, err := os.ReadFile(filepath.Join(state, s.Build, "plan.json"))
+	require.NoError(t, err)
+	var plan publish.Plan
+	require.NoError(t, json.Unmarshal(data, &plan))
+	at := func(tag string) int {
+		i := slices.IndexFunc(plan.Steps, func(step publish.Step) bool { return step.Tag != nil && strings.HasSuffix(step.Tag.Reference, tag) })
+		require.GreaterOrEqual(t, i, 0, tag)
+		return i
+	}
+	require.Less(t, at("/sample-coreos-extensions:latest"), at("/sample-coreos:latest"))
+	require.Less(t, at("/sample-coreos-extensions:"+s.Build+"-x86_64"), at("/sample-coreos:"+s.Build+"-x86_64"))
 }
 
 // A daily build with a node image of its own, interrupted after the node step.
