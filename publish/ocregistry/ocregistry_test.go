@@ -1,6 +1,7 @@
 package ocregistry_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -317,4 +318,18 @@ func ExampleOpen() {
 	fmt.Println(tag == desc.Digest.String(), err)
 	// Output:
 	// true <nil>
+}
+
+func BenchmarkWriteBlob(b *testing.B) {
+	data := make([]byte, 8<<20)
+	digest, _, err := v1.SHA256(bytes.NewReader(data))
+	require.NoError(b, err)
+	r, err := ocregistry.Open(b.Context(), b.TempDir(), &ocregistry.Options{NoSync: true})
+	require.NoError(b, err)
+	repo := testRepo(b, "okd/release")
+	blob := v1.Descriptor{Digest: digest, Size: int64(len(data))}
+	b.SetBytes(blob.Size)
+	for b.Loop() {
+		require.NoError(b, r.WriteBlob(b.Context(), repo, blob, publish.BytesSource(data)))
+	}
 }
