@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/blang/semver/v4"
-	"github.com/goccy/go-yaml"
+	"github.com/okd-project/okd-streams/internal/strictyaml"
 )
 
 // dataVersion is the schema of graph-data that is known here; what has the same
@@ -94,7 +94,7 @@ func ReadData(fsys fs.FS, opts *DataOptions) (*Data, error) {
 	err = errors.Join(
 		d.each(fsys, "channels", fault, func(data []byte) error {
 			var c Channel
-			if err := yaml.Unmarshal(data, &c); err != nil {
+			if err := strictyaml.UnmarshalKnown(data, &c); err != nil {
 				return err
 			}
 			err := c.check()
@@ -223,7 +223,7 @@ type rule struct {
 
 func decodeBlock(data []byte) (Block, error) {
 	var f block
-	if err := yaml.UnmarshalWithOptions(data, &f, yaml.DisallowUnknownField()); err != nil {
+	if err := strictyaml.Unmarshal(data, &f); err != nil {
 		return Block{}, err
 	}
 	b := Block{To: f.To, From: f.From}

@@ -1,0 +1,108 @@
+// Package strictyaml decodes small YAML files that people write and that may
+// come from anybody: unknown keys are errors with their line, and there are no
+// anchors, aliases, tags and merge keys, with which few bytes become many.
+package strictyaml
+
+import (
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// maxDepth bounds the nesting.
+const maxDepth = 32
+
+// Unmarshal decodes the one document of data into out, whose fields have yaml
+// tags. The caller bounds the size of data. An empty document leaves out as it
+// is. Errors say line and column.
+func Unmarshal(data []byte, out any) error { return unmarshal(data, out, yaml.DisallowUnknownField()) }
+
+// UnmarshalKnown is Unmarshal that passes over unknown keys.
+func UnmarshalKnown(data []byte, out any) error { return unmarshal(data, out) }
+
+func unmarshal(data []byte, out any, opts ...yaml.DecodeOption) (err error) {
+	// The parser is another project's; should a document make it panic, that
+	// document is refused.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("[1:1] not readable as YAML: %v", r)
+		}
+	}()
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return err
+	}
+	var body ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if _, comment := doc.Body.(*ast.CommentGroupNode); comment {
+			continue
+		}
+		if body != nil {
+			return fmt.Errorf("[%d:1] a second document", doc.Body.GetToken().Position.Line)
+		}
+		body = doc.Body
+	}
+	if body == nil {
+		return nil
+	}
+	w := &walker{}
+	if ast.Walk(w, body); w.err != nil {
+		return w.err
+	}
+	if depth(body) > maxDepth {
+		return fmt.Errorf("nested deeper than %d", maxDepth)
+	}
+	return yaml.NodeToValue(body, out, opts...)
+}
+
+// walker finds what is not allowed.
+type walker struct{ err error }
+
+func (w *walker) Visit(n ast.Node) ast.Visitor {
+	if w.err != nil || n == nil {
+		return nil
+	}
+	what := ""
+	switch n.(type) {
+	case *ast.AnchorNode:
+		what = "an anchor"
+	case *ast.AliasNode:
+		what = "an alias"
+	case *ast.TagNode:
+		what = "a tag"
+	case *ast.MergeKeyNode:
+		what = "a merge key"
+	case *ast.DirectiveNode:
+		what = "a directive"
+	default:
+		return w
+	}
+	p := n.GetToken().Position
+	w.err = fmt.Errorf("[%d:%d] %s, which is not allowed here", p.Line, p.Column, what)
+	return nil
+}
+
+// depth is how deep values are nested, as far as it matters.
+func depth(n ast.Node) int {
+	most := 0
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			most = max(most, depth(v.Value))
+		}
+	case *ast.MappingValueNode:
+		most = depth(n.Value)
+	case *ast.SequenceNode:
+		for _, v := range n.Values {
+			most = max(most, depth(v))
+		}
+	default:
+		return 0
+	}
+	return most + 1
+}

@@ -1,0 +1,68 @@
+package strictyaml_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/internal/strictyaml"
+)
+
+type file struct {
+	Name  string            `yaml:"name"`
+	List  []string          `yaml:"list"`
+	Map   map[string]string `yaml:"map"`
+	Any   any               `yaml:"any"`
+	Inner *struct {
+		Number int `yaml:"number"`
+	} `yaml:"inner"`
+}
+
+func TestUnmarshal(t *testing.T) {
+	var f file
+	require.NoError(t, strictyaml.Unmarshal([]byte("# first\n---\nname: a\nlist:\n- x\n- \"y\"\nmap: {k: v}\nany: [1, {a: b}]\ninner:\n  number: 7\n"), &f))
+	require.Equal(t, "a", f.Name)
+	require.Equal(t, []string{"x", "y"}, f.List)
+	require.Equal(t, map[string]string{"k": "v"}, f.Map)
+	require.Equal(t, 7, f.Inner.Number)
+	for _, empty := range []string{"", "# nothing\n", "---\n"} {
+		f := file{Name: "kept"}
+		require.NoError(t, strictyaml.Unmarshal([]byte(empty), &f), "%q", empty)
+		require.Equal(t, "kept", f.Name)
+	}
+	require.NoError(t, strictyaml.UnmarshalKnown([]byte("name: a\nmore: 1\n"), &f))
+
+	for name, test := range map[string]struct{ text, want string }{
+		"unknown key":     {"name: a\nmore: 1\n", "[2:1]"},
+		"type":            {"name: [a]\n", "[1:7]"},
+		"syntax":          {"name: a\n  b: c\n", "[1:7]"},
+		"twice":           {"name: a\nname: b\n", "[2:1]"},
+		"second document": {"name: a\n---\nname: b\n", "a second document"},
+		"anchor":          {"name: &a x\n", "[1:7] an anchor"},
+		"alias":           {"name: *a\n", "alias"},
+		"tag":             {"list: !x \n", "[1:7] a tag"},
+		"merge key":       {"map:\n  <<: {a: b}\n", "[2:3] a merge key"},
+		"deep":            {"any: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), "nested deeper"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorContains(t, strictyaml.Unmarshal([]byte(test.text), &file{}), test.want)
+		})
+	}
+}
+
+func FuzzUnmarshal(f *testing.F) {
+	f.Add([]byte("name: a\nlist: [x]\nmap: {k: v}\nany: 1\ninner: {number: 1}\n"))
+	f.Add([]byte("list: !000 "))
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("? [a]\n: b\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 4096 || bytes.Count(data, []byte("[")) > 1000 {
+			return
+		}
+		var out file
+		_ = strictyaml.Unmarshal(data, &out)
+		_ = strictyaml.UnmarshalKnown(data, &out)
+	})
+}

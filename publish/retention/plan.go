@@ -1,0 +1,347 @@
+package retention
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/publish"
+)
+
+// Kind is what goes.
+type Kind string
+
+// The kinds.
+const (
+	CloudUploads Kind = "cloud-uploads"
+	Images       Kind = "images"
+	Containers   Kind = "containers"
+	Build        Kind = "build"
+)
+
+// Pin keeps something of a build whatever the policy says.
+type Pin struct {
+	Build  string `json:"build"`  // its id
+	Reason string `json:"reason"` // "release 4.21.0-okd-scos.4", "barrier", …
+	Kinds  []Kind `json:"kinds,omitempty"`
+}
+
+// keeps says that it keeps this kind.
+func (p Pin) keeps(id string, kind Kind) bool {
+	return p.Build == id && (len(p.Kinds) == 0 || slices.Contains(p.Kinds, kind))
+}
+
+// Options are options of New; the zero value is useful.
+type Options struct {
+	Pins []Pin
+}
+
+// Plan is what goes, oldest build first.
+type Plan struct {
+	// Prefix is that of the builds in the store, "" or ending in "/"; builds.json
+	// is there.
+	Prefix string    `json:"prefix"`
+	Made   time.Time `json:"made"`
+	Steps  []Step    `json:"steps"`
+	// Kept are builds of which something would go but for a pin.
+	Kept []Pin `json:"kept,omitempty"`
+	// Unknown are folders beside the builds that the catalogue does not know.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+// Step is what goes of a build.
+type Step struct {
+	Build  string `json:"build"`
+	Kind   Kind   `json:"kind"`
+	Reason string `json:"reason"`
+	// Keep are the artifacts that stay when images go.
+	Keep []string `json:"keep,omitempty"`
+	// Keys are the objects of the store that go, and Bytes their size.
+	Keys  []string `json:"keys,omitempty"`
+	Bytes int64    `json:"bytes,omitempty"`
+	// Images are the container images that go, by name.
+	Images []string `json:"images,omitempty"`
+}
+
+// Bytes is what the plan frees in the store.
+func (p *Plan) Bytes() (n int64) {
+	for _, s := range p.Steps {
+		n += s.Bytes
+	}
+	return n
+}
+
+// New plans what goes of the builds below a prefix of a store as of now. The age
+// of a build is that of the newest of its architectures.
+func New(ctx context.Context, store publish.Store, prefix string, policy Policy, now time.Time, opts *Options) (*Plan, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	if prefix != "" && !strings.HasSuffix(prefix, "/") {
+		return nil, fmt.Errorf("publish/retention: prefix %q does not end in /: %w", prefix, fs.ErrInvalid)
+	}
+	data, _, err := publish.ReadDocument(ctx, store, prefix+bootimage.BuildsFile)
+	if err != nil {
+		return nil, err
+	}
+	d, err := bootimage.DecodeBuilds(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("publish/retention: %s: %w", prefix+bootimage.BuildsFile, err)
+	}
+	catalogue := d.Value()
+	objects, err := list(ctx, store, prefix)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Prefix: prefix, Made: now.UTC(), Steps: []Step{}}
+	pins := slices.Concat(opts.Pins, own(catalogue))
+	for _, e := range slices.Backward(catalogue.Builds) {
+		if err := p.build(ctx, store, e, objects[e.ID], policy, pins, now); err != nil {
+			return nil, err
+		}
+		delete(objects, e.ID)
+	}
+	for _, e := range catalogue.Tombstones {
+		if left := objects[e.ID]; len(left) > 0 {
+			metas, err := p.metas(ctx, store, e)
+			if err != nil {
+				return nil, err
+			}
+			s := step(e.ID, Build, "left of a build that was deleted", left, func(string) bool { return true })
+			s.Images = containers(metas)
+			p.Steps = append(p.Steps, s)
+		}
+		delete(objects, e.ID)
+	}
+	p.Unknown = slices.Sorted(maps.Keys(objects))
+	return p, nil
+}
+
+// own are the pins that a catalogue has itself.
+func own(c *bootimage.Builds) []Pin {
+	var pins []Pin
+	for _, t := range c.Tags {
+		pins = append(pins, Pin{Build: t.Target, Reason: "tag " + t.Name})
+	}
+	seen := map[string]bool{}
+	for _, e := range c.Builds {
+		for _, arch := range e.Arches {
+			if !seen[arch] {
+				seen[arch] = true
+				pins = append(pins, Pin{Build: e.ID, Reason: "newest of " + arch})
+			}
+		}
+	}
+	return pins
+}
+
+// list gives the objects of the store by build.
+func list(ctx context.Context, store publish.Store, prefix string) (map[string][]publish.Info, error) {
+	out := map[string][]publish.Info{}
+	for info, err := range store.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		if id, _, ok := strings.Cut(strings.TrimPrefix(info.Key, prefix), "/"); ok {
+			out[id] = append(out[id], info)
+		}
+	}
+	return out, nil
+}
+
+// step takes the objects that go.
+func step(id string, kind Kind, reason string, objects []publish.Info, goes func(key string) bool) Step {
+	s := Step{Build: id, Kind: kind, Reason: reason}
+	for _, o := range objects {
+		if goes(o.Key) {
+			s.Keys = append(s.Keys, o.Key)
+			s.Bytes += o.Size
+		}
+	}
+	// What says which images there are goes last, for a plan that finds the rest.
+	slices.SortFunc(s.Keys, func(a, b string) int {
+		if x, y := path.Base(a) == bootimage.MetaFile, path.Base(b) == bootimage.MetaFile; x != y {
+			if x {
+				return 1
+			}
+			return -1
+		}
+		return strings.Compare(a, b)
+	})
+	return s
+}
+
+// metas are the records of a build by architecture.
+func (p *Plan) metas(ctx context.Context, store publish.Store, e bootimage.BuildEntry) (map[string]*bootimage.Meta, error) {
+	metas := map[string]*bootimage.Meta{}
+	for _, arch := range e.Arches {
+		m, err := meta(ctx, store, p.Prefix+e.ID+"/"+arch+"/"+bootimage.MetaFile)
+		if err != nil {
+			return nil, err
+		}
+		metas[arch] = m
+	}
+	return metas, nil
+}
+
+// build plans one build.
+func (p *Plan) build(ctx context.Context, store publish.Store, e bootimage.BuildEntry, objects []publish.Info, policy Policy, pins []Pin, now time.Time) error {
+	least := time.Duration(1 << 62)
+	for _, d := range []time.Duration{policy.CloudUploads, policy.Images, policy.Containers, policy.Build} {
+		if d > 0 {
+			least = min(least, d)
+		}
+	}
+	metas, err := p.metas(ctx, store, e)
+	if err != nil {
+		return err
+	}
+	var made time.Time
+	for _, m := range metas {
+		at := m.BuildTimestamp
+		if at.IsZero() {
+			at = m.OSTreeTimestamp
+		}
+		if at.After(made) {
+			made = at
+		}
+	}
+	old := now.Sub(made)
+	if made.IsZero() || old < least {
+		return nil
+	}
+	was := bootimage.Cleanup{}
+	if e.PolicyCleanup != nil {
+		if err := json.Unmarshal(e.PolicyCleanup, &was); err != nil {
+			return fmt.Errorf("publish/retention: build %s: policy-cleanup: %w", e.ID, err)
+		}
+	}
+	due := func(kind Kind, after time.Duration) bool {
+		if after == 0 || old < after {
+			return false
+		}
+		for _, pin := range pins {
+			if pin.keeps(e.ID, kind) {
+				p.Kept = append(p.Kept, Pin{Build: e.ID, Reason: pin.Reason, Kinds: []Kind{kind}})
+				return false
+			}
+		}
+		return true
+	}
+	reason := fmt.Sprintf("%d days old", int(old.Hours()/24))
+	if due(Build, policy.Build) {
+		s := step(e.ID, Build, reason, objects, func(string) bool { return true })
+		s.Images = containers(metas)
+		p.Steps = append(p.Steps, s)
+		return nil
+	}
+	if due(CloudUploads, policy.CloudUploads) && !was.CloudUploads && uploads(metas) {
+		p.Steps = append(p.Steps, Step{Build: e.ID, Kind: CloudUploads, Reason: reason})
+	}
+	if due(Images, policy.Images) {
+		disks := map[string]bool{}
+		for arch, m := range metas {
+			for name, image := range m.Images {
+				if !slices.Contains(policy.ImagesKeep, name) {
+					disks[p.Prefix+path.Join(e.ID, arch, image.Path)] = true
+				}
+			}
+		}
+		s := step(e.ID, Images, reason, objects, func(key string) bool { return disks[key] || disks[strings.TrimSuffix(key, ".sig")] })
+		if s.Keep = policy.ImagesKeep; len(s.Keys) > 0 || !was.Images {
+			p.Steps = append(p.Steps, s)
+		}
+	}
+	if images := containers(metas); due(Containers, policy.Containers) && !was.Containers && len(images) > 0 {
+		p.Steps = append(p.Steps, Step{Build: e.ID, Kind: Containers, Reason: reason, Images: images})
+	}
+	return nil
+}
+
+func meta(ctx context.Context, store publish.Store, key string) (*bootimage.Meta, error) {
+	data, _, err := publish.ReadDocument(ctx, store, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &bootimage.Meta{}, nil // of a build that nobody finished
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := bootimage.DecodeMeta(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("publish/retention: %s: %w", key, err)
+	}
+	return d.Value(), nil
+}
+
+// containers are the names of the images that a build pushed, by digest.
+func containers(metas map[string]*bootimage.Meta) []string {
+	var out []string
+	for _, m := range metas {
+		for _, c := range []*bootimage.ContainerImage{m.BaseImage, m.OSContainer, m.Extensions, m.KubeVirt} {
+			if c != nil && c.Image != "" && c.Digest != "" {
+				out = append(out, c.Image+"@"+c.Digest)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// uploads says that a build was uploaded to a cloud.
+func uploads(metas map[string]*bootimage.Meta) bool {
+	for _, m := range metas {
+		if len(m.AMIs) > 0 || len(m.AWSWinLI) > 0 || len(m.Aliyun) > 0 || m.GCP != nil || m.Azure != nil || len(m.IBMCloud) > 0 || len(m.PowerVS) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// DecodePlan reads a plan that was written as JSON. Keys that are not of the
+// step's build are an error: a plan deletes nothing else.
+func DecodePlan(r io.Reader) (*Plan, error) {
+	p := &Plan{}
+	dec := json.NewDecoder(io.LimitReader(r, publish.MaxDocumentSize))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(p)
+	if err == nil {
+		err = p.check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("publish/retention: plan: %w", err)
+	}
+	return p, nil
+}
+
+func (p *Plan) check() error {
+	if p.Prefix != "" && !strings.HasSuffix(p.Prefix, "/") {
+		return fmt.Errorf("prefix %q does not end in /", p.Prefix)
+	}
+	for _, s := range p.Steps {
+		if s.Build == "" || strings.Contains(s.Build, "/") {
+			return fmt.Errorf("build %q", s.Build)
+		}
+		if !slices.Contains([]Kind{CloudUploads, Images, Containers, Build}, s.Kind) {
+			return fmt.Errorf("build %s: kind %q", s.Build, s.Kind)
+		}
+		for _, k := range s.Keys {
+			if err := publish.CheckKey(k); err != nil {
+				return err
+			}
+			if !strings.HasPrefix(k, p.Prefix+s.Build+"/") {
+				return fmt.Errorf("%s is not of build %s", k, s.Build)
+			}
+		}
+	}
+	return nil
+}
