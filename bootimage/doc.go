@@ -37,6 +37,9 @@
 // they run, [DriftOf] how far a cluster's images are from a stream, [CheckAleph]
 // whether a disk was made from what it is published as.
 //
+// [FindISO] tells where in a release payload the live ISO of installers is, and
+// [ExtractISO] takes it from there, so that nothing but a registry is needed.
+//
 // [Download] gets it, verified, and [Cache] keeps what was got.
 //
 // # Documents
