@@ -430,5 +430,6 @@ func metaLayer(packages []ostree.Package, created time.Time) ([]byte, error) {
 	if _, err := w.Write(data); err != nil {
 		return nil, err
 	}
-	return buf.Bytes(), w.Close()
+	err = w.Close()
+	return buf.Bytes(), err
 }

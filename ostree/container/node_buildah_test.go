@@ -149,6 +149,14 @@ func TestNodeOfFilesBuiltByBuildah(t *testing.T) {
 	}
 	node, extensions := build(&container.NodeSpec{Manager: container.ManagerNone, Files: "root", ExtensionDir: "ext"})
 	require.NoError(t, container.Lint(t.Context(), extensions, nil))
+	// ostree-ext takes the node image for what it is, too.
+	program := interop.OstreeExt(t)
+	theirs, ours := importRepo(t, ostree.ModeBare), importRepo(t, ostree.ModeBareUser)
+	want, err := peerImport(t, program, theirs, node)
+	require.NoError(t, err)
+	got, err := container.Import(t.Context(), ours, node, nil)
+	require.NoError(t, err)
+	require.Equal(t, roots(t, theirs, want), roots(t, ours, got.Commit))
 	packages, err := container.Packages(t.Context(), node, nil)
 	require.NoError(t, err)
 	require.Len(t, packages, 2)
