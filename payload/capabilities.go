@@ -9,20 +9,19 @@ import (
 // ImplicitCapabilities are the capabilities that the cluster-version operator
 // enables by itself when the cluster goes from one release to another, sorted:
 // those that an object which the cluster applies today belongs to in the new
-// release, does not belong to today, and that are not enabled. So nothing that
-// runs is taken away. A cluster with all capabilities (Capabilities is nil)
-// has none to enable.
+// release, and that are not enabled. So nothing that runs is taken away. A
+// cluster with all capabilities (Capabilities is nil) has none to enable.
 func (c *Cluster) ImplicitCapabilities(ctx context.Context, from, to *Release) ([]string, error) {
 	if c.Capabilities == nil {
 		return nil, nil
 	}
-	today := map[Override][]*Object{} // applied, by what they are
+	today := map[Override]bool{} // applied, so that all their capabilities are enabled
 	for o, err := range from.Objects(ctx) {
 		if err != nil {
 			return nil, err
 		}
 		if c.excludes(o) == "" {
-			today[o.identity()] = append(today[o.identity()], o)
+			today[o.identity()] = true
 		}
 	}
 	var out []string
@@ -30,15 +29,12 @@ func (c *Cluster) ImplicitCapabilities(ctx context.Context, from, to *Release) (
 		if err != nil {
 			return nil, err
 		}
-		if c.excludes(o) == "" {
+		if !today[o.identity()] || c.excludes(o) == "" {
 			continue
 		}
-		for _, old := range today[o.identity()] {
-			had := old.capabilities()
-			for _, name := range o.capabilities() {
-				if !slices.Contains(had, name) && !slices.Contains(c.Capabilities, name) {
-					out = append(out, name)
-				}
+		for _, name := range o.capabilities() {
+			if !slices.Contains(c.Capabilities, name) {
+				out = append(out, name)
 			}
 		}
 	}

@@ -16,9 +16,9 @@
 // cluster applies of it, [Release.Lint] what it would trip over, [Compare],
 // [CompareOS] and [NewChangeLog] what is different in another, [Release.Packages] what the node
 // image is made of. [Release.Extract] and [Release.Tools] write its files and
-// client tools, [Mirror] plans copies of it for publish.Transfer (as does Assemble
-// with Spec.Mirror), [Sign] and
-// [Policy] make and check its signatures.
+// client tools, [Mirror] plans copies of it for publish.Transfer (as does
+// Assemble with Spec.Mirror), [Sign] and [Policy] make and check its
+// signatures.
 //
 // # Trust
 //
