@@ -18,6 +18,16 @@
 // What else there is in a format, such as encryption, snapshots' content, extended L2
 // entries and logs that have to be replayed, is answered by [errors.ErrUnsupported].
 //
+// # Stamping
+//
+// A CoreOS disk is for one platform: its boot entry says which, and how kernel and GRUB
+// use the console there. [Stamp] makes a raw disk one for another platform, by changing
+// a few blocks of the ext4 file system for /boot, from one table of platforms. The
+// changes are written in place ([Stamped.Apply]), laid over the disk ([Stamped.Over]), or
+// given to Convert with a target ([Target]), so that one read of the disk makes the images
+// of all platforms. [PlatformOf] tells what platform a disk is for. Disks of s390x, whose
+// boot loader would have to be written anew, are refused.
+//
 // # Hostile images
 //
 // Images are hostile until they have been checked: what a header says of sizes
