@@ -1,6 +1,7 @@
 // Package payloadcmd is the command `okd-streams payload`: release payloads
-// looked at, compared, made from others with an image swapped, extracted,
-// mirrored, signed and verified, from registries, folders and archives.
+// looked at, compared, made anew or from others with an image swapped, extracted,
+// mirrored, bundled for sites without network, signed and verified, from
+// registries, folders and archives.
 package payloadcmd
 
 import (
