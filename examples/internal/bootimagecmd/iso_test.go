@@ -51,7 +51,7 @@ func isoImage(t *testing.T, iso []byte, sum string) v1.Image {
 
 // isoRelease is a release with a stream that names an ISO, and the image that has
 // it.
-func isoRelease(t *testing.T, iso []byte, said string, img v1.Image) (registry, pullspec string) {
+func isoRelease(t *testing.T, said string, img interface{ Digest() (v1.Hash, error) }) (registry, pullspec string) {
 	t.Helper()
 	data, err := os.ReadFile("testdata/stream.json")
 	require.NoError(t, err)
@@ -77,9 +77,55 @@ func isoRelease(t *testing.T, iso []byte, said string, img v1.Image) (registry, 
 	})
 	r, err := open.Registry(t.Context(), registry, &open.RegistryOptions{NoSync: true})
 	require.NoError(t, err)
-	_, err = r.WriteImage(t.Context(), repo, img, nil)
+	switch img := img.(type) {
+	case v1.Image:
+		_, err = r.WriteImage(t.Context(), repo, img, nil)
+	case v1.ImageIndex:
+		_, err = r.WriteIndex(t.Context(), repo, img, nil)
+	}
 	require.NoError(t, err)
 	return registry, pullspec
+}
+
+// TestPayloadISOOfIndex takes the image of an architecture from a component that
+// has several.
+func TestPayloadISOOfIndex(t *testing.T) {
+	iso := []byte("the bytes of a live ISO")
+	bytesSum := sha256.Sum256(iso)
+	sum := hex.EncodeToString(bytesSum[:])
+	platform := func(arch string) v1.Descriptor {
+		return v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}
+	}
+	index := func(arches ...string) v1.ImageIndex {
+		var list []mutate.IndexAddendum
+		for _, arch := range arches {
+			text := iso
+			if arch != "amd64" {
+				text = []byte("of " + arch)
+			}
+			list = append(list, mutate.IndexAddendum{Add: isoImage(t, text, sum), Descriptor: platform(arch)})
+		}
+		return mutate.AppendManifests(empty.Index, list...)
+	}
+	find := func(img v1.ImageIndex) []bootimage.Found {
+		registry, pullspec := isoRelease(t, sum, img)
+		code, stdout, stderr := call(t.Context(), "", "find", "-o=json", "--registry", registry, "--platform=metal", "--format=iso", "release:"+pullspec)
+		require.Zero(t, code, stderr)
+		var result struct{ Found []bootimage.Found }
+		require.NoError(t, json.Unmarshal([]byte(stdout), &result))
+		return result.Found
+	}
+	both := find(index("arm64", "amd64"))
+	inside := 0
+	for _, f := range both {
+		if f.Image != "" {
+			inside++
+			require.Equal(t, "x86_64", f.Arch)
+			require.Equal(t, int64(len(iso)), f.Size)
+		}
+	}
+	require.Equal(t, 1, inside)
+	require.Len(t, find(index("s390x")), len(both)-1, "no image of these architectures")
 }
 
 func TestPayloadISO(t *testing.T) {
@@ -87,7 +133,7 @@ func TestPayloadISO(t *testing.T) {
 	bytesSum := sha256.Sum256(iso)
 	sum := hex.EncodeToString(bytesSum[:])
 	img := isoImage(t, iso, sum)
-	registry, pullspec := isoRelease(t, iso, sum, img)
+	registry, pullspec := isoRelease(t, sum, img)
 	digest, err := img.Digest()
 	require.NoError(t, err)
 
@@ -125,7 +171,7 @@ func TestPayloadISO(t *testing.T) {
 
 	// The ConfigMap says other bytes than are inside.
 	other := hex.EncodeToString(make([]byte, 32))
-	registry, pullspec = isoRelease(t, iso, other, img)
+	registry, pullspec = isoRelease(t, other, img)
 	empty := t.TempDir()
 	code, _, stderr = call(t.Context(), "", "download", "-q", "--payload-iso", "--dir", empty, "--registry", registry, "--platform=baremetal", "--arch=x86_64", "release:"+pullspec)
 	require.Equal(t, ui.ExitVerification, code)
