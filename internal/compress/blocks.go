@@ -6,6 +6,7 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/okd-project/okd-streams/internal/deflate"
 	"github.com/okd-project/okd-streams/internal/xz"
 )
 
@@ -18,6 +19,10 @@ type blockEncoder interface {
 func (e Encoding) newBlockEncoder() (blockEncoder, error) {
 	switch e.Codec {
 	case Gzip:
+		if e.Own {
+			enc, err := deflate.NewEncoder(e.Level)
+			return ownDeflate{enc}, err
+		}
 		w, err := flate.NewWriter(io.Discard, e.Level)
 		return &flateBlocks{w}, err
 	case Zstd:
@@ -60,6 +65,13 @@ func (f *flateBlocks) encode(out, in []byte, last bool) ([]byte, error) {
 	}
 	err := end()
 	return to.b, err
+}
+
+// ownDeflate does the same by our own encoder.
+type ownDeflate struct{ e *deflate.Encoder }
+
+func (d ownDeflate) encode(out, in []byte, last bool) ([]byte, error) {
+	return d.e.Append(out, in, last)
 }
 
 // zstdBlocks makes each block a frame; a stream may have any number of them.

@@ -79,6 +79,7 @@ var encodings = []compress.Encoding{
 	{Codec: compress.Gzip, Level: 1, BlockSize: block},
 	{Codec: compress.Gzip, Level: 6, BlockSize: block},
 	{Codec: compress.Gzip, Level: 9, BlockSize: block},
+	{Codec: compress.Gzip, Level: 3, BlockSize: block, Own: true},
 	{Codec: compress.Zstd, Level: 1, BlockSize: block},
 	{Codec: compress.Zstd, Level: 3, BlockSize: block, Seekable: true},
 	{Codec: compress.Zstd, Level: 9, BlockSize: block, Seekable: true},
@@ -87,7 +88,9 @@ var encodings = []compress.Encoding{
 	{Codec: compress.XZ, Level: 6, BlockSize: block},
 }
 
-func name(e compress.Encoding) string { return fmt.Sprintf("%s-%d-%v", e.Codec, e.Level, e.Seekable) }
+func name(e compress.Encoding) string {
+	return fmt.Sprintf("%s-%d-%v", e.Codec, e.Level, e.Seekable || e.Own)
+}
 
 var sizes = []int{0, 1, block - 1, block, block + 1, 3 * block, 3*block + 7}
 
@@ -168,7 +171,7 @@ func TestCheck(t *testing.T) {
 		{}, {Codec: "bzip2", Level: 1, BlockSize: 1}, {Codec: compress.Gzip, BlockSize: 1}, {Codec: compress.Gzip, Level: 10, BlockSize: 1},
 		{Codec: compress.Gzip, Level: 6}, {Codec: compress.Gzip, Level: 6, BlockSize: compress.MaxBlockSize + 1},
 		{Codec: compress.Gzip, Level: 6, BlockSize: 1, Seekable: true}, {Codec: compress.Zstd, Level: 23, BlockSize: 1}, {Codec: compress.None, Level: 1, BlockSize: 1},
-		{Codec: compress.Zstd, Level: -1, BlockSize: 1}, {Codec: compress.XZ, BlockSize: 1}, {Codec: compress.XZ, Level: 10, BlockSize: 1},
+		{Codec: compress.Zstd, Level: -1, BlockSize: 1}, {Codec: compress.XZ, BlockSize: 1}, {Codec: compress.XZ, Level: 6, BlockSize: 1, Own: true}, {Codec: compress.XZ, Level: 10, BlockSize: 1},
 	} {
 		_, err := compress.NewPool(e, 1, 1)
 		require.ErrorIs(t, err, errors.ErrUnsupported, "%+v", e)

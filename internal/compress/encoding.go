@@ -28,6 +28,8 @@ type Encoding struct {
 	Level int
 	// BlockSize is how many bytes are compressed at a time; 1 to [MaxBlockSize].
 	BlockSize int
+	// Own is for gzip by the encoder of internal/deflate: smaller, at more time.
+	Own bool
 	// Seekable ends zstd with a table of its frames, by which readers find the
 	// one with an offset.
 	Seekable bool
@@ -46,6 +48,8 @@ func (e Encoding) Check() error {
 		return fmt.Errorf("codec %q: level %d is not within %d to %d: %w", e.Codec, e.Level, min(most, 1), most, errors.ErrUnsupported)
 	case e.BlockSize < 1 || e.BlockSize > MaxBlockSize:
 		return fmt.Errorf("blocks of %d bytes: %w", e.BlockSize, errors.ErrUnsupported)
+	case e.Own && e.Codec != Gzip:
+		return fmt.Errorf("codec %q has no encoder of ours: %w", e.Codec, errors.ErrUnsupported)
 	case e.Seekable && e.Codec != Zstd:
 		return fmt.Errorf("codec %q is not seekable: %w", e.Codec, errors.ErrUnsupported)
 	}

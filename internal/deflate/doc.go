@@ -1,0 +1,9 @@
+// Package deflate writes the deflate format (RFC 1951) in pieces that refer to
+// nothing before them, so that any number of them can be worked on at once and
+// their concatenation is one stream.
+//
+// It is for files that are made once and read often: chains of the places with the
+// same four bytes are searched for the longest match, a match waits for a better
+// one at the next place, and blocks end where the statistics of what they hold
+// change. The same content gives the same bytes on every machine.
+package deflate
