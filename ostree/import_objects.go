@@ -1,6 +1,7 @@
 package ostree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ type Receiver struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	err     error                 // the first fault
-	stored  map[Checksum]struct{} // content objects that are staged or in the repository
+	stored  map[claimKey]struct{} // objects that are staged or in the repository
 
 	meta  sync.Mutex // of builder.shelf
 	order sync.Mutex // of publication
@@ -72,7 +73,7 @@ func (r *Repo) Receive(ctx context.Context, opts *ReceiveOptions) (*Receiver, er
 	t.filled = true
 	x := &Receiver{
 		repo: r, txn: t, builder: &builder{repo: r, txn: t, opts: &CommitOptions{}, shelf: t.shelves[workers]},
-		tasks: make(chan receiveTask, workers), stop: make(chan struct{}), stored: make(map[Checksum]struct{}),
+		tasks: make(chan receiveTask, workers), stop: make(chan struct{}), stored: make(map[claimKey]struct{}),
 	}
 	x.changed = sync.NewCond(&x.mu)
 	for i := range workers {
@@ -119,13 +120,32 @@ func (x *Receiver) failed() error {
 type Delivery struct {
 	x       *Receiver
 	mu      sync.Mutex
-	left    int // files that workers have not done, under x.mu
+	left    int // objects that workers have not done, under x.mu
 	objects map[claimKey]struct{}
+	others  int // of them the metadata objects
+
+	// held is metadata that need not be read again, as far as there is room;
+	// heldBytes is its size, or more than keepReceived where something is not there.
+	held      map[claimKey][]byte
+	heldBytes int
+
+	// needed is what Needs found for the key that it has.
+	needed    map[Checksum]struct{}
+	neededFor neededKey
 }
+
+// neededKey is what the answer of [Delivery.Needs] depends on.
+type neededKey struct {
+	tree, meta Checksum
+	others     int
+}
+
+// keepReceived is how many bytes of a delivery's metadata are kept in memory.
+const keepReceived = 32 << 20
 
 // Begin begins a delivery.
 func (x *Receiver) Begin() *Delivery {
-	return &Delivery{x: x, objects: make(map[claimKey]struct{})}
+	return &Delivery{x: x, objects: make(map[claimKey]struct{}), held: make(map[claimKey][]byte)}
 }
 
 // ReceivedFile is a content object that is received.
@@ -154,9 +174,10 @@ const (
 
 type receiveTask struct {
 	d      *Delivery
+	kind   ObjectType
 	entry  Entry
 	sum    Checksum
-	data   []byte            // content of a small file
+	data   []byte            // content of a small file, or a metadata object
 	buf    *[]byte           // that data is in
 	blocks chan receivedData // of a large one
 }
@@ -193,7 +214,7 @@ func (d *Delivery) File(ctx context.Context, f *ReceivedFile) error {
 	if err := x.fits(&e); err != nil {
 		return fail(err)
 	}
-	task := receiveTask{d: d, entry: e, sum: f.Checksum}
+	task := receiveTask{d: d, kind: TypeFile, entry: e, sum: f.Checksum}
 	if f.Mode&ModeType == ModeRegular {
 		switch {
 		case f.Size < 0:
@@ -210,18 +231,8 @@ func (d *Delivery) File(ctx context.Context, f *ReceivedFile) error {
 		}
 	}
 	d.note(TypeFile, f.Checksum)
-	x.mu.Lock()
-	d.left++
-	x.mu.Unlock()
-	select {
-	case x.tasks <- task:
-	case <-x.stop:
-		return x.failed()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if task.blocks == nil {
-		return nil
+	if err := d.hand(ctx, &task); err != nil || task.blocks == nil {
+		return err
 	}
 	defer close(task.blocks)
 	for left := f.Size; left > 0; {
@@ -245,6 +256,22 @@ func (d *Delivery) File(ctx context.Context, f *ReceivedFile) error {
 	return nil
 }
 
+// hand gives a worker something to do.
+func (d *Delivery) hand(ctx context.Context, task *receiveTask) error {
+	x := d.x
+	x.mu.Lock()
+	d.left++
+	x.mu.Unlock()
+	select {
+	case x.tasks <- *task:
+		return nil
+	case <-x.stop:
+		return x.failed()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // unexpected is the error of a stream that ends within what it announced.
 func unexpected(err error) error {
 	if err == io.EOF {
@@ -266,24 +293,35 @@ func (x *Receiver) fits(e *Entry) error {
 
 func (d *Delivery) note(kind ObjectType, c Checksum) {
 	d.mu.Lock()
-	d.objects[claimKey{kind, c}] = struct{}{}
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	key := claimKey{kind, c}
+	if _, ok := d.objects[key]; !ok && kind != TypeFile {
+		d.others++
+	}
+	d.objects[key] = struct{}{}
 }
 
-// work stores one file.
+// work stores one object.
 func (x *Receiver) work(ctx context.Context, w *contentWriter, task *receiveTask) {
 	select {
 	case <-x.stop:
 		return // readers stopped as well, or do now
 	default:
 	}
-	err := x.receive(ctx, w, task)
+	var err error
+	target := objectName(task.kind, task.sum)
+	if task.kind == TypeFile {
+		target = quoted(task.entry.Path)
+		err = x.receive(ctx, w, task)
+	} else {
+		_, err = x.stage(w.shelf, task.kind, task.data)
+	}
 	if task.buf != nil {
 		smallBuffers.Put(task.buf)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			err = &Error{Op: "receive", Target: quoted(task.entry.Path), Err: err}
+			err = &Error{Op: "receive", Target: target, Err: err}
 		} else {
 			err = ctx.Err()
 		}
@@ -317,7 +355,7 @@ func (x *Receiver) receive(ctx context.Context, w *contentWriter, task *receiveT
 		if err := w.store(o, c, task.data); err != nil {
 			return err
 		}
-		return x.note(w, &c)
+		return x.note(TypeFile, &c)
 	}
 	body := &blockReader{blocks: task.blocks}
 	write, err := w.claim(&c)
@@ -335,7 +373,7 @@ func (x *Receiver) receive(ctx context.Context, w *contentWriter, task *receiveT
 	if err != nil {
 		return err
 	}
-	return x.note(w, &c)
+	return x.note(TypeFile, &c)
 }
 
 // receiveLarge stores a claimed regular file, while it is hashed.
@@ -381,22 +419,34 @@ func (w *contentWriter) receiveLarge(ctx context.Context, o object, c *Checksum,
 	return nil
 }
 
-// note remembers that a verified content object is staged or in the repository,
-// unless another worker is still at it, which will.
-func (x *Receiver) note(w *contentWriter, c *Checksum) error {
+// note remembers that a verified object is staged or in the repository, unless
+// another worker is still at it, which will.
+func (x *Receiver) note(kind ObjectType, c *Checksum) error {
+	key := claimKey{kind, *c}
 	x.txn.mu.Lock()
-	there := x.txn.claims[claimKey{TypeFile, *c}] != 0
+	there := x.txn.claims[key] != 0
 	x.txn.mu.Unlock()
 	if !there {
 		var err error
-		if there, err = w.known(c); err != nil || !there {
+		if there, err = x.txn.present.has(&key, appendObjectPath(nil, c, x.repo.ext(kind))); err != nil || !there {
 			return err
 		}
 	}
 	x.mu.Lock()
-	x.stored[*c] = struct{}{}
+	x.stored[key] = struct{}{}
+	x.changed.Broadcast()
 	x.mu.Unlock()
 	return nil
+}
+
+// stage stages a metadata object, with the shelf of who calls.
+func (x *Receiver) stage(s *shelf, kind ObjectType, data []byte) (Checksum, error) {
+	c, fresh, err := s.metadata(kind, data)
+	if err != nil {
+		return c, err
+	}
+	x.builder.stats.metadata(fresh)
+	return c, x.note(kind, &c)
 }
 
 // blockReader reads what a stream's reader hands over.
@@ -440,29 +490,35 @@ func (d *Delivery) Metadata(ctx context.Context, kind ObjectType, c Checksum, da
 		}
 	}
 	if err == nil {
-		switch kind {
-		case TypeDirTree:
-			_, err = DecodeDirTree(data)
-		case TypeDirMeta:
-			_, err = DecodeDirMeta(data)
-		default:
+		switch {
+		case kind != TypeDirTree && kind != TypeDirMeta:
 			err = fmt.Errorf("is no dirtree or dirmeta: %w", errUnsupported)
+		case len(data) > MaxMetadataSize:
+			err = corruptf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
+		case kind == TypeDirTree:
+			_, err = DecodeDirTree(data)
+		default:
+			_, err = DecodeDirMeta(data)
 		}
-	}
-	if err == nil {
-		err = d.stage(kind, data)
 	}
 	if err != nil {
 		return &Error{Op: "receive", Target: objectName(kind, c), Err: err}
 	}
-	return nil
+	data = bytes.Clone(data)
+	d.note(kind, c)
+	d.mu.Lock()
+	if d.heldBytes += len(data); d.heldBytes <= keepReceived {
+		d.held[claimKey{kind, c}] = data
+	}
+	d.mu.Unlock()
+	return d.hand(ctx, &receiveTask{d: d, kind: kind, sum: c, data: data})
 }
 
+// stage stages a metadata object at once.
 func (d *Delivery) stage(kind ObjectType, data []byte) error {
 	d.x.meta.Lock()
 	defer d.x.meta.Unlock()
-	c, fresh, err := d.x.builder.shelf.metadata(kind, data)
-	d.x.builder.stats.metadata(fresh)
+	c, err := d.x.stage(d.x.builder.shelf, kind, data)
 	d.note(kind, c)
 	return err
 }
@@ -480,11 +536,35 @@ func (x *Receiver) metadata(ctx context.Context, kind ObjectType, c Checksum) ([
 	return readFileAt(x.txn.staging, x.txn.stagingPath(int(shelf)-1, x.repo.objectPath(kind, c)), MaxMetadataSize)
 }
 
+// metadata gives a metadata object of the delivery, or what its receiver has.
+func (d *Delivery) metadata(ctx context.Context, kind ObjectType, c Checksum) ([]byte, error) {
+	d.mu.Lock()
+	data, ok := d.held[claimKey{kind, c}]
+	d.mu.Unlock()
+	if ok {
+		return data, nil
+	}
+	return d.x.metadata(ctx, kind, c)
+}
+
 // Needs gives the content objects that a commit needs, whose dirtrees and
 // dirmetas were delivered or are in the repository. One that is missing is an
 // error that wraps [fs.ErrNotExist]; one that was delivered and is not needed is
-// an error too. The dirtree of an empty directory need not be delivered.
+// an error too. The dirtree of an empty directory need not be delivered. The
+// answer is not to be changed.
 func (d *Delivery) Needs(ctx context.Context, commit *Commit) (map[Checksum]struct{}, error) {
+	d.mu.Lock()
+	needed, known := d.needed, d.needed != nil && d.neededFor == neededKey{commit.RootTree, commit.RootMeta, d.others}
+	all := d.heldBytes <= keepReceived
+	d.mu.Unlock()
+	if known {
+		return needed, nil
+	}
+	if !all {
+		if err := d.wait(ctx); err != nil { // some are read again
+			return nil, err
+		}
+	}
 	n := &receivedNeeds{d: d, content: make(map[Checksum]struct{}), seen: make(map[claimKey]struct{})}
 	if err := n.meta(ctx, commit.RootMeta); err != nil {
 		return nil, err
@@ -503,6 +583,9 @@ func (d *Delivery) Needs(ctx context.Context, commit *Commit) (map[Checksum]stru
 	if len(extra) > 0 {
 		return nil, &Error{Op: "receive", Target: slices.Min(extra), Err: corruptf("no part of the commit, as %d others", len(extra)-1)}
 	}
+	d.needed, d.neededFor = n.content, neededKey{commit.RootTree, commit.RootMeta, d.others}
+	clear(d.held)
+	d.heldBytes = keepReceived + 1
 	return n.content, nil
 }
 
@@ -522,7 +605,7 @@ func (n *receivedNeeds) meta(ctx context.Context, c Checksum) error {
 	if !n.first(TypeDirMeta, c) {
 		return nil
 	}
-	data, err := n.d.x.metadata(ctx, TypeDirMeta, c)
+	data, err := n.d.metadata(ctx, TypeDirMeta, c)
 	if err == nil {
 		_, err = DecodeDirMeta(data)
 	}
@@ -539,7 +622,7 @@ func (n *receivedNeeds) tree(ctx context.Context, c Checksum, depth int) error {
 	if depth > maxDepth {
 		return &Error{Op: "receive", Target: objectName(TypeDirTree, c), Err: corruptf("directories nest deeper than %d", maxDepth)}
 	}
-	data, err := n.d.x.metadata(ctx, TypeDirTree, c)
+	data, err := n.d.metadata(ctx, TypeDirTree, c)
 	if errors.Is(err, fs.ErrNotExist) && c == sum(emptyDirTree) {
 		data, err = emptyDirTree, n.d.stage(TypeDirTree, emptyDirTree)
 	}
@@ -620,7 +703,7 @@ func (d *Delivery) missing(ctx context.Context, needed map[Checksum]struct{}) er
 			return err
 		}
 		d.x.mu.Lock()
-		_, ok := d.x.stored[c]
+		_, ok := d.x.stored[claimKey{TypeFile, c}]
 		d.x.mu.Unlock()
 		if !ok {
 			var err error
@@ -682,11 +765,15 @@ func (d *Delivery) set(ctx context.Context, refs []string) (Checksum, error) {
 	if err := d.stage(TypeDirMeta, meta); err != nil {
 		return Checksum{}, err
 	}
+	// Another delivery may be at the same.
+	if err := d.wait(ctx); err != nil {
+		return Checksum{}, err
+	}
 	c := sum(data)
 	return c, d.keep(ctx, &ReceivedCommit{Checksum: c, Data: data, Refs: refs})
 }
 
-// wait waits until the delivery's files are verified and stored.
+// wait waits until the delivery's objects are verified and stored.
 func (d *Delivery) wait(ctx context.Context) error {
 	x := d.x
 	stop := context.AfterFunc(ctx, func() {
@@ -702,8 +789,8 @@ func (d *Delivery) wait(ctx context.Context) error {
 	}
 	// What is in several deliveries is stored by one of them.
 	for key := range d.objects {
-		for key.kind == TypeFile && x.err == nil && ctx.Err() == nil {
-			if _, ok := x.stored[key.sum]; ok {
+		for x.err == nil && ctx.Err() == nil {
+			if _, ok := x.stored[key]; ok {
 				break
 			}
 			x.changed.Wait()

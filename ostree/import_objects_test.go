@@ -3,6 +3,7 @@ package ostree_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"io/fs"
 	"strings"
@@ -169,3 +170,42 @@ func TestReceiveRefuses(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// Metadata that is more than what is kept in memory is read again.
+func TestReceiveMuchMetadata(t *testing.T) {
+	dst := newRepo(t, ostree.ModeArchive)
+	r, err := dst.Receive(t.Context(), &ostree.ReceiveOptions{NoFsync: true})
+	require.NoError(t, err)
+	d := r.Begin()
+	meta, err := (&ostree.DirMeta{Mode: ostree.ModeDir | 0o755}).Marshal()
+	require.NoError(t, err)
+	require.NoError(t, d.Metadata(t.Context(), ostree.TypeDirMeta, sha256.Sum256(meta), meta))
+	one := ostree.Checksum{1}
+	root := &ostree.DirTree{}
+	for i := range 3 {
+		sub := &ostree.DirTree{}
+		for k := range 60_000 {
+			sub.Files = append(sub.Files, ostree.DirTreeFile{Name: fmt.Sprintf("%d %06d %s", i, k, strings.Repeat("x", 180)), Object: one})
+		}
+		data, err := sub.Marshal()
+		require.NoError(t, err)
+		require.NoError(t, d.Metadata(t.Context(), ostree.TypeDirTree, sha256.Sum256(data), data))
+		root.Dirs = append(root.Dirs, ostree.DirTreeDir{Name: fmt.Sprint(i), Tree: sha256.Sum256(data), Meta: sha256.Sum256(meta)})
+	}
+	data, err := root.Marshal()
+	require.NoError(t, err)
+	commit := &ostree.Commit{RootTree: sha256.Sum256(data), RootMeta: sha256.Sum256(meta)}
+	_, err = d.Needs(t.Context(), commit)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, d.Metadata(t.Context(), ostree.TypeDirTree, commit.RootTree, data))
+	for range 2 {
+		needed, err := d.Needs(t.Context(), commit)
+		require.NoError(t, err)
+		require.Equal(t, map[ostree.Checksum]struct{}{one: {}}, needed)
+	}
+	// What comes later counts as well.
+	require.NoError(t, d.Metadata(t.Context(), ostree.TypeDirTree, sha256.Sum256([]byte{0}), []byte{0}))
+	_, err = d.Needs(t.Context(), commit)
+	require.ErrorContains(t, err, "no part of the commit")
+	require.NoError(t, r.Close())
+}

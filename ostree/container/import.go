@@ -525,6 +525,8 @@ func (b *baseImport) receive(ctx context.Context, todo []int) (err error) {
 			return err
 		}
 	}
+	// The largest first, so that the last to end is a small one.
+	slices.SortStableFunc(todo, func(i, j int) int { return cmp.Compare(b.layers[j].descriptor.Size, b.layers[i].descriptor.Size) })
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(b.opts.Layers, defaultImportLayers))
 	for _, i := range todo {
