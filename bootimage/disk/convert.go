@@ -49,8 +49,8 @@ type Target struct {
 
 // ConvertOptions are options of [Convert]; the zero value is good.
 type ConvertOptions struct {
-	// Workers is how many goroutines compress. Default: as many as there are processors.
-	// It never changes results.
+	// Workers is how many goroutines compress, at most 8. Default: as many as there are
+	// processors. It never changes results.
 	Workers int
 	// Hash fills [Result.SHA256]. Raw, VMDK, VHD, GCP and KubeVirt are hashed as they are
 	// written, others read again.
@@ -82,7 +82,8 @@ const (
 	vmdkMaxDisk  = vmdkMaxGrains * blockSize
 	vhdMaxDisk   = 2 << 40 // bytes, of the format's description
 	vhdxMaxDisk  = 4 << 40 // bytes: what a table of chunks that is held in memory reaches
-	maxChunks    = 16      // under way at a time, which limits memory
+	maxChunks    = 10      // under way at a time, which limits memory
+	maxWorkers   = 8       // likewise
 	chunksWanted = 4       // a worker
 )
 
@@ -92,8 +93,8 @@ const (
 //
 // The same disk gives the same bytes, whatever the number of workers and wherever its
 // holes are: there are no times in the files, and identifiers are derived from the
-// disk's content. It needs at most 100 MB of memory at any size,
-// and for GCP temporary room in dst for the disk's data.
+// disk's content. It needs at most 200 MB of memory at any size,
+// and for GCP and KubeVirt temporary room in dst for the disk's data.
 //
 // Without [Target.Stamp] a conversion changes nothing in the disk, which is then for the
 // platform that its boot entries say. Errors are an [*Error]; they wrap [errors.ErrUnsupported] for formats that
@@ -107,6 +108,7 @@ func Convert(ctx context.Context, dst *os.Root, src *Image, targets []Target, op
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
+	o.Workers = min(o.Workers, maxWorkers)
 	c := &conversion{src: src, opts: o, seen: sha256.New()}
 	defer c.abort()
 	seen := make(map[string]bool)
@@ -342,8 +344,11 @@ func (c *conversion) run(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	// What comes last may need memory of its own.
+	c.free, c.jobs = nil, nil
 	group, groupCtx = errgroup.WithContext(ctx)
 	for _, w := range c.writers {
+		w.data, w.encoders = nil, encoders{}
 		group.Go(func() error {
 			size, err := w.sink.finish(groupCtx, c.id(w.target))
 			if err == nil {

@@ -8,7 +8,12 @@ import (
 )
 
 // gzipped is how archives are compressed.
-var gzipped = compress.Encoding{Codec: compress.Gzip, Level: 6, BlockSize: chunkSize}
+var gzipped = compress.Encoding{Codec: compress.Gzip, Level: 6, BlockSize: chunkSize / 4}
+
+// newGzip starts what compresses an archive, within 20 MB of memory.
+func newGzip(workers int) (*compress.Pool, error) {
+	return compress.NewPool(gzipped, gzipped.Workers(workers, 1, 20e6), 1)
+}
 
 // gcpSink writes a gzipped tar archive with the sparse file disk.raw. The header names all
 // data, so the data waits in a temporary file for it.
@@ -41,7 +46,7 @@ func (s *gcpSink) write(c *chunk) error {
 
 func (s *gcpSink) finish(ctx context.Context, _ [32]byte) (int64, error) {
 	defer s.data.abort()
-	pool, err := compress.NewPool(gzipped, s.workers, 1)
+	pool, err := newGzip(s.workers)
 	if err != nil {
 		return 0, err
 	}

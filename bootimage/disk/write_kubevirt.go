@@ -148,7 +148,7 @@ func (s *kubeVirtSink) writeLayer(ctx context.Context, at, size int64) (compress
 	if err != nil {
 		return compress.Result{}, err
 	}
-	pool, err := compress.NewPool(gzipped, s.workers, 1)
+	pool, err := newGzip(s.workers)
 	if err != nil {
 		return compress.Result{}, err
 	}

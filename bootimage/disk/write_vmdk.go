@@ -35,6 +35,7 @@ type vmdkSink struct {
 	grains    []byte
 	used      bool // grains has entries
 	directory []byte
+	buffer    []byte // a chunk's grains, which are written together
 }
 
 func newVMDKSink(f *output, base, size int64) *vmdkSink {
@@ -122,7 +123,7 @@ func (s *vmdkSink) write(c *chunk) error {
 		return err
 	}
 	le := binary.LittleEndian
-	var p []byte // a chunk's grains are written together
+	p := s.buffer[:0]
 	start := s.at
 	for i, zero := range c.zero {
 		if zero {
@@ -140,6 +141,7 @@ func (s *vmdkSink) write(c *chunk) error {
 	if (start+int64(len(p)))/vmdkSector >= 1<<32 {
 		return fmt.Errorf("more than %d bytes", int64(vmdkSector)<<32)
 	}
+	s.buffer = p
 	return s.put(p)
 }
 
