@@ -52,7 +52,7 @@ var arrows = []struct {
 
 var (
 	backends = []string{
-		"publish/dirstore", "publish/memstore", "publish/s3store", "publish/httpstore", "publish/layoutregistry", "publish/remoteregistry",
+		"publish/dirstore", "publish/memstore", "publish/s3store", "publish/httpstore", "publish/layoutregistry", "publish/remoteregistry", "publish/ocregistry",
 		"publish/pgpsigner", "publish/cosignsigner", "publish/ed25519signer",
 		"publish/cachestore", "publish/dryrunstore", "publish/faultstore", "publish/limitstore", "publish/logstore",
 	}
