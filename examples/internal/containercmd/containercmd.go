@@ -242,8 +242,10 @@ func explain(cmd *cobra.Command, err error) error {
 		return next(&ui.VerificationError{Err: err}, "pull the image again; it stays wrong if it was pushed so")
 	case errors.Is(err, container.ErrRegression):
 		return next(err, "--allow=NAME accepts a package that is gone or older")
-	case errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, errors.ErrUnsupported) && cmd.Name() == "reexport":
 		return next(err, "okd-streams container rechunk makes an image of its own of what can't be kept as it is")
+	case errors.Is(err, errors.ErrUnsupported):
+		return next(err, cmd.CommandPath()+" --help shows what there is")
 	case errors.Is(err, fs.ErrNotExist):
 		return next(err, "okd-streams container list names the images of a repository; okd-streams ostree refs its refs")
 	}
