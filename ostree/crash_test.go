@@ -43,7 +43,7 @@ func crashChild(repo string) error {
 	}
 	for seed := uint64(os.Getpid()); ; seed++ {
 		fmt.Println("commit")
-		if _, err := r.Commit(ctx, treegen.Tree(seed, &treegen.Options{Files: 120, MaxSize: 2 << 20}), &ostree.CommitOptions{Ref: "crash"}); err != nil {
+		if _, err := r.Commit(ctx, treegen.Tree(seed, &treegen.Options{Files: 80, MaxSize: 3 << 19}), &ostree.CommitOptions{Ref: "crash"}); err != nil {
 			return err
 		}
 	}
@@ -61,34 +61,40 @@ func TestKilled(t *testing.T) {
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	for _, mode := range modes {
-		r := newRepo(t, mode)
-		left := 0
-		for i := range rounds {
-			cmd := exec.CommandContext(t.Context(), exe)
-			cmd.Env = append(os.Environ(), crashVariable+"="+r.Path())
-			out, err := cmd.StdoutPipe()
-			require.NoError(t, err)
-			cmd.Stderr = os.Stderr
-			require.NoError(t, cmd.Start())
-			lines := bufio.NewScanner(out)
-			require.True(t, lines.Scan(), "the child committed nothing")
-			time.Sleep(time.Duration(i) * 7 * time.Millisecond)
-			require.NoError(t, cmd.Process.Kill())
-			_ = cmd.Wait()
-			require.Equal(t, syscall.SIGKILL, cmd.ProcessState.Sys().(syscall.WaitStatus).Signal())
-			left += len(staging(t, r))
-			require.NoError(t, r.Fsck(t.Context(), nil))
-			if peer {
-				run(t, "ostree", "--repo="+r.Path(), "fsck")
-			}
-			if i%2 == 1 {
-				_, err = r.Commit(t.Context(), literal(dir(".")), nil)
-				require.NoError(t, err)
-				requireClean(t, r)
-			}
-		}
-		require.NotZero(t, left, "no kill hit a transaction")
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			killed(t, newRepo(t, mode), exe, rounds, peer)
+		})
 	}
+}
+
+func killed(t *testing.T, r *ostree.Repo, exe string, rounds int, peer bool) {
+	left := 0
+	for i := range rounds {
+		cmd := exec.CommandContext(t.Context(), exe)
+		cmd.Env = append(os.Environ(), crashVariable+"="+r.Path())
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		cmd.Stderr = os.Stderr
+		require.NoError(t, cmd.Start())
+		lines := bufio.NewScanner(out)
+		require.True(t, lines.Scan(), "the child committed nothing")
+		time.Sleep(time.Duration(i) * 7 * time.Millisecond)
+		require.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		require.Equal(t, syscall.SIGKILL, cmd.ProcessState.Sys().(syscall.WaitStatus).Signal())
+		left += len(staging(t, r))
+		require.NoError(t, r.Fsck(t.Context(), nil))
+		if peer {
+			run(t, "ostree", "--repo="+r.Path(), "fsck")
+		}
+		if i%2 == 1 {
+			_, err = r.Commit(t.Context(), literal(dir(".")), nil)
+			require.NoError(t, err)
+			requireClean(t, r)
+		}
+	}
+	require.NotZero(t, left, "no kill hit a transaction")
 }
 
 func staging(t testing.TB, r *ostree.Repo) []string {
