@@ -71,7 +71,7 @@ func serve(ctx context.Context, args []string) error {
 		go func() {
 			defer conn.Close()
 			// A client that goes away is no fault.
-			if err := serveConn(conn, *dir, *delay); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			if err := serveConn(conn, *dir, *delay); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 				fmt.Fprintln(os.Stderr, "bench: file server:", err)
 			}
 		}()
