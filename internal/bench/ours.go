@@ -73,13 +73,14 @@ func ours(ctx context.Context, args []string) error {
 	case "push", "layout":
 		layers := flags.String("layers", "", "folder of the layer cache")
 		to := flags.String("to", "", "tag, or folder of the layout")
+		codec := flags.String("codec", "", "of the layers")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
 		if verb == "layout" {
-			return oursLayout(ctx, *repo, *layers, *to)
+			return oursLayout(ctx, *repo, *layers, container.Codec(*codec), *to)
 		}
-		return oursPush(ctx, *repo, *layers, *to)
+		return oursPush(ctx, *repo, *layers, container.Codec(*codec), *to)
 	case "components", "copy":
 		list := flags.String("list", "", "file of pullspecs")
 		to := flags.String("to", "", "repository")
@@ -160,7 +161,7 @@ func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFi
 
 // oursEncapsulate makes the image of the branch's commit and gives it to use,
 // which reads the layers from the cache.
-func oursEncapsulate(ctx context.Context, dir, layers string, use func(v1.Image) error) error {
+func oursEncapsulate(ctx context.Context, dir, layers string, codec container.Codec, use func(v1.Image) error) error {
 	repo, err := ostree.Open(ctx, dir, nil)
 	if err != nil {
 		return err
@@ -179,15 +180,15 @@ func oursEncapsulate(ctx context.Context, dir, layers string, use func(v1.Image)
 	if err != nil {
 		return err
 	}
-	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: components})
+	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: components, Codec: codec})
 	if err != nil {
 		return err
 	}
 	return use(img)
 }
 
-func oursPush(ctx context.Context, dir, layers, to string) error {
-	return oursEncapsulate(ctx, dir, layers, func(img v1.Image) error {
+func oursPush(ctx context.Context, dir, layers string, codec container.Codec, to string) error {
+	return oursEncapsulate(ctx, dir, layers, codec, func(img v1.Image) error {
 		tag, err := name.NewTag(to)
 		if err != nil {
 			return err
