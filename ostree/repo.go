@@ -2,6 +2,7 @@ package ostree
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -234,10 +235,13 @@ func (r *Repo) SetConfig(ctx context.Context, group, key, value string) error {
 	return nil
 }
 
+// replacementPrefix begins the names of files in tmp/ on their way to their place.
+const replacementPrefix = "okd-"
+
 // replace writes a small file of the repository by way of tmp/.
 func (r *Repo) replace(path string, data []byte) error {
 	for i := range 1000 {
-		tmp := fmt.Sprintf("tmp/okd-%d-%d", unix.Getpid(), i)
+		tmp := fmt.Sprintf("tmp/"+replacementPrefix+"%d-%d", unix.Getpid(), i)
 		err := replaceFile(r.dir, tmp, r.dir, path, data, 0o644, r.settings.fsync)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
@@ -254,22 +258,55 @@ func replaceFile(tmpDir int, tmp string, dir int, path string, data []byte, mode
 		return err
 	}
 	f := &rawFile{fd, path}
+	// The lock says that somebody needs it: see removeReplacement.
+	if ok, err := lockNamed(fd); err != nil || !ok {
+		f.Close()
+		return cmp.Or(err, fs.ErrExist)
+	}
 	defer func() {
 		if err != nil {
 			unix.Unlinkat(tmpDir, tmp, 0)
+		}
+		if e := f.Close(); err == nil {
+			err = e
 		}
 	}()
 	_, err = f.Write(data)
 	if err == nil && fsync {
 		err = pathError("fdatasync", path, retry(func() error { return unix.Fdatasync(fd) }))
 	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
 	if err == nil {
 		err = pathError("rename", path, retry(func() error { return unix.Renameat(tmpDir, tmp, dir, path) }))
 	}
 	return err
+}
+
+// lockNamed locks an open file, unless somebody has it, or removed it just now.
+func lockNamed(fd int) (bool, error) {
+	ok, err := tryLock(fd, unix.F_WRLCK)
+	if err == nil && ok {
+		var st unix.Stat_t
+		err = retry(func() error { return unix.Fstat(fd, &st) })
+		ok = st.Nlink > 0
+	}
+	return ok, err
+}
+
+// removeReplacement removes a file of tmp/ that a killed process was about to
+// move to its place.
+func (r *Repo) removeReplacement(name string) error {
+	fd, err := openat(r.dir, "tmp/"+name, unix.O_RDWR|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // gone by now, or not ours
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if ok, err := lockNamed(fd); err != nil || !ok {
+		return err
+	}
+	return pathError("unlink", "tmp/"+name, unix.Unlinkat(r.dir, "tmp/"+name, 0))
 }
 
 // readFileAt reads a whole regular file of at most limit bytes, not through a

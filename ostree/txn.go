@@ -170,13 +170,8 @@ func (r *Repo) lockStaging(name string, create bool) (int, bool, error) {
 	if err != nil {
 		return -1, false, err
 	}
-	ok, err := tryLock(fd, unix.F_WRLCK)
-	if err == nil && ok {
-		// Who had it before may have removed the file that was opened here.
-		var st unix.Stat_t
-		err = retry(func() error { return unix.Fstat(fd, &st) })
-		ok = st.Nlink > 0
-	}
+	// Who had it before may have removed the file that was opened here.
+	ok, err := lockNamed(fd)
 	if err != nil || !ok {
 		unix.Close(fd)
 		return -1, false, err
@@ -194,6 +189,12 @@ func (r *Repo) removeStale(ctx context.Context) error {
 	}
 	for _, e := range entries {
 		name := e.Name()
+		if strings.HasPrefix(name, replacementPrefix) && e.Type().IsRegular() {
+			if err := r.removeReplacement(name); err != nil {
+				return err
+			}
+			continue
+		}
 		if !strings.HasPrefix(name, stagingPrefix) {
 			continue
 		}
