@@ -39,6 +39,28 @@ func importWritten(t testing.TB, img v1.Image) string {
 	return "oci:" + dir
 }
 
+// ostree-ext imports ours: the same commit, in which nothing is missing.
+func TestOstreeExtImportsOurs(t *testing.T) {
+	program := interop.OstreeExt(t)
+	interop.Peer(t, "ostree")
+	repo := newRepo(t)
+	c := commit(t, repo, sample)
+	components := split(t, repo, c)
+	cache := openCache(t, t.TempDir())
+	for _, opts := range []container.EncapsulateOptions{
+		{}, {FormatVersion: 2}, {Dialect: container.V1a}, {Codec: container.Zstd}, {Codec: container.None},
+		{Components: components, MaxLayers: 5}, {Components: components, Dialect: container.V1a, Planner: container.OstreeExt{}, MaxLayers: 5},
+		{Components: components, FormatVersion: 2, Planner: container.Frugal{}, MaxLayers: 4},
+	} {
+		dst := importRepo(t, ostree.ModeBareUser)
+		importRun(t, program, "container", "unencapsulate", "--repo="+dst.Path(), "--write-ref=x", "ostree-unverified-image:"+importWritten(t, encapsulate(t, cache, repo, c, &opts)))
+		got, err := dst.Resolve(t.Context(), "x")
+		require.NoError(t, err)
+		require.Equal(t, c, got, "%+v", opts)
+		require.Contains(t, importRun(t, "ostree", "--repo="+dst.Path(), "fsck"), "no errors found")
+	}
+}
+
 // What we import is listed, shown, deployed, pruned and removed by ostree-ext, and
 // not pulled again; what is deployed is not pruned by us.
 func TestImportIsOstreeExts(t *testing.T) {
