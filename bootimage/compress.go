@@ -44,7 +44,7 @@ type CompressOptions struct {
 	// processors, at most 64. It changes no byte.
 	Workers int
 	// Memory bounds the workers: one needs some 2 MiB for gzip, 20 to 100 MiB for
-	// zstd, and for xz 60 MiB at level 6 and 450 at 9. 0: [DefaultCompressMemory]
+	// zstd, and for xz 95 MiB at level 6 and 350 at 9. 0: [DefaultCompressMemory]
 	// bytes; one worker there always is.
 	Memory int64
 }
@@ -57,7 +57,7 @@ var compressors = map[Compressor]struct {
 }{
 	CompressGzip: {"gz", 3, compress.Encoding{Codec: compress.Gzip, BlockSize: 1 << 20, Own: true}},
 	CompressZstd: {"zst", 10, compress.Encoding{Codec: compress.Zstd, BlockSize: 8 << 20, Seekable: true}},
-	CompressXZ:   {"xz", 6, compress.Encoding{Codec: compress.XZ, BlockSize: 8 << 20}},
+	CompressXZ:   {"xz", 6, compress.Encoding{Codec: compress.XZ, BlockSize: 12 << 20}},
 }
 
 // extension is what file names of the format end with.

@@ -96,6 +96,9 @@ func (x *xzBlocks) encode(out, in []byte, last bool) ([]byte, error) {
 	if len(in) == 0 {
 		return out, nil
 	}
+	if out == nil { // at once: growing it would leave garbage as large again
+		out = make([]byte, 0, len(in)+len(in)/64+1024)
+	}
 	return x.e.AppendBlock(out, in)
 }
 

@@ -89,8 +89,8 @@ func (e Encoding) Workers(n, streams int, memory int64) int {
 	return max(n, 1)
 }
 
-// largeBlock is from where on a block is so much work that none needs to wait
-// beside it for a worker to become free.
+// largeBlock is from where on a block is so much work that filling one takes no time
+// beside it: none waits for a worker to become free.
 const largeBlock = 4 << 20
 
 // blocks is how many may be under way: each stream may hold one that is not
@@ -99,5 +99,5 @@ func (e Encoding) blocks(workers, streams int) int {
 	if e.BlockSize < largeBlock {
 		return 2*workers + streams
 	}
-	return workers + streams
+	return workers + streams - 1
 }

@@ -35,7 +35,7 @@ type Encoder struct {
 // good enough, and how many places are looked at for one.
 var levels = [10]struct{ window, nice, depth int }{
 	1: {1 << 20, 16, 4}, 2: {1 << 20, 24, 8}, 3: {2 << 20, 32, 12}, 4: {2 << 20, 32, 24}, 5: {4 << 20, 48, 32},
-	6: {4 << 20, 64, 48}, 7: {8 << 20, 64, 48}, 8: {16 << 20, 64, 48}, 9: {32 << 20, 64, 48},
+	6: {8 << 20, 64, 48}, 7: {8 << 20, 64, 96}, 8: {16 << 20, 64, 48}, 9: {32 << 20, 64, 48},
 }
 
 // NewEncoder makes an encoder of a level, 1 to 9. It has [Memory] bytes of tables.
@@ -54,7 +54,7 @@ func Memory(level int) int64 {
 	if level < 1 || level >= len(levels) {
 		return 0
 	}
-	return int64(levels[level].window)*10 + 1<<20
+	return int64(levels[level].window)*9 + 1<<20
 }
 
 // AppendHeader writes what a file begins with behind dst.

@@ -36,7 +36,7 @@ type finder struct {
 
 func newFinder(window, nice, depth int) *finder {
 	return &finder{
-		hash4: make([]int32, window/2), sons: make([]int32, 2*window),
+		hash4: make([]int32, window/4), sons: make([]int32, 2*window),
 		window: window, nice: nice, depth: depth, matches: make([]found, 0, nice),
 	}
 }
