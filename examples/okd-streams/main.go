@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
+	"github.com/okd-project/okd-streams/examples/internal/containercmd"
 	"github.com/okd-project/okd-streams/examples/internal/diskcmd"
 	"github.com/okd-project/okd-streams/examples/internal/graphcmd"
-	"github.com/okd-project/okd-streams/examples/internal/containercmd"
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
 	"github.com/okd-project/okd-streams/examples/internal/prunecmd"
