@@ -88,8 +88,8 @@ const (
 )
 
 // Convert makes any number of files of one disk, which is read once from start to end,
-// without what is known to be zero. Results appear under their names in dst together,
-// when all are whole; after an error none has changed.
+// without what is known to be zero. Results appear under their names in dst, one after
+// another, when all are whole; only a rename that fails can leave some new and some old.
 //
 // The same disk gives the same bytes, whatever the number of workers and wherever its
 // holes are: there are no times in the files, and identifiers are derived from the
