@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 
 // shipped is a stream with its files as a server has them, and who reads it.
 type shipped struct {
-	files  map[string][]byte // by path
+	files  sync.Map // []byte by path; the server reads while tests change
 	url    string
 	stream *bootimage.Document[streammd.Stream]
 	raw    []byte // the disk in the artifacts of metal
@@ -65,10 +66,10 @@ func ship(t *testing.T) *shipped {
 	secret, public := gpgKey(t)
 	signer, err := pgpsigner.ParseSigner(secret, time.Now, nil)
 	require.NoError(t, err)
-	p := &shipped{files: map[string][]byte{}, gpg: interop.TrustingGPG(t, public), raw: append(noise(1<<20), make([]byte, 1<<20)...)}
+	p := &shipped{gpg: interop.TrustingGPG(t, public), raw: append(noise(1<<20), make([]byte, 1<<20)...)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		data, ok := p.files[r.URL.Path]
-		if !ok {
+		data := p.file(r.URL.Path)
+		if data == nil {
 			http.NotFound(w, r)
 			return
 		}
@@ -103,8 +104,8 @@ func ship(t *testing.T) *shipped {
 			meta.Images[artifact] = measured.Image(base)
 			sig, err := signer.Sign(t.Context(), bytes.NewReader(file.data))
 			require.NoError(t, err)
-			p.files[path.Join("/builds", id, arch, base)] = file.data
-			p.files[path.Join("/builds", id, arch, base+".sig")] = sig
+			p.files.Store(path.Join("/builds", id, arch, base), file.data)
+			p.files.Store(path.Join("/builds", id, arch, base+".sig"), sig)
 		}
 		metas = append(metas, meta)
 	}
@@ -116,11 +117,20 @@ func ship(t *testing.T) *shipped {
 	return p
 }
 
+// file is what the server has at a path, nil if nothing.
+func (p *shipped) file(at string) []byte {
+	data, ok := p.files.Load(at)
+	if !ok {
+		return nil
+	}
+	return data.([]byte)
+}
+
 func (p *shipped) put(t *testing.T, at string, d *bootimage.Document[streammd.Stream]) {
 	t.Helper()
 	var out bytes.Buffer
 	require.NoError(t, d.Encode(&out))
-	p.files[at] = out.Bytes()
+	p.files.Store(at, out.Bytes())
 }
 
 func pack(t *testing.T, how string, data []byte) []byte {
@@ -206,7 +216,7 @@ func TestCoreosInstallerReads(t *testing.T) {
 				for _, name := range []string{name, name + ".sig"} {
 					got, err := os.ReadFile(filepath.Join(dir, name))
 					require.NoError(t, err)
-					require.True(t, bytes.Equal(p.files["/builds/43.20261101.3.0/"+arch+"/"+name], got), name)
+					require.True(t, bytes.Equal(p.file("/builds/43.20261101.3.0/"+arch+"/"+name), got), name)
 				}
 			}
 		})
@@ -227,18 +237,18 @@ func TestCoreosInstallerReads(t *testing.T) {
 		requireEmpty(t, dir)
 	})
 	t.Run("changed file", func(t *testing.T) {
-		was := p.files[metal]
-		p.files[metal] = append(bytes.Clone(was[:len(was)-100]), append([]byte{was[len(was)-100] ^ 1}, was[len(was)-99:]...)...)
-		defer func() { p.files[metal] = was }()
+		was := p.file(metal)
+		p.files.Store(metal, append(bytes.Clone(was[:len(was)-100]), append([]byte{was[len(was)-100] ^ 1}, was[len(was)-99:]...)...))
+		defer p.files.Store(metal, was)
 		dir, _, stderr, err := p.installer(t, true, download...)
 		require.Error(t, err)
 		require.Contains(t, stderr, "BAD signature")
 		requireEmpty(t, dir)
 	})
 	t.Run("no signature", func(t *testing.T) {
-		was := p.files[metal+".sig"]
-		delete(p.files, metal+".sig")
-		defer func() { p.files[metal+".sig"] = was }()
+		was := p.file(metal + ".sig")
+		p.files.Delete(metal + ".sig")
+		defer p.files.Store(metal+".sig", was)
 		dir, _, stderr, err := p.installer(t, true, download...)
 		require.Error(t, err)
 		require.Contains(t, stderr, "signature not found")
@@ -250,7 +260,7 @@ func TestCoreosInstallerReads(t *testing.T) {
 		mirror, err := bootimage.MirrorStream(p.stream, &bootimage.MirrorOptions{BaseURL: p.url + "/mirror", Arches: []string{"x86_64"}, Platforms: []string{"metal"}})
 		require.NoError(t, err)
 		for _, c := range mirror.Copies {
-			p.files["/mirror/"+c.Key] = p.files[strings.TrimPrefix(c.From, p.url)]
+			p.files.Store("/mirror/"+c.Key, p.file(strings.TrimPrefix(c.From, p.url)))
 		}
 		p.put(t, "/mirror/mine.json", mirror.Document)
 		dir, stdout, stderr, err := p.installer(t, true, "download", "--stream-base-url", p.url+"/mirror/", "-s", "mine", "-f", "4k.raw.gz", "-d")
