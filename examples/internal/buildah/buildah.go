@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree/container"
@@ -56,6 +57,18 @@ func (b *Builder) Build(ctx context.Context, n *container.NodeBuild) error {
 // maxTail is how much of buildah's complaint an error has, in bytes.
 const maxTail = 2000
 
+// oneWriter lets two streams write to what takes one at a time.
+type oneWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (o *oneWriter) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(p)
+}
+
 func (b *Builder) run(ctx context.Context, dir string, args ...string) (string, error) {
 	var storage []string
 	for _, f := range [][2]string{{"--root", b.Root}, {"--runroot", b.RunRoot}, {"--storage-driver", b.Driver}} {
@@ -72,7 +85,8 @@ func (b *Builder) run(ctx context.Context, dir string, args ...string) (string, 
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if b.Output != nil {
-		cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, b.Output), io.MultiWriter(&stderr, b.Output)
+		out := &oneWriter{w: b.Output}
+		cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, out), io.MultiWriter(&stderr, out)
 	}
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
