@@ -62,6 +62,11 @@ func (r *reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
+	// What the machine has received already would still come.
+	if err := r.ctx.Err(); err != nil {
+		r.err = r.s.fail(r.ctx, "read", r.info.Key, err)
+		return 0, r.err
+	}
 	n, err := r.body.Read(p)
 	r.read += int64(n)
 	if r.info.SHA256 != "" {
