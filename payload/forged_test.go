@@ -16,8 +16,9 @@ import (
 )
 
 // verbs are all that read images, each with the component or release image
-// that it cannot do without; what they give before an error is output.
-func verbs(r *payload.Release) map[string]struct {
+// that it cannot do without; what they give before an error is output. before
+// is a release with another node image.
+func verbs(r, before *payload.Release) map[string]struct {
 	image string // component, "": the release
 	run   func(t *testing.T, src payload.Images, dir string) (output any, err error)
 } {
@@ -52,6 +53,10 @@ func verbs(r *payload.Release) map[string]struct {
 			got, err := r.Packages(t.Context(), src, &payload.PackagesOptions{Component: "fedora-coreos", TempDir: t.TempDir()})
 			return nothing(got, got == nil), err
 		}},
+		"compare node images": {"stream-coreos", func(t *testing.T, src payload.Images, _ string) (any, error) {
+			got, err := payload.CompareOS(t.Context(), src, before, r, &payload.CompareOSOptions{TempDir: t.TempDir()})
+			return nothing(got, got == nil), err
+		}},
 		"tools": {"cli", func(t *testing.T, src payload.Images, dir string) (any, error) {
 			got, err := r.Tools(t.Context(), src, dir, nil)
 			return nothing(got, got == nil), err
@@ -65,9 +70,12 @@ func verbs(r *payload.Release) map[string]struct {
 func TestForgedEverywhere(t *testing.T) {
 	w := newWorld(t)
 	w.operator(t, "op", "a.yaml", namespace("a"))
+	w.plain(t, "stream-coreos-extensions", nil)
+	was := tarOf(t, entry{name: "usr/share/openshift/base/meta.json", data: `{"rpmdb.pkglist":[["a","0","0","1","x"]]}`})
+	w.put(t, "stream-coreos", imageSpec{labels: map[string]string{"io.openshift.metalayer": "true"}, layers: [][]byte{was}})
+	_, before := w.must(t, w.spec(), nil)
 	meta := tarOf(t, entry{name: "usr/share/openshift/base/meta.json", data: `{"rpmdb.pkglist":[["a","0","1","1","x"]]}`})
 	w.put(t, "stream-coreos", imageSpec{labels: map[string]string{"io.openshift.metalayer": "true"}, layers: [][]byte{meta}})
-	w.plain(t, "stream-coreos-extensions", nil)
 	w.put(t, "fedora-coreos", imageSpec{layers: [][]byte{tarOf(t, entry{name: "usr/share/rpm/rpmdb.sqlite", data: "SQLite format 3\x00"})}})
 	w.put(t, "cli", imageSpec{layers: [][]byte{tarOf(t, entry{name: "usr/bin/oc", data: string(program(t, 1))})}})
 	_, r := w.must(t, w.spec(), nil)
@@ -87,7 +95,7 @@ func TestForgedEverywhere(t *testing.T) {
 			return liar{Image: img, layer: forged[0]}
 		},
 	}
-	for verbName, verb := range verbs(r) {
+	for verbName, verb := range verbs(r, before) {
 		for forgery, forge := range forgeries {
 			t.Run(verbName+"/"+forgery, func(t *testing.T) {
 				h := r.Digest
