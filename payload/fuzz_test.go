@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"unicode/utf8"
 
 	"github.com/google/go-containerregistry/pkg/compression"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -228,10 +229,15 @@ func FuzzPullspec(f *testing.F) {
 	f.Add("localhost:5000/a:b@sha256:" + strings.Repeat("a", 64))
 	f.Add("a:b")
 	f.Add("")
+	f.Add("\xd2.io/a@sha256:" + strings.Repeat("0", 64))
 	f.Fuzz(func(t *testing.T, spec string) {
 		w := newMemory()
 		s := &payload.ImageStream{Name: "4.20.0-test.1", Tags: []payload.Tag{{Name: "a", Kind: "DockerImage", Pullspec: spec}}}
 		references, err := s.Encode()
+		if !utf8.ValidString(spec) {
+			require.Error(t, err)
+			return
+		}
 		require.NoError(t, err)
 		img := makeImage(t, imageSpec{layers: [][]byte{tarOf(t, entry{name: "release-manifests/image-references", data: string(references)}, releaseEntries()[2])}})
 		r, err := payload.Open(t.Context(), w, w.add(t, repo, img), nil)
