@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
 )
@@ -100,18 +99,7 @@ func (c *Client) fetch(ctx context.Context, u *url.URL) (*Graph, error) {
 	}
 	var r refusal
 	if json.Unmarshal(body, &r) == nil && r.Kind != "" {
-		err = fmt.Errorf("%w: %s: %s", err, printable(r.Kind), printable(r.Value))
+		err = fmt.Errorf("%w: %s: %s", err, httpx.Printable(r.Kind), httpx.Printable(r.Value))
 	}
 	return nil, err
-}
-
-// printable is a server's text on one line, at most 300 bytes.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, text)
-	return strings.ToValidUTF8(text[:min(len(text), 300)], "")
 }

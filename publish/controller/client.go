@@ -267,13 +267,7 @@ func (c *Client) get(ctx context.Context, u *url.URL, out any) error {
 // firstLine is what a server says, printable and short.
 func firstLine(body []byte) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
-	line = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, line)
-	return strings.ToValidUTF8(line[:min(len(line), 300)], "")
+	return httpx.Printable(line)
 }
 
 // entry is a cached release.
