@@ -40,8 +40,10 @@ var arrows = []struct {
 
 	{room: "publish/open", may: append([]string{"publish", "publish/registryserver"}, backends...)},
 	{room: "publish/daily", may: []string{everything}, not: append([]string{"publish/open", "publish/registryserver", "publish/publishtest", "examples"}, backends...)},
-	{room: "publish/prow", may: verbs}, {room: "publish/controller", may: verbs}, {room: "publish/github", may: verbs},
-	{room: "publish/promotion", may: verbs}, {room: "publish/status", may: append([]string{"publish/controller"}, verbs...)}, {room: "publish/retention", may: verbs},
+	{room: "publish/prow", may: verbs}, {room: "publish/controller", may: verbs}, {room: "publish/github", may: verbs}, {room: "publish/notify", may: verbs},
+	{room: "publish/gate", may: append([]string{"publish/controller", "publish/linkcheck", "publish/prow"}, verbs...)},
+	{room: "publish/promotion", may: append([]string{"publish/controller", "publish/gate", "publish/github", "publish/notify", "publish/prow"}, verbs...)},
+	{room: "publish/status", may: append([]string{"publish/controller", "publish/gate"}, verbs...)}, {room: "publish/retention", may: verbs},
 	{room: "publish/linkcheck", may: verbs},
 	{room: "publish", may: []string{"publish"}}, // backends, registryserver, publishtest; the root imports none
 
