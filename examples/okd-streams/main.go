@@ -15,11 +15,13 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	_ "golang.org/x/crypto/x509roots/fallback" // the task image has no certificates
 
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/containercmd"
 	"github.com/okd-project/okd-streams/examples/internal/diskcmd"
 	"github.com/okd-project/okd-streams/examples/internal/graphcmd"
+	"github.com/okd-project/okd-streams/examples/internal/imagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
 	"github.com/okd-project/okd-streams/examples/internal/prunecmd"
@@ -46,7 +48,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
-	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), statuscmd.Command(), prunecmd.Command(), versionCommand())
+	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), statuscmd.Command(), prunecmd.Command(),
+		imagecmd.Command(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
