@@ -25,6 +25,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
 	"github.com/okd-project/okd-streams/examples/internal/prunecmd"
+	"github.com/okd-project/okd-streams/examples/internal/servecmd"
 	"github.com/okd-project/okd-streams/examples/internal/statuscmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/examples/internal/walk"
@@ -49,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), statuscmd.Command(), prunecmd.Command(),
-		imagecmd.Command(), versionCommand())
+		imagecmd.Command(), servecmd.Command(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
