@@ -54,7 +54,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.stream, "stream", "", "`NAME` of the stream in a ConfigMap that has several (default: its default stream)")
 	flags.StringVar(&c.baseURL, "base-url", "", "`URL` of the folder of builds, for a meta.json")
 	flags.StringVar(&c.registry, "registry", "docker://", "where release payloads are read from: docker:// or dir:`PATH`")
-	flags.StringVar(&c.authFile, "authfile", "", "`FILE` of registry credentials (default: as podman finds them)")
+	c.remote.Add(flags)
 	root.AddCommand(c.find(), c.download(), c.mirror(), c.compress(), c.uncompress(), c.drift(), c.check())
 	return root
 }

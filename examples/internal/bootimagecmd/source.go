@@ -19,19 +19,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/okd-project/okd-streams/bootimage"
-	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/httpstore"
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/publish/open"
-	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
 // source is where documents come from.
 type source struct {
-	stream, baseURL, registry, authFile string
+	stream, baseURL, registry string
+	remote                    remote.Flags
 }
 
 // document is one that was read.
@@ -135,11 +135,7 @@ func (s *source) release(ctx context.Context, pullspec string) (data []byte, of 
 	if err != nil {
 		return nil, nil, &ui.UsageError{Err: err}
 	}
-	o := remoteregistry.Options{
-		AuthFile: s.authFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
-		CertDirs: remoteregistry.CertDirs(os.Getenv), Mirrors: remoteregistry.MirrorFiles(os.Getenv), Jitter: rand.Float64,
-	}
-	registry, err := open.Registry(ctx, s.registry, &open.RegistryOptions{Remote: o})
+	registry, err := open.Registry(ctx, s.registry, &open.RegistryOptions{Remote: s.remote.Options(nil)})
 	if err != nil {
 		return nil, nil, &ui.UsageError{Err: err}
 	}

@@ -4,7 +4,6 @@ package imagecmd
 
 import (
 	"encoding/json"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,11 +17,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/spf13/cobra"
 
-	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/open"
-	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
 const buildLong = `The image holds one static binary, /usr/bin/okd-streams, an empty /tmp and
@@ -61,18 +59,17 @@ func Command() *cobra.Command {
 	flags.StringArrayVar(&b.binaries, "binary", nil, "static binary of this program to put in, one an architecture (default: this program)")
 	flags.StringVar(&b.registry, "registry", "", "folder dir:PATH of OCI layouts to write into, in place of the registry that REFERENCE names")
 	flags.StringArrayVar(&b.labels, "label", nil, "label of the image, as KEY=VALUE; may be repeated")
-	flags.StringVar(&b.authFile, "authfile", "", "registry credentials (default: as podman finds them)")
-	flags.StringVar(&b.certDir, "cert-dir", "", "folder with a folder HOST[:PORT] of certificates for each registry (default: as podman finds it)")
-	flags.StringArrayVar(&b.insecure, "insecure", nil, "registry HOST[:PORT] that may be spoken to over plain HTTP; may be repeated (loopback always may)")
+	b.remote.Add(flags)
 	flags.BoolVar(&b.json, "json", false, "print the result as JSON")
 	root.AddCommand(cmd)
 	return root
 }
 
 type build struct {
-	binaries, labels, insecure  []string
-	registry, authFile, certDir string
-	json                        bool
+	binaries, labels []string
+	registry         string
+	json             bool
+	remote           remote.Flags
 }
 
 // built is what is printed.
@@ -170,14 +167,7 @@ func (b *build) write(cmd *cobra.Command, tag name.Tag, images []v1.Image, out *
 	if b.registry != "" {
 		where = b.registry
 	}
-	remote := remoteregistry.Options{
-		AuthFile: b.authFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
-		CertDirs: remoteregistry.CertDirs(os.Getenv), Insecure: b.insecure, Jitter: rand.Float64,
-	}
-	if b.certDir != "" {
-		remote.CertDirs = []string{b.certDir}
-	}
-	registry, err := open.Registry(ctx, where, &open.RegistryOptions{Remote: remote})
+	registry, err := open.Registry(ctx, where, &open.RegistryOptions{Remote: b.remote.Options(nil)})
 	if err != nil {
 		return v1.Hash{}, err
 	}

@@ -20,7 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
-	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
@@ -40,10 +40,10 @@ or unpacked:PATH, the files of a payload (of oc adm release extract).`
 
 // common is what the commands share.
 type common struct {
-	from, authFile, arch string
-	insecure             []string
-	verbose, allLayers   bool
-	closers              []func() error
+	from, arch         string
+	flags              remote.Flags
+	verbose, allLayers bool
+	closers            []func() error
 }
 
 // Command gives the command with all that is below it.
@@ -60,8 +60,7 @@ func Command() *cobra.Command {
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.from, "from", "docker://", "where images are read from: docker://, dir:`PATH`, folder:PATH or archive:PATH")
-	flags.StringVar(&c.authFile, "authfile", "", "`FILE` of registry credentials (default: as podman finds them)")
-	flags.StringArrayVar(&c.insecure, "insecure", nil, "registry `HOST[:PORT]` that may be spoken to over plain HTTP; may be repeated (loopback always may)")
+	c.flags.Add(flags)
 	flags.StringVar(&c.arch, "arch", "amd64", "`ARCHITECTURE` to choose from manifest lists, as Go spells it")
 	flags.BoolVar(&c.allLayers, "all-layers", false, "read all layers of the release image, as a cluster does, not its last alone")
 	flags.BoolVar(&c.verbose, "verbose", false, "log each request")
@@ -102,15 +101,10 @@ func (c *common) platform() v1.Platform { return v1.Platform{OS: "linux", Archit
 
 // remote is how registries are spoken to, as podman would on this machine.
 func (c *common) remote(stderr io.Writer) remoteregistry.Options {
-	o := remoteregistry.Options{
-		AuthFile: c.authFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
-		CertDirs: remoteregistry.CertDirs(os.Getenv), Mirrors: remoteregistry.MirrorFiles(os.Getenv),
-		Insecure: c.insecure, Jitter: rand.Float64,
+	if !c.verbose {
+		return c.flags.Options(nil)
 	}
-	if c.verbose {
-		o.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
-	return o
+	return c.flags.Options(slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug})))
 }
 
 // registry opens a registry by URL, or a mirror in oc's folder.

@@ -7,20 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
-	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/controller"
 	"github.com/okd-project/okd-streams/publish/open"
-	"github.com/okd-project/okd-streams/publish/remoteregistry"
 	"github.com/okd-project/okd-streams/publish/status"
 )
 
@@ -34,6 +31,7 @@ type flags struct {
 	days                       int
 	warn, fail, maxAge         time.Duration
 	lenient, inside            bool
+	remote                     remote.Flags
 	registry                   publish.Registry
 }
 
@@ -72,6 +70,7 @@ the same.`,
 	set.BoolVar(&f.inside, "inside", false, "look into the payloads whose difference matters")
 	set.StringVar(&f.reference, "reference", "", "`RELEASE` whose node image the newest accepted build is compared with; implies --inside")
 	set.StringVar(&f.from, "from", "docker://", "where payloads are read from: docker:// or dir:PATH")
+	f.remote.Add(set)
 	set.StringVar(&f.at, "now", "", "`TIME` of the report, as 2006-01-02T15:04:05Z (default: now)")
 	set.BoolVar(&f.lenient, "exit-zero", false, "succeed whatever the report says")
 	return cmd
@@ -110,10 +109,7 @@ func (f *flags) run(cmd *cobra.Command, streams []string) error {
 	collect := &status.CollectOptions{Days: f.days, Channel: f.channel}
 	var reference *status.Content
 	if f.inside || f.reference != "" {
-		if f.registry, err = open.Registry(ctx, f.from, &open.RegistryOptions{Remote: remoteregistry.Options{
-			AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
-			CertDirs: remoteregistry.CertDirs(os.Getenv), Mirrors: remoteregistry.MirrorFiles(os.Getenv), Jitter: rand.Float64,
-		}}); err != nil {
+		if f.registry, err = open.Registry(ctx, f.from, &open.RegistryOptions{Remote: f.remote.Options(nil)}); err != nil {
 			return ui.Usagef("--from: %w", err)
 		}
 		collect.Look = f.look

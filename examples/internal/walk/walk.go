@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/okd-project/okd-streams/examples/internal/credhelper"
+	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/sample"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/payload"
@@ -302,8 +302,8 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	if closer, ok := store.(io.Closer); ok {
 		r.closers = append(r.closers, closer.Close)
 	}
-	remote := f.remote(r.Env.Logger)
-	if r.Env.Registry, err = open.Registry(ctx, r.Registry, &open.RegistryOptions{Remote: remote}); err != nil {
+	registries := f.registries(r.Env.Logger)
+	if r.Env.Registry, err = open.Registry(ctx, r.Registry, &open.RegistryOptions{Remote: registries}); err != nil {
 		return err
 	}
 	r.Env.PublicURL = publicURL(def, f.Store, r.Store)
@@ -311,7 +311,7 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 		return nil // one client reads from every registry
 	}
 	// What is not in the folder is read from where its name says.
-	elsewhere, err := remoteregistry.Open(ctx, &remote)
+	elsewhere, err := remoteregistry.Open(ctx, &registries)
 	if err != nil {
 		return err
 	}
@@ -319,22 +319,10 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	return nil
 }
 
-// remote is how registries are spoken to: as podman, skopeo and oc would on this
-// machine, unless a flag says otherwise.
-func (f *Flags) remote(logger *slog.Logger) remoteregistry.Options {
-	o := remoteregistry.Options{
-		AuthFile: f.AuthFile, AuthFiles: remoteregistry.AuthFiles(os.Getenv), CredentialHelper: credhelper.Get,
-		CertDirs: remoteregistry.CertDirs(os.Getenv), Mirrors: remoteregistry.MirrorFiles(os.Getenv),
-		Insecure: f.Insecure, Jitter: rand.Float64, Logger: logger,
-	}
-	if f.CertDir != "" {
-		o.CertDirs = []string{f.CertDir}
-	}
-	if f.RegistriesConf != "" {
-		o.Mirrors = &remoteregistry.Mirrors{File: f.RegistriesConf}
-	}
-	o.Mirrors.Sets = append(o.Mirrors.Sets, f.MirrorSets...)
-	return o
+// registries is how registries are spoken to.
+func (f *Flags) registries(logger *slog.Logger) remoteregistry.Options {
+	of := remote.Flags{AuthFile: f.AuthFile, CertDir: f.CertDir, RegistriesConf: f.RegistriesConf, MirrorSets: f.MirrorSets, Insecure: f.Insecure}
+	return of.Options(logger)
 }
 
 // publicURL is where readers find the store: as the definition says, unless
