@@ -127,7 +127,7 @@ func newClient(repository string, opts *ClientOptions) (*Client, error) {
 	c.http = httpx.NewClient(httpx.NewTransport(&limits{base}, &httpx.Options{
 		MaxRetryAfter: opts.MaxWait, Jitter: opts.Jitter, Logger: opts.Logger, Repeatable: repeatable,
 	}))
-	c.http.CheckRedirect = checkRedirect
+	c.http.CheckRedirect = httpx.CheckSameMethod
 	return c, nil
 }
 
@@ -137,21 +137,12 @@ func repeatable(req *http.Request) bool {
 	return req.Method != http.MethodPost || !strings.HasSuffix(req.URL.Path, "/releases")
 }
 
-// checkRedirect refuses those that turn a request into another one, as an
-// answer 301 to a POST does.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	if req.Method != via[0].Method {
-		return fmt.Errorf("%w: %s would become %s", httpx.ErrRedirect, via[0].Method, req.Method)
-	}
-	return httpx.CheckRedirect(req, via)
-}
-
 // wrap names operation and release, and takes secrets out of what servers say.
 func (c *Client) wrap(op, tag string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Op: op, Repository: c.repository, Tag: httpx.Printable(tag), Err: withoutSecrets(err, c.auth.secrets())}
+	return &Error{Op: op, Repository: c.repository, Tag: httpx.Printable(tag), Err: httpx.RedactSecrets(err, c.auth.secrets()...)}
 }
 
 // path is an address below the repository's.

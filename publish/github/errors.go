@@ -112,25 +112,3 @@ func uncertain(err error) bool {
 	}
 	return httpx.Temporary(err)
 }
-
-// withoutSecrets gives err with a text that has none of the secrets; errors.Is
-// and errors.As see the same chain.
-func withoutSecrets(err error, secrets []string) error {
-	err = httpx.Redact(err)
-	text := err.Error()
-	for _, s := range secrets {
-		text = strings.ReplaceAll(text, s, "REDACTED")
-	}
-	if text == err.Error() {
-		return err
-	}
-	return &cleanError{text: text, err: err}
-}
-
-type cleanError struct {
-	text string
-	err  error
-}
-
-func (e *cleanError) Error() string { return e.text }
-func (e *cleanError) Unwrap() error { return e.err }
