@@ -27,10 +27,10 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/prunecmd"
 	"github.com/okd-project/okd-streams/examples/internal/servecmd"
 	"github.com/okd-project/okd-streams/examples/internal/statuscmd"
+	"github.com/okd-project/okd-streams/examples/internal/streamcmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/publish/daily"
-	"github.com/okd-project/okd-streams/stream"
 )
 
 func main() {
@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
-	root.AddCommand(buildCommand(), streamCommand(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), statuscmd.Command(), prunecmd.Command(),
+	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), statuscmd.Command(), prunecmd.Command(),
 		imagecmd.Command(), servecmd.Command(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -129,52 +129,6 @@ func stepCommand(use, short, step string) *cobra.Command {
 	flags.Register(set)
 	command.Flags().AddGoFlagSet(set)
 	command.Flags().StringVar(&flags.Build, "build", "", "go on with this build of the state folder, with the inputs that it has")
-	return command
-}
-
-func streamCommand() *cobra.Command {
-	command := &cobra.Command{Use: "stream", Short: "Look at streams", RunE: group}
-	command.AddCommand(
-		&cobra.Command{
-			Use: "list", Short: "List the built-in streams", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				var rows [][]string
-				for _, name := range stream.BuiltinNames() {
-					def, err := stream.Builtin(name)
-					if err != nil {
-						return err
-					}
-					note := def.Identity.Title
-					if end := def.Identity.EndOfLife; end != nil {
-						note += fmt.Sprintf(" (ends with %s: %s)", end.Version, end.Message)
-					}
-					rows = append(rows, []string{name, def.Version.String(), note})
-				}
-				return ui.Table(cmd.OutOrStdout(), rows)
-			},
-		},
-		&cobra.Command{
-			Use: "show NAME", Short: "Print the definition of a built-in stream, to start one's own from", Args: cobra.ExactArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				if _, err := stream.Builtin(args[0]); err != nil {
-					return &ui.UsageError{Err: err}
-				}
-				_, err := cmd.OutOrStdout().Write(stream.BuiltinSource(args[0]))
-				return err
-			},
-		},
-		&cobra.Command{
-			Use: "lint FILE", Short: "Check a definition and name every fault", Args: cobra.ExactArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				def, err := walk.Definition(args[0])
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: stream %s, no faults\n", args[0], def.Identity.Name)
-				return err
-			},
-		},
-	)
 	return command
 }
 
