@@ -1,6 +1,7 @@
 package github_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -11,11 +12,13 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/interop/githubserver"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/github"
@@ -29,25 +32,57 @@ const (
 
 var day = time.Date(2026, 11, 26, 5, 0, 0, 0, time.UTC)
 
-// start gives a stand-in and a client of it.
-func start(t *testing.T, opts githubserver.Options, change func(*github.ClientOptions)) (*githubserver.Server, *github.Client) {
+// standIn is GitHub as a test has it.
+type standIn struct {
+	*githubserver.Server
+	url    string
+	before func(w http.ResponseWriter, r *http.Request) bool // answers in its place, if it wants
+}
+
+// description is GitHub's own, where interop tests are on; else nil.
+var description = sync.OnceValues(func() (*githubserver.Description, error) {
+	if !interop.Enabled() {
+		return nil, nil
+	}
+	path, err := interop.FetchGitHubOpenAPI(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return githubserver.Load(path)
+})
+
+// start gives a stand-in and a client of it. What either says against the rules
+// fails the test, and so does, where there is GitHub's description, what is not
+// in that.
+func start(t *testing.T, opts githubserver.Options, change func(*github.ClientOptions)) (*standIn, *github.Client) {
 	t.Helper()
 	opts.Repository = repository
 	opts.Tokens = []string{token}
 	if opts.Now == nil {
 		opts.Now = func() time.Time { return day }
 	}
-	server := githubserver.New(opts)
-	listening := httptest.NewServer(server)
+	s := &standIn{Server: githubserver.New(opts)}
+	handler := http.Handler(s.Server)
+	d, err := description()
+	require.NoError(t, err)
+	if d != nil {
+		handler = d.Handler(handler, s.Path, func(err error) { t.Errorf("against the description: %v", err) })
+	}
+	listening := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.before == nil || !s.before(w, r) {
+			handler.ServeHTTP(w, r)
+		}
+	}))
 	t.Cleanup(listening.Close)
-	clientOpts := &github.ClientOptions{API: listening.URL + opts.Prefix, Token: token, Transport: listening.Client().Transport}
+	t.Cleanup(func() { require.Empty(t, s.Faults()) })
+	s.url = listening.URL + opts.Prefix
+	clientOpts := &github.ClientOptions{API: s.url, Token: token, Transport: listening.Client().Transport}
 	if change != nil {
 		change(clientOpts)
 	}
 	client, err := github.NewClient(repository, clientOpts)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.Empty(t, server.Faults()) })
-	return server, client
+	return s, client
 }
 
 func spec() *github.Spec {

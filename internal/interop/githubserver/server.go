@@ -78,19 +78,11 @@ type Server struct {
 	issued   int
 	requests []string
 	faults   []string
-	before   func(w http.ResponseWriter, r *http.Request) bool
 }
 
 // New makes an empty one.
 func New(opts Options) *Server {
 	return &Server{opts: opts, tokens: map[string]time.Time{}}
-}
-
-// Before has f see each request first; it reports whether it answered.
-func (s *Server) Before(f func(w http.ResponseWriter, r *http.Request) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.before = f
 }
 
 // Requests gives method and path of each request since the last call.
@@ -181,11 +173,7 @@ var reTokens = regexp.MustCompile(`^/app/installations/(\d+)/access_tokens$`)
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
-	before := s.before
 	s.mu.Unlock()
-	if before != nil && before(w, r) {
-		return
-	}
 	w.Header().Set("Date", s.opts.Now().UTC().Format(http.TimeFormat))
 	// A body is read before the lock is taken: it may be slow.
 	body, err := io.ReadAll(r.Body)
@@ -194,15 +182,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("User-Agent") == "" {
 		s.fault("%s %s without User-Agent", r.Method, r.URL.Path)
 	}
-	path, uploads := r.URL.EscapedPath(), false
-	if rest, ok := strings.CutPrefix(path, s.uploadPrefix()+"/"); ok {
-		path, uploads = "/"+rest, true
-	} else if rest, ok := strings.CutPrefix(path, s.opts.Prefix+"/"); ok {
-		path = "/" + rest
-	} else {
-		s.answer(w, http.StatusNotFound, map[string]any{"message": "Not Found"})
-		return
-	}
+	path, uploads := s.path(r.URL.EscapedPath())
 	if err != nil { // half an upload
 		if m := routes[7].path.FindStringSubmatch(strings.TrimPrefix(path, "/repos/"+s.opts.Repository)); m != nil {
 			s.halfUpload(m[1], r, body)
@@ -241,6 +221,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, http.StatusNotFound, map[string]any{"message": "Not Found"})
+}
+
+// Path gives the path of a request as GitHub documents it, without what is before
+// it; "" for one that is not of the API.
+func (s *Server) Path(escaped string) string {
+	path, _ := s.path(escaped)
+	return path
+}
+
+func (s *Server) path(escaped string) (path string, uploads bool) {
+	for _, prefix := range []string{s.uploadPrefix(), s.opts.Prefix} {
+		if rest, ok := strings.CutPrefix(escaped, prefix+"/"); ok {
+			return "/" + rest, prefix == s.uploadPrefix()
+		}
+	}
+	return "", false
 }
 
 func (s *Server) uploadPrefix() string {

@@ -1,7 +1,8 @@
 // Command realtree makes what tests and benchmarks of real size need, in the
 // cache that package interop keeps, and says where it is.
 //
-//	realtree peers         build versitygw, ostree-ext, coreos-installer and the token server
+//	realtree peers         build versitygw, ostree-ext, coreos-installer and the token server,
+//	                       fetch GitHub's OpenAPI description
 //	realtree debian [DIR]  a debootstrap'd Debian system
 //	realtree rpm [DIR]     a system of 200 generated packages
 //	realtree day2 TREE [DIR]  the system in the folder TREE (of the cache) a day later
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	)
 	switch {
 	case verb == "peers" && len(args) == 0:
-		for _, build := range []func(context.Context) (string, error){interop.BuildVersitygw, interop.BuildOstreeExt, interop.BuildCoreosInstaller, interop.BuildTokenServer} {
+		for _, build := range []func(context.Context) (string, error){interop.BuildVersitygw, interop.BuildOstreeExt, interop.BuildCoreosInstaller, interop.BuildTokenServer, interop.FetchGitHubOpenAPI} {
 			path, err := build(ctx)
 			if err != nil {
 				return err
