@@ -52,7 +52,7 @@ func (b Book) Record(ctx context.Context, results ...Result) error {
 	var order []string
 	bySubject := map[string][]Result{}
 	for _, r := range results {
-		if err := r.Check(); err != nil {
+		if err := r.check(); err != nil {
 			return &Error{Op: "record", Target: fmt.Sprintf("gate %.80q", r.Gate), Err: err}
 		}
 		if bySubject[r.Subject.Digest] == nil {
@@ -243,7 +243,7 @@ func decode(data []byte) (*document, error) {
 	if err := dec.Decode(d); err != nil {
 		return nil, err
 	}
-	if err := d.Subject.Check(); err != nil {
+	if err := d.Subject.check(); err != nil {
 		return nil, err
 	}
 	if len(d.Results) > MaxResults {
@@ -251,7 +251,7 @@ func decode(data []byte) (*document, error) {
 	}
 	for i := range d.Results {
 		r := &d.Results[i]
-		if err := r.Check(); err != nil {
+		if err := r.check(); err != nil {
 			return nil, fmt.Errorf("results[%d]: %w", i, err)
 		}
 		if r.Subject.Digest != d.Subject.Digest {

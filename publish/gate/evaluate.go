@@ -66,7 +66,7 @@ func Evaluate(gates []stream.Gate, subject Subject, results []Result, now time.T
 	other := map[string]bool{}
 	for i := range results {
 		r := &results[i]
-		if err := r.Check(); err != nil {
+		if err := r.check(); err != nil {
 			v.note("a result of gate %.80q does not count: %v", r.Gate, err)
 			continue
 		}

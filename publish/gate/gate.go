@@ -73,8 +73,8 @@ var ErrInvalid = errors.New("not a result")
 // release controller's jobs.
 var names = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// Check reports what a subject cannot be.
-func (s Subject) Check() error {
+// check reports what a subject cannot be.
+func (s Subject) check() error {
 	if err := text("release", s.Release, MaxNameSize); err != nil {
 		return err
 	}
@@ -84,16 +84,16 @@ func (s Subject) Check() error {
 	return checkDigest("digest", s.Digest)
 }
 
-// Check reports every reason why a result cannot be recorded, joined.
-func (r *Result) Check() error {
+// check reports every reason why a result cannot be recorded, joined.
+func (r *Result) check() error {
 	var faults []error
 	add := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf(format+": %w", append(args, ErrInvalid)...))
 	}
-	if err := CheckName(r.Gate); err != nil {
+	if err := checkName(r.Gate); err != nil {
 		faults = append(faults, err)
 	}
-	if err := r.Subject.Check(); err != nil {
+	if err := r.Subject.check(); err != nil {
 		faults = append(faults, err)
 	}
 	if !slices.Contains([]State{Pending, Passed, Failed, Waived}, r.State) {
@@ -143,9 +143,9 @@ func (r *Result) Check() error {
 	return errors.Join(faults...)
 }
 
-// CheckName reports why a gate cannot be called so: letters, digits, '.', '_'
+// checkName reports why a gate cannot be called so: letters, digits, '.', '_'
 // and '-', at most [MaxNameSize].
-func CheckName(name string) error {
+func checkName(name string) error {
 	if len(name) > MaxNameSize || !names.MatchString(name) {
 		return fmt.Errorf("name of a gate %.80q: %w", name, ErrInvalid)
 	}

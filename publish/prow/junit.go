@@ -149,33 +149,56 @@ func (c *testcase) result(suites []string) Case {
 // Count gives the tests by how they ended. One that is there several times, as
 // a flaky test that was run again, passed if it passed once.
 func (j *JUnit) Count() (passed, failed, skipped int) {
-	type id struct{ suite, name string }
-	best := map[id]int{} // 1 failed, 2 skipped, 3 passed
-	for _, c := range j.Cases {
-		n := 3
-		switch {
-		case c.Failure != "":
-			n = 1
-		case c.Skipped:
-			n = 2
-		}
-		k := id{c.Suite, c.Name}
-		best[k] = max(best[k], n)
-		if n == 1 && best[k] == 2 {
-			best[k] = 1
-		}
-	}
-	for _, n := range best {
-		switch n {
-		case 1:
+	for _, o := range j.outcomes() {
+		switch o {
+		case outcomeFailed:
 			failed++
-		case 2:
+		case outcomeSkipped:
 			skipped++
 		default:
 			passed++
 		}
 	}
 	return passed, failed, skipped
+}
+
+// Failed names the tests that [JUnit.Count] counts as failed, in their order.
+func (j *JUnit) Failed() []string {
+	all := j.outcomes()
+	var names []string
+	for _, c := range j.Cases {
+		id := caseID{c.Suite, c.Name}
+		if all[id] == outcomeFailed {
+			delete(all, id)
+			names = append(names, strings.TrimSpace(c.Suite+" "+c.Name))
+		}
+	}
+	return names
+}
+
+type caseID struct{ suite, name string }
+
+// How a test ended, in the order in which one outcome hides another.
+const (
+	outcomeSkipped = iota + 1
+	outcomeFailed
+	outcomePassed
+)
+
+func (j *JUnit) outcomes() map[caseID]int {
+	all := map[caseID]int{}
+	for _, c := range j.Cases {
+		o := outcomePassed
+		switch {
+		case c.Failure != "":
+			o = outcomeFailed
+		case c.Skipped:
+			o = outcomeSkipped
+		}
+		id := caseID{c.Suite, c.Name}
+		all[id] = max(all[id], o)
+	}
+	return all
 }
 
 // Encode writes the results as one file with a suite for each that they name,
