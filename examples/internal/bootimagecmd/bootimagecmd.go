@@ -85,36 +85,25 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// adviceError is an error with what to do next.
-type adviceError struct {
-	err    error
-	advice string
-}
-
-func (e *adviceError) Error() string { return e.err.Error() + "\n  " + e.advice }
-func (e *adviceError) Unwrap() error { return e.err }
-
-func next(err error, advice string) error { return &adviceError{err, advice} }
-
 // explain gives every error an advice.
 func explain(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*adviceError](err); ok {
+	if _, ok := errors.AsType[*ui.AdviceError](err); ok {
 		return err
 	}
 	switch _, usage := errors.AsType[*ui.UsageError](err); {
 	case usage:
-		return next(err, cmd.CommandPath()+" --help shows what there is")
+		return ui.Next(err, cmd.CommandPath()+" --help shows what there is")
 	case errors.Is(err, bootimage.ErrVerification):
-		return next(&ui.VerificationError{Err: err}, "nothing was left under the file's name; try another mirror, and tell who publishes the stream if it stays so")
+		return ui.Next(&ui.VerificationError{Err: err}, "nothing was left under the file's name; try another mirror, and tell who publishes the stream if it stays so")
 	case errors.Is(err, errors.ErrUnsupported):
-		return next(err, "name stream metadata, a release.json, a meta.json, the ConfigMap or an installer's pin")
+		return ui.Next(err, "name stream metadata, a release.json, a meta.json, the ConfigMap or an installer's pin")
 	case errors.Is(err, fs.ErrNotExist):
-		return next(err, "okd-streams bootimage find DOCUMENT lists all that a document names")
+		return ui.Next(err, "okd-streams bootimage find DOCUMENT lists all that a document names")
 	}
-	return next(err, "okd-streams bootimage check DOCUMENT names every fault of a document")
+	return ui.Next(err, "okd-streams bootimage check DOCUMENT names every fault of a document")
 }
 
 // found is what find prints.
@@ -292,7 +281,7 @@ func (f *found) verdict() error {
 	if len(faults) == 0 {
 		return nil
 	}
-	return next(&ui.VerificationError{Err: errors.Join(faults...)}, advice)
+	return ui.Next(&ui.VerificationError{Err: errors.Join(faults...)}, advice)
 }
 
 // drifted is what drift prints.
@@ -337,7 +326,7 @@ Nothing differs: exit code 0. Something does: 3.
 		if len(report.Drift) == 0 {
 			return nil
 		}
-		return next(&ui.VerificationError{Err: fmt.Errorf("%d platforms differ", len(report.Drift))},
+		return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%d platforms differ", len(report.Drift))},
 			"update the cluster to a release that has newer boot images, or enroll its machine sets in boot image management")
 	})
 	cmd.Flags().BoolVar(&all, "all", false, "print every image that differs")

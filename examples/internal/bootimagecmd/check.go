@@ -53,7 +53,7 @@ updates document. No fault: exit code 0. Faults: 3.
 		}
 		result := checked{Kind: kindOf(data), Faults: []fault{}}
 		err = c.validate(cmd, &f, result.Kind, data)
-		if _, advised := errors.AsType[*adviceError](err); advised {
+		if _, advised := errors.AsType[*ui.AdviceError](err); advised {
 			return err
 		}
 		if _, usage := errors.AsType[*ui.UsageError](err); usage {
@@ -70,7 +70,7 @@ updates document. No fault: exit code 0. Faults: 3.
 			return err
 		}
 		if n := len(result.Faults); n > 0 {
-			return next(&ui.VerificationError{Err: fmt.Errorf("%s: %d faults", args[0], n)}, "correct them where the document is made; readers differ in which they forgive")
+			return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %d faults", args[0], n)}, "correct them where the document is made; readers differ in which they forgive")
 		}
 		return nil
 	})
@@ -93,7 +93,7 @@ func (c *common) signed(cmd *cobra.Command, f *checkFlags, from string, data []b
 	for _, file := range f.keys {
 		key, err := os.ReadFile(file)
 		if err != nil {
-			return next(err, "give a file of public keys, as gpg --export writes it")
+			return ui.Next(err, "give a file of public keys, as gpg --export writes it")
 		}
 		keys = append(keys, key)
 	}
@@ -110,7 +110,7 @@ func (c *common) signed(cmd *cobra.Command, f *checkFlags, from string, data []b
 	}
 	_, err = pgpsigner.NewVerifier(keyring, time.Now, nil).Verify(cmd.Context(), bytes.NewReader(data), signature)
 	if err != nil {
-		return next(&ui.VerificationError{Err: fmt.Errorf("%s: %w", from, err)}, "don't use the document: get it again, and its keys from who publishes it")
+		return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %w", from, err)}, "don't use the document: get it again, and its keys from who publishes it")
 	}
 	return nil
 }

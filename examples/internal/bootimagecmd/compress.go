@@ -100,11 +100,11 @@ func repackAdvice(err error) error {
 	case usage:
 		return err
 	case errors.Is(err, bootimage.ErrVerification):
-		return next(&ui.VerificationError{Err: err}, "the file is not what meta.json records; it and its record are as they were")
+		return ui.Next(&ui.VerificationError{Err: err}, "the file is not what meta.json records; it and its record are as they were")
 	case errors.Is(err, fs.ErrNotExist):
-		return next(err, "name the folder of the build, with meta.json and its files")
+		return ui.Next(err, "name the folder of the build, with meta.json and its files")
 	}
-	return next(err, "what is done is recorded; run it again for the rest")
+	return ui.Next(err, "what is done is recorded; run it again for the rest")
 }
 
 // repack makes a command that works on a build's folder.
@@ -113,7 +113,7 @@ func (c *common) repack(use, short, long string, o *bootimage.CompressBuildOptio
 	cmd := c.leaf(use, short, long, 1, func(cmd *cobra.Command, args []string) error {
 		root, err := os.OpenRoot(args[0])
 		if err != nil {
-			return next(err, "name the folder of the build, with meta.json")
+			return ui.Next(err, "name the folder of the build, with meta.json")
 		}
 		defer root.Close()
 		p := ui.NewProgress(cmd.ErrOrStderr(), time.Now, quiet)

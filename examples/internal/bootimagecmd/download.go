@@ -73,7 +73,7 @@ What was stopped goes on. Nothing has a file's name before it is verified.
 		for _, file := range keys {
 			key, err := os.ReadFile(file)
 			if err != nil {
-				return next(err, "give a file of public keys, as gpg --export writes it")
+				return ui.Next(err, "give a file of public keys, as gpg --export writes it")
 			}
 			o.Keys = append(o.Keys, key)
 		}
@@ -102,7 +102,7 @@ What was stopped goes on. Nothing has a file's name before it is verified.
 			all = append(all, *g)
 		}
 		if len(all) == 0 {
-			return next(ui.Usagef("what is chosen are images in clouds, no files"), "okd-streams bootimage find DOCUMENT lists all that a document names")
+			return ui.Next(ui.Usagef("what is chosen are images in clouds, no files"), "okd-streams bootimage find DOCUMENT lists all that a document names")
 		}
 		return printGot(cmd.OutOrStdout(), c.output, all)
 	})
@@ -123,7 +123,7 @@ What was stopped goes on. Nothing has a file's name before it is verified.
 func get(ctx context.Context, dir, cache, name string, e bootimage.Entry, o *bootimage.CacheOptions) (g *got, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, next(err, "make the folder, or name another with --dir")
+		return nil, ui.Next(err, "make the folder, or name another with --dir")
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	var done *bootimage.Downloaded
@@ -197,7 +197,7 @@ with --stream-base-url. STREAM is stream metadata.
 		}
 		root, err := os.OpenRoot(dir)
 		if err != nil {
-			return next(err, "make the folder, or name another with --dir")
+			return ui.Next(err, "make the folder, or name another with --dir")
 		}
 		defer root.Close()
 		var all []got

@@ -138,7 +138,7 @@ func (p *payloadISO) add(ctx context.Context, found []bootimage.Found) ([]bootim
 func (p *payloadISO) download(cmd *cobra.Command, dir string, chosen []bootimage.Found, quiet bool) (all []got, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, next(err, "make the folder, or name another with --dir")
+		return nil, ui.Next(err, "make the folder, or name another with --dir")
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	for _, f := range chosen {
@@ -160,7 +160,7 @@ func (p *payloadISO) download(cmd *cobra.Command, dir string, chosen []bootimage
 			return nil, err
 		}
 		if err != nil {
-			return nil, next(err, "without --payload-iso the ISO is downloaded from the address in the ConfigMap")
+			return nil, ui.Next(err, "without --payload-iso the ISO is downloaded from the address in the ConfigMap")
 		}
 	}
 	if len(all) == 0 {

@@ -65,12 +65,12 @@ func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
 func (s *source) build(dir string) (*document, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, next(err, "give the folder with builds.json")
+		return nil, ui.Next(err, "give the folder with builds.json")
 	}
 	defer root.Close()
 	origin, err := bootimage.BuildOrigin(root.FS(), "", &bootimage.OriginOptions{BaseURL: s.baseURL})
 	if err != nil {
-		return nil, next(err, "give the folder with builds.json, and below it ID/ARCH/meta.json")
+		return nil, ui.Next(err, "give the folder with builds.json, and below it ID/ARCH/meta.json")
 	}
 	return &document{Origin: origin}, nil
 }
@@ -95,7 +95,7 @@ func (s *source) read(cmd *cobra.Command, from string) (data []byte, of *release
 	if from != "-" {
 		file, err := os.Open(from)
 		if err != nil {
-			return nil, nil, next(err, "give the path of a document, its address, - or release:PULLSPEC")
+			return nil, nil, ui.Next(err, "give the path of a document, its address, - or release:PULLSPEC")
 		}
 		defer file.Close()
 		in = file
@@ -123,7 +123,7 @@ func fetch(ctx context.Context, address string) ([]byte, error) {
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		return nil, next(err, "check the address, and whether this machine reaches it")
+		return nil, ui.Next(err, "check the address, and whether this machine reaches it")
 	}
 	return data, nil
 }
@@ -141,7 +141,7 @@ func (s *source) release(ctx context.Context, pullspec string) (data []byte, of 
 	}
 	payloadOf, err := payload.Open(ctx, registry, ref, nil)
 	if err != nil {
-		return nil, nil, next(err, "check the pullspec, and --authfile if the registry wants credentials")
+		return nil, nil, ui.Next(err, "check the pullspec, and --authfile if the registry wants credentials")
 	}
 	info, err := payloadOf.Info()
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *source) release(ctx context.Context, pullspec string) (data []byte, of 
 			return content, &release{payloadOf, registry, info.Versions["machine-os"].Version}, nil
 		}
 	}
-	return nil, nil, next(fmt.Errorf("release %s: %s: %w", pullspec, bootimage.ConfigMapManifest, fs.ErrNotExist),
+	return nil, nil, ui.Next(fmt.Errorf("release %s: %s: %w", pullspec, bootimage.ConfigMapManifest, fs.ErrNotExist),
 		"releases before 4.8 have no boot images: name the installer's pin, its data/data/coreos folder in git")
 }
 

@@ -49,7 +49,7 @@ vhdx; arch=ARCHITECTURE of kubevirt and of stamps. All files appear when all are
 		}
 		root, err := os.OpenRoot(dir)
 		if err != nil {
-			return &adviceError{err, "make the folder, or name another with --dir"}
+			return ui.Next(err, "make the folder, or name another with --dir")
 		}
 		defer func() { err = errors.Join(err, root.Close()) }()
 		progress := ui.NewProgress(cmd.ErrOrStderr(), time.Now, quiet)

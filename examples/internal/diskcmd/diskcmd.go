@@ -59,21 +59,12 @@ func (c *common) leaf(use, short, long string, args int, run func(cmd *cobra.Com
 	}
 }
 
-// adviceError is an error with what to do next.
-type adviceError struct {
-	err    error
-	advice string
-}
-
-func (e *adviceError) Error() string { return e.err.Error() + "\n  " + e.advice }
-func (e *adviceError) Unwrap() error { return e.err }
-
 // explain gives every error an advice.
 func explain(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*adviceError](err); ok {
+	if _, ok := errors.AsType[*ui.AdviceError](err); ok {
 		return err
 	}
 	advice := "okd-streams disk probe IMAGE tells what an image is"
@@ -88,7 +79,7 @@ func explain(cmd *cobra.Command, err error) error {
 	case errors.Is(err, fs.ErrExist):
 		advice = "wait for the other conversion, or name another file"
 	}
-	return &adviceError{err, advice}
+	return ui.Next(err, advice)
 }
 
 func writeJSON(w io.Writer, v any) error {
@@ -136,7 +127,7 @@ from being read is said with exit code 3.
 		if len(faults) == 0 {
 			return nil
 		}
-		return &adviceError{&ui.VerificationError{Err: errors.New(strings.Join(faults, "\n  "))}, "sgdisk -e moves a backup table to the end of a disk that has grown; else make the image again"}
+		return ui.Next(&ui.VerificationError{Err: errors.New(strings.Join(faults, "\n  "))}, "sgdisk -e moves a backup table to the end of a disk that has grown; else make the image again")
 	})
 }
 

@@ -49,7 +49,7 @@ To make images for several platforms of one disk, see okd-streams disk convert.
 			return printPlatform(cmd.OutOrStdout(), c.output, platform)
 		}
 		if image.Format() != disk.Raw {
-			return &adviceError{ui.Usagef("%s is %s: only raw disks are stamped in place", args[0], image.Format()), "okd-streams disk convert " + args[0] + " platform=" + args[1] + ":FILE makes a new image"}
+			return ui.Next(ui.Usagef("%s is %s: only raw disks are stamped in place", args[0], image.Format()), "okd-streams disk convert "+args[0]+" platform="+args[1]+":FILE makes a new image")
 		}
 		s, err := disk.Stamp(cmd.Context(), file, size, args[1], &o)
 		if err != nil {
@@ -88,11 +88,11 @@ func openToWrite(path string) (*os.File, int64, error) {
 func stampAdvice(err error) error {
 	switch text := err.Error(); {
 	case strings.Contains(text, "e2fsck"):
-		return &adviceError{err, "e2fsck -p IMAGE?offset=BYTES repairs the file system; okd-streams disk probe IMAGE says where the partition is"}
+		return ui.Next(err, "e2fsck -p IMAGE?offset=BYTES repairs the file system; okd-streams disk probe IMAGE says where the partition is")
 	case strings.Contains(text, "architecture"):
-		return &adviceError{err, "name it with --arch"}
+		return ui.Next(err, "name it with --arch")
 	case strings.Contains(text, "console.cfg"), strings.Contains(text, "grub.cfg"):
-		return &adviceError{err, "--keep-grub stamps the boot entries alone"}
+		return ui.Next(err, "--keep-grub stamps the boot entries alone")
 	}
 	return err
 }

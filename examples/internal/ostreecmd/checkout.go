@@ -88,7 +88,7 @@ func (f *checkoutFlags) check(args []string) error {
 	case f.opts.RequireHardLinks && f.opts.Copy:
 		return ui.Usagef("either --require-hardlinks or --force-copy, not both")
 	case f.identical && !f.opts.RequireHardLinks:
-		return next(ui.Usagef("--union-identical needs --require-hardlinks"), "give both, as with ostree")
+		return ui.Next(ui.Usagef("--union-identical needs --require-hardlinks"), "give both, as with ostree")
 	case many && len(args) > 1:
 		return ui.Usagef("--from-stdin and --from-file take the destination alone")
 	case (f.composefs || f.composefsNoVerity) && (many || len(args) < 2):
@@ -139,10 +139,10 @@ func (f *checkoutFlags) one(ctx context.Context, r *ostree.Repo, rev, subpath, t
 		err = nil
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return next(fmt.Errorf("%s is there already", quoted(target)), "name a folder that is not there, or say with --union what becomes of one that is")
+		return ui.Next(fmt.Errorf("%s is there already", quoted(target)), "name a folder that is not there, or say with --union what becomes of one that is")
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = next(err, "make the folder that it is to be in first")
+		err = ui.Next(err, "make the folder that it is to be in first")
 	}
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (f *checkoutFlags) one(ctx context.Context, r *ostree.Repo, rev, subpath, t
 		err = errors.Join(r.Checkout(ctx, root, commit, &opts), root.Close())
 	}
 	if opts.RequireHardLinks && errors.Is(err, errors.ErrUnsupported) {
-		err = next(err, "leave --require-hardlinks out, or check out from a repository of mode bare-user with --user-mode")
+		err = ui.Next(err, "leave --require-hardlinks out, or check out from a repository of mode bare-user with --user-mode")
 	}
 	if err != nil && made {
 		err = errors.Join(err, os.RemoveAll(target))

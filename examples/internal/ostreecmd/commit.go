@@ -135,7 +135,7 @@ func (c *common) runCommit(ctx context.Context, cmd *cobra.Command, r *ostree.Re
 	}
 	if f.consume {
 		if err := f.removeTrees(); err != nil {
-			return next(err, "the commit "+commit.String()+" is made; remove the folder")
+			return ui.Next(err, "the commit "+commit.String()+" is made; remove the folder")
 		}
 	}
 	done()
@@ -150,7 +150,7 @@ func (f *commitFlags) options(ctx context.Context, r *ostree.Repo) (*ostree.Comm
 	case f.parent == "none":
 	case f.parent != "":
 		if opts.Parent, err = ostree.ParseChecksum(f.parent); err != nil {
-			return nil, next(&ui.UsageError{Err: fmt.Errorf("--parent: %w", err)}, "okd-streams ostree rev-parse prints the checksum of a ref's commit")
+			return nil, ui.Next(&ui.UsageError{Err: fmt.Errorf("--parent: %w", err)}, "okd-streams ostree rev-parse prints the checksum of a ref's commit")
 		}
 	case !f.orphan:
 		if opts.Parent, err = r.Resolve(ctx, f.branch); errors.Is(err, fs.ErrNotExist) {
@@ -204,7 +204,7 @@ func (f *commitFlags) metadata(ctx context.Context, r *ostree.Repo, parent ostre
 		for _, key := range f.keep {
 			value, ok := commit.Lookup(key)
 			if !ok {
-				return nil, next(fmt.Errorf("commit %s has no metadata key %s", parent, quoted(key)), "okd-streams ostree show --list-metadata-keys lists what it has")
+				return nil, ui.Next(fmt.Errorf("commit %s has no metadata key %s", parent, quoted(key)), "okd-streams ostree show --list-metadata-keys lists what it has")
 			}
 			items = append(items, ostree.MetadataItem{Key: key, Value: value})
 		}
@@ -233,7 +233,7 @@ func keyValues(list []string, typed bool) ([]ostree.MetadataItem, error) {
 		if typed {
 			var err error
 			if item.Value, err = ostree.ParseVariant(value); err != nil {
-				return nil, next(&ui.UsageError{Err: fmt.Errorf("metadata %s: %w", quoted(key), err)},
+				return nil, ui.Next(&ui.UsageError{Err: fmt.Errorf("metadata %s: %w", quoted(key), err)},
 					`write values as 'text', true, uint32 7, ['a', 'b'] or {'key': <'value'>}; --add-metadata-string takes text as it is`)
 			}
 		}
@@ -256,7 +256,7 @@ func (f *commitFlags) make(ctx context.Context, r *ostree.Repo, src ostree.Tree,
 		if f.bootable {
 			version, _, _, err := ostree.Kernel(ctx, src)
 			if err != nil {
-				return files, next(err, "--bootable is for trees with usr/lib/modules/VERSION/vmlinuz")
+				return files, ui.Next(err, "--bootable is for trees with usr/lib/modules/VERSION/vmlinuz")
 			}
 			opts.Metadata = append(opts.Metadata, ostree.MetadataItem{Key: "ostree.bootable", Value: ostree.BoolVariant(true)},
 				ostree.MetadataItem{Key: "ostree.linux", Value: ostree.StringVariant(version)})

@@ -147,7 +147,7 @@ func (t *treeSet) openTree(ctx context.Context, r *ostree.Repo, stdin io.Reader,
 	}
 	src, err := daily.OpenSource(ctx, kind+":"+name)
 	if err != nil {
-		return nil, next(fmt.Errorf("--tree=%s: %w", spec, cause(err)), "give the path of a folder with --tree=dir=PATH, of a tar file with --tree=tar=FILE")
+		return nil, ui.Next(fmt.Errorf("--tree=%s: %w", spec, cause(err)), "give the path of a folder with --tree=dir=PATH, of a tar file with --tree=tar=FILE")
 	}
 	t.closers = append(t.closers, src.Close)
 	return src.Tree, nil
@@ -166,7 +166,7 @@ func (f *treeFlags) readPolicy(ctx context.Context, r *ostree.Repo) (policy *ost
 		case kind == "dir":
 			dir = name
 		default:
-			return nil, next(ui.Usagef("--selinux-policy-from-base: the first tree is a tar file"), "unpack it, and name the folder with --selinux-policy")
+			return nil, ui.Next(ui.Usagef("--selinux-policy-from-base: the first tree is a tar file"), "unpack it, and name the folder with --selinux-policy")
 		}
 	}
 	switch {
@@ -181,7 +181,7 @@ func (f *treeFlags) readPolicy(ctx context.Context, r *ostree.Repo) (policy *ost
 		}
 		policy, err = ostree.ReadPolicy(fsys)
 		if err != nil {
-			return nil, next(err, "name a root file system that has a policy with --selinux-policy, or leave labels out")
+			return nil, ui.Next(err, "name a root file system that has a policy with --selinux-policy, or leave labels out")
 		}
 	case dir != "":
 		root, err := os.OpenRoot(dir)
@@ -190,7 +190,7 @@ func (f *treeFlags) readPolicy(ctx context.Context, r *ostree.Repo) (policy *ost
 		}
 		policy, err = ostree.ReadPolicy(root.FS())
 		if err := errors.Join(err, root.Close()); err != nil {
-			return nil, next(err, "name a root file system that has a policy with --selinux-policy, or leave labels out")
+			return nil, ui.Next(err, "name a root file system that has a policy with --selinux-policy, or leave labels out")
 		}
 	default:
 		return nil, nil
@@ -250,7 +250,7 @@ func (f *treeFlags) newFilter(ctx context.Context, r *ostree.Repo) (*filter, err
 		all, override := strings.CutPrefix(mode, "=")
 		n, err := strconv.ParseUint(all, 10, 32)
 		if !ok || err != nil || n > 0o7777 {
-			return next(ui.Usagef("--statoverride: line %s is not MODE PATH", quoted(line)), "modes are decimal: 2048 is set-user, =493 is rwxr-xr-x")
+			return ui.Next(ui.Usagef("--statoverride: line %s is not MODE PATH", quoted(line)), "modes are decimal: 2048 is set-user, =493 is rwxr-xr-x")
 		}
 		if override {
 			out.overrides[name] = uint32(n)
@@ -470,5 +470,5 @@ func (f *filter) unmatched() error {
 		return nil
 	}
 	slices.Sort(list)
-	return next(errors.New(lines(list)), "paths are as okd-streams ostree ls prints them; take those out that are not in the tree")
+	return ui.Next(errors.New(lines(list)), "paths are as okd-streams ostree ls prints them; take those out that are not in the tree")
 }

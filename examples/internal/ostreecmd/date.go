@@ -36,7 +36,7 @@ func parseDate(text string, now time.Time) (time.Time, error) {
 	if t, ok := relativeDate(strings.Fields(strings.ToLower(text)), now); ok {
 		return t, nil
 	}
-	return time.Time{}, next(ui.Usagef("%s is no time", quoted(text)), `give it as "2026-01-31 12:00:00 +0000", @SECONDS or "30 days ago"`)
+	return time.Time{}, ui.Next(ui.Usagef("%s is no time", quoted(text)), `give it as "2026-01-31 12:00:00 +0000", @SECONDS or "30 days ago"`)
 }
 
 // relativeDate reads a word for a day and steps from it.

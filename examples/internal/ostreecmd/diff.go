@@ -73,7 +73,7 @@ func (f *diffFlags) open(ctx context.Context, r *ostree.Repo, name string, uid, 
 	if isFolder(name) {
 		root, err := os.OpenRoot(name)
 		if err != nil {
-			return nil, next(err, "a commit has no / or ./ in front, a folder has one of them")
+			return nil, ui.Next(err, "a commit has no / or ./ in front, a folder has one of them")
 		}
 		tree := edited(ostree.Dir(root), func(e *ostree.Entry) bool {
 			setOwner(e, uid, gid)

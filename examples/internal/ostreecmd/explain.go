@@ -14,26 +14,6 @@ import (
 	"github.com/okd-project/okd-streams/ostree"
 )
 
-// nextError is an error with what to do about it.
-type nextError struct {
-	err  error
-	next string
-}
-
-func (e *nextError) Error() string { return e.err.Error() + "\n(" + e.next + ")" }
-func (e *nextError) Unwrap() error { return e.err }
-
-// next adds what to do about an error, unless it is known.
-func next(err error, what string) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*nextError](err); ok {
-		return err
-	}
-	return &nextError{err, what}
-}
-
 // explain gives an error its exit code and says what to do about it.
 func (c *common) explain(cmd *cobra.Command, err error) error {
 	if err == nil {
@@ -42,15 +22,15 @@ func (c *common) explain(cmd *cobra.Command, err error) error {
 	_, usage := errors.AsType[*ui.UsageError](err)
 	switch {
 	case usage:
-		return next(err, cmd.CommandPath()+" --help says how it is called")
+		return ui.Next(err, cmd.CommandPath()+" --help says how it is called")
 	case errors.Is(err, context.Canceled):
-		return next(errors.New("stopped"), "nothing half-done is left: run it again")
+		return ui.Next(errors.New("stopped"), "nothing half-done is left: run it again")
 	case errors.Is(err, ostree.ErrSignature):
-		return &ui.VerificationError{Err: next(err, signatureAdvice(err))}
+		return &ui.VerificationError{Err: ui.Next(err, signatureAdvice(err))}
 	case errors.Is(err, ostree.ErrCorrupt):
-		return &ui.VerificationError{Err: next(err, "okd-streams ostree fsck finds all damage; its --repair-from=REPOSITORY takes what is damaged from another one")}
+		return &ui.VerificationError{Err: ui.Next(err, "okd-streams ostree fsck finds all damage; its --repair-from=REPOSITORY takes what is damaged from another one")}
 	}
-	return next(err, advice(err))
+	return ui.Next(err, advice(err))
 }
 
 func signatureAdvice(err error) string {

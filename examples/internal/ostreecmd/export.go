@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -52,7 +53,7 @@ func writeWhole(name string, write func(io.Writer) error) (err error) {
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".part-")
 	if err != nil {
-		return next(fmt.Errorf("write %s: %w", name, cause(err)), "name a file in a folder that is there and can be written to")
+		return ui.Next(fmt.Errorf("write %s: %w", name, cause(err)), "name a file in a folder that is there and can be written to")
 	}
 	defer func() {
 		if err != nil {

@@ -163,7 +163,7 @@ func TestFailures(t *testing.T) {
 		--repo=repo export -o x/y os
 	`)
 	for _, part := range strings.Split(strings.TrimSpace(got), "\n\n") {
-		require.Regexp(t, `(?s)^\$ [^\n]*\n(Validating refs.*\n)?\[[123]\] okd-streams: .*\n\(.*\)$`, part)
+		require.Regexp(t, `(?s)^\$ [^\n]*\n(Validating refs.*\n)?\[[123]\] okd-streams: .*\n  \S.*$`, part)
 	}
 	golden(t, "failures.golden", got)
 }

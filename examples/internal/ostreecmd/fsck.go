@@ -138,7 +138,7 @@ func boundRefs(ctx context.Context, r *ostree.Repo, c ostree.Checksum) ([]string
 
 // misbound is an error about a ref and its commit.
 func misbound(format string, args ...any) error {
-	return next(&ui.VerificationError{Err: fmt.Errorf(format, args...)}, "commit again with --branch or --bind-ref, or delete the ref; okd-streams ostree refs --revision lists all")
+	return ui.Next(&ui.VerificationError{Err: fmt.Errorf(format, args...)}, "commit again with --branch or --bind-ref, or delete the ref; okd-streams ostree refs --revision lists all")
 }
 
 // checkBinding refuses a ref that its commit is not meant for.

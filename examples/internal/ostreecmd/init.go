@@ -22,7 +22,7 @@ func (c *common) init() *cobra.Command {
 		switch ostree.Mode(mode) {
 		case ostree.ModeArchive, ostree.ModeBare, ostree.ModeBareUser, ostree.ModeBareUserOnly:
 		default:
-			return next(ui.Usagef("--mode=%s: no such mode", mode), "archive for serving, bare-user to work without root, bare for root, bare-user-only for trees without owners")
+			return ui.Next(ui.Usagef("--mode=%s: no such mode", mode), "archive for serving, bare-user to work without root, bare for root, bare-user-only for trees without owners")
 		}
 		path := c.repo
 		if path == "" {
@@ -30,7 +30,7 @@ func (c *common) init() *cobra.Command {
 		}
 		r, err := ostree.Init(cmd.Context(), path, ostree.Mode(mode), c.openOptions(cmd))
 		if errors.Is(err, fs.ErrNotExist) {
-			err = next(err, "make the folder that it is to be in first")
+			err = ui.Next(err, "make the folder that it is to be in first")
 		}
 		if err != nil {
 			return err
@@ -54,7 +54,7 @@ func (c *common) config() *cobra.Command {
 				return arg[:i], arg[i+1:], nil
 			}
 		}
-		return "", "", next(ui.Usagef("%s has no group", quoted(arg)), "name the key as GROUP.KEY, or give --group")
+		return "", "", ui.Next(ui.Usagef("%s has no group", quoted(arg)), "name the key as GROUP.KEY, or give --group")
 	}
 	cmd := c.leaf("config get KEY | set KEY VALUE | unset KEY", "Read and change a repository's settings", 2, 3, func(cmd *cobra.Command, args []string) error {
 		op, want := args[0], 2
@@ -84,7 +84,7 @@ func (c *common) config() *cobra.Command {
 		}
 		value, ok := r.Config(group, key)
 		if !ok {
-			return next(fmt.Errorf("the repository's config has no key %s in group %s", quoted(key), quoted(group)), "all of it is in "+filepath.Join(r.Path(), "config"))
+			return ui.Next(fmt.Errorf("the repository's config has no key %s in group %s", quoted(key), quoted(group)), "all of it is in "+filepath.Join(r.Path(), "config"))
 		}
 		return c.print(cmd, struct {
 			Value string `json:"value"`

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -98,7 +99,7 @@ func (l *lister) at(commit *ostree.Commit, name string) (*node, error) {
 }
 
 func missing(name string) error {
-	return next(fmt.Errorf("no %s in the commit: %w", quoted(name), fs.ErrNotExist), "okd-streams ostree ls lists what is in a commit")
+	return ui.Next(fmt.Errorf("no %s in the commit: %w", quoted(name), fs.ErrNotExist), "okd-streams ostree ls lists what is in a commit")
 }
 
 // child finds a name in a directory; nil: it has none.
@@ -315,7 +316,7 @@ func catFile(w io.Writer, fsys fs.FS, name string) error {
 		return err
 	}
 	if info.IsDir() {
-		return next(fmt.Errorf("%s is a directory", quoted(name)), "okd-streams ostree ls lists it, export gives it as a tar stream")
+		return ui.Next(fmt.Errorf("%s is a directory", quoted(name)), "okd-streams ostree ls lists it, export gives it as a tar stream")
 	}
 	_, err = io.Copy(w, f)
 	return err

@@ -108,7 +108,7 @@ func (c *common) open(cmd *cobra.Command, path string) (*ostree.Repo, error) {
 	}
 	r, err := ostree.Open(cmd.Context(), path, c.openOptions(cmd))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = next(err, "make a repository with okd-streams ostree --repo="+path+" init, or name another with --repo=PATH")
+		err = ui.Next(err, "make a repository with okd-streams ostree --repo="+path+" init, or name another with --repo=PATH")
 	}
 	return r, err
 }
@@ -170,7 +170,7 @@ func (c *common) noJSON(cmd *cobra.Command) error {
 func resolve(ctx context.Context, r *ostree.Repo, rev string) (ostree.Checksum, error) {
 	c, err := r.Resolve(ctx, rev)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = next(err, "okd-streams ostree refs lists what there is")
+		err = ui.Next(err, "okd-streams ostree refs lists what there is")
 	}
 	return c, err
 }
@@ -227,7 +227,7 @@ func refuse(cmd *cobra.Command, instead string, names ...string) {
 func refused(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if r, ok := f.Value.(*refusedFlag); ok && err == nil {
-			err = next(ui.Usagef("--%s of %s is not supported here", f.Name, strings.TrimPrefix(cmd.CommandPath(), "okd-streams ")), r.instead)
+			err = ui.Next(ui.Usagef("--%s of %s is not supported here", f.Name, strings.TrimPrefix(cmd.CommandPath(), "okd-streams ")), r.instead)
 		}
 	})
 	return err

@@ -177,7 +177,7 @@ func TestCheckoutThatFails(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // as Ctrl-C does
 	r = call(ctx, nil, "--repo=repo", "checkout", "-UC", "os", "out")
-	require.Equal(t, result{1, "", "okd-streams: stopped\n(nothing half-done is left: run it again)\n"}, r)
+	require.Equal(t, result{1, "", "okd-streams: stopped\n  nothing half-done is left: run it again\n"}, r)
 	require.NoDirExists(t, "out")
 }
 
@@ -324,7 +324,7 @@ func TestPull(t *testing.T) {
 	okd(t, "--repo=client", "config", "set", "core.fsync", "false")
 	failed := call(t.Context(), nil, "--repo=client", "pull", "origin", "os")
 	require.Equal(t, 1, failed.code)
-	require.Contains(t, failed.stderr, "(okd-streams ostree remote list lists")
+	require.Contains(t, failed.stderr, "\n  okd-streams ostree remote list lists")
 
 	okd(t, "--repo=client", "remote", "add", "origin", server.URL)
 	failed = call(t.Context(), nil, "--repo=client", "pull", "origin", "os")
@@ -353,7 +353,7 @@ func TestPull(t *testing.T) {
 	cancel()
 	failed = call(ctx, nil, "--repo=client", "pull", "origin", "os")
 	require.Equal(t, 1, failed.code)
-	require.Contains(t, failed.stderr, "okd-streams: stopped\n(")
+	require.Contains(t, failed.stderr, "okd-streams: stopped\n  ")
 }
 
 // TestLabels commits by the policy of the tree, of another and of a commit.

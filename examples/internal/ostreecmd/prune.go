@@ -162,7 +162,7 @@ func deletable(ctx context.Context, r *ostree.Repo, commit ostree.Checksum) (int
 			return 0, err
 		}
 		if ref.Commit == commit {
-			return 0, next(fmt.Errorf("ref %s means commit %s", ref, commit), "okd-streams ostree refs --delete or reset comes first")
+			return 0, ui.Next(fmt.Errorf("ref %s means commit %s", ref, commit), "okd-streams ostree refs --delete or reset comes first")
 		}
 	}
 	data, err := r.Object(ctx, ostree.TypeCommit, commit)

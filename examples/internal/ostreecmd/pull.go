@@ -106,15 +106,15 @@ func (c *common) runPull(ctx context.Context, cmd *cobra.Command, r *ostree.Repo
 	err := r.Pull(ctx, remote, opts)
 	switch stats := opts.Stats; {
 	case errors.Is(err, ostree.ErrSignature):
-		return next(err, "remote gpg-import or remote add --sign-verify names the keys that are trusted, remote add --no-sign-verify takes commits as they are")
+		return ui.Next(err, "remote gpg-import or remote add --sign-verify names the keys that are trusted, remote add --no-sign-verify takes commits as they are")
 	case errors.Is(err, ostree.ErrOlder):
-		return next(err, "leave --timestamp-check out to go back in time")
+		return ui.Next(err, "leave --timestamp-check out to go back in time")
 	case errors.Is(err, fs.ErrNotExist):
-		return next(err, "check the URL with remote show-url, and the refs in the server's summary")
+		return ui.Next(err, "check the URL with remote show-url, and the refs in the server's summary")
 	case err != nil && errors.Is(err, context.Canceled):
-		return next(errors.New("stopped"), "run it again: what was fetched is kept")
+		return ui.Next(errors.New("stopped"), "run it again: what was fetched is kept")
 	case err != nil && stats.Requests > 0 && !errors.Is(err, ostree.ErrCorrupt):
-		return next(err, "run it again: what was fetched is kept")
+		return ui.Next(err, "run it again: what was fetched is kept")
 	case err != nil:
 		return err
 	}

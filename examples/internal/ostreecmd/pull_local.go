@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -88,7 +89,7 @@ func checkSourceBindings(ctx context.Context, src *ostree.Repo, revs []string) e
 			continue
 		}
 		if err := checkBinding(ctx, src, ref); err != nil {
-			return next(err, "name the refs to pull, or take this one too with --disable-verify-bindings")
+			return ui.Next(err, "name the refs to pull, or take this one too with --disable-verify-bindings")
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ func createRef(ctx context.Context, r *ostree.Repo, rev string, f *refsFlags) er
 			return err
 		}
 		if replaced := f.alias && ref.Alias != ""; ref.String() == name && !f.force && !replaced {
-			return next(fmt.Errorf("ref %s is there already", quoted(name)), "--force replaces it")
+			return ui.Next(fmt.Errorf("ref %s is there already", quoted(name)), "--force replaces it")
 		}
 	}
 	if f.alias {
@@ -86,7 +86,7 @@ func deleteRefs(ctx context.Context, r *ostree.Repo, prefixes []string) error {
 		}
 		for _, name := range names {
 			if err := r.DeleteRef(ctx, name); err != nil {
-				return next(err, "okd-streams ostree refs --alias lists aliases, which go first")
+				return ui.Next(err, "okd-streams ostree refs --alias lists aliases, which go first")
 			}
 		}
 	}
@@ -175,7 +175,7 @@ func (c *common) revParse() *cobra.Command {
 					commits = append(commits, commit)
 				}
 				if len(commits) != 1 {
-					return next(fmt.Errorf("the repository has %d commits, not one", len(commits)), "name one by a ref, which okd-streams ostree refs lists")
+					return ui.Next(fmt.Errorf("the repository has %d commits, not one", len(commits)), "name one by a ref, which okd-streams ostree refs lists")
 				}
 			}
 			return c.print(cmd, commits, func(w io.Writer) error {
@@ -201,7 +201,7 @@ func (c *common) reset() *cobra.Command {
 				found = found || ref.String() == args[0]
 			}
 			if !found {
-				return next(fmt.Errorf("no ref %s", quoted(args[0])), "okd-streams ostree refs lists what there is, refs --create makes one")
+				return ui.Next(fmt.Errorf("no ref %s", quoted(args[0])), "okd-streams ostree refs lists what there is, refs --create makes one")
 			}
 			commit, err := resolve(ctx, r, args[1])
 			if err != nil {

@@ -39,7 +39,7 @@ func (c *common) group(use, short string, elsewhere map[string]string) *cobra.Co
 				return cmd.Help()
 			}
 			if instead, ok := elsewhere[args[0]]; ok {
-				return c.explain(cmd, next(ui.Usagef("ostree %s is not supported here", strings.TrimSpace(strings.TrimPrefix(use, "ostree")+" "+args[0])), instead))
+				return c.explain(cmd, ui.Next(ui.Usagef("ostree %s is not supported here", strings.TrimSpace(strings.TrimPrefix(use, "ostree")+" "+args[0])), instead))
 			}
 			return c.explain(cmd, ui.Usagef("unknown command %q for %q", args[0], cmd.CommandPath()))
 		},
@@ -66,7 +66,7 @@ func findRemote(r *ostree.Repo, name string) (ostree.Remote, error) {
 	list := r.Remotes()
 	i := slices.IndexFunc(list, func(remote ostree.Remote) bool { return remote.Name == name })
 	if i < 0 {
-		return ostree.Remote{}, next(fmt.Errorf("no remote %s", quoted(name)), "okd-streams ostree remote list lists what there is, remote add adds one")
+		return ostree.Remote{}, ui.Next(fmt.Errorf("no remote %s", quoted(name)), "okd-streams ostree remote list lists what there is, remote add adds one")
 	}
 	return list[i], nil
 }
@@ -93,7 +93,7 @@ func (c *common) remoteAdd() *cobra.Command {
 			case err == nil && f.ifNotExists:
 				return nil
 			case err == nil && !f.force:
-				return next(fmt.Errorf("remote %s is there already", quoted(name)), "--force replaces it")
+				return ui.Next(fmt.Errorf("remote %s is there already", quoted(name)), "--force replaces it")
 			case err == nil:
 				if _, err := r.UnsetConfig(ctx, remoteGroup(name), ""); err != nil {
 					return err
@@ -132,7 +132,7 @@ func (c *common) remoteAdd() *cobra.Command {
 func (f *remoteFlags) keys(url string, branches []string) ([][2]string, error) {
 	keys := [][2]string{{"url", url}}
 	if strings.HasPrefix(url, "metalink=") || strings.HasPrefix(url, "mirrorlist=") {
-		return nil, next(ui.Usagef("%s: metalinks and lists of mirrors are not supported here", url), "give the URL of one server")
+		return nil, ui.Next(ui.Usagef("%s: metalinks and lists of mirrors are not supported here", url), "give the URL of one server")
 	}
 	add := func(key, value string) { keys = append(keys, [2]string{key, value}) }
 	if len(branches) > 0 {
@@ -166,7 +166,7 @@ func (f *remoteFlags) keys(url string, branches []string) ([][2]string, error) {
 		case isFile:
 			add("verification-ed25519-file", file)
 		default:
-			return nil, next(ui.Usagef("--sign-verify=%s is not supported", text), "ed25519=inline:KEY and ed25519=file:PATH are")
+			return nil, ui.Next(ui.Usagef("--sign-verify=%s is not supported", text), "ed25519=inline:KEY and ed25519=file:PATH are")
 		}
 	}
 	if len(f.signVerify) > 0 {
@@ -187,7 +187,7 @@ func (c *common) remoteDelete() *cobra.Command {
 			}
 			found, err := r.UnsetConfig(ctx, remoteGroup(args[0]), "")
 			if err == nil && !found {
-				err = next(fmt.Errorf("remote %s is not of this repository but of its parent", quoted(args[0])), "delete it there")
+				err = ui.Next(fmt.Errorf("remote %s is not of this repository but of its parent", quoted(args[0])), "delete it there")
 			}
 			if err != nil {
 				return err
@@ -277,7 +277,7 @@ func (c *common) importKeys(cmd *cobra.Command, r *ostree.Repo, remote string, f
 	var keys []byte
 	add := func(name string, data []byte) error {
 		if bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN")) {
-			return next(fmt.Errorf("%s is armoured text", name), "gpg --dearmor makes a binary keyring of it")
+			return ui.Next(fmt.Errorf("%s is armoured text", name), "gpg --dearmor makes a binary keyring of it")
 		}
 		keys = append(keys, data...)
 		return nil
@@ -302,7 +302,7 @@ func (c *common) importKeys(cmd *cobra.Command, r *ostree.Repo, remote string, f
 	}
 	parsed, err := pgpsigner.ParseKeyring(keys)
 	if err != nil {
-		return next(&ui.UsageError{Err: err}, "gpg --export KEY-ID writes what is wanted here")
+		return ui.Next(&ui.UsageError{Err: err}, "gpg --export KEY-ID writes what is wanted here")
 	}
 	before, err := os.ReadFile(keyring(r, remote))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

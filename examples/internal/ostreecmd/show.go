@@ -66,7 +66,7 @@ func metadata(ctx context.Context, r *ostree.Repo, rev string, detached bool) ([
 	}
 	items, err := r.ReadMetadata(ctx, sum)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = next(fmt.Errorf("commit %s has no detached metadata: %w", sum, fs.ErrNotExist), "what is part of the commit is printed by --print-metadata-key")
+		err = ui.Next(fmt.Errorf("commit %s has no detached metadata: %w", sum, fs.ErrNotExist), "what is part of the commit is printed by --print-metadata-key")
 	}
 	return items, err
 }
@@ -83,7 +83,7 @@ func (c *common) showKey(ctx context.Context, cmd *cobra.Command, r *ostree.Repo
 		if f.detachedKey != "" {
 			flag = "--list-detached-metadata-keys"
 		}
-		return next(fmt.Errorf("no metadata key %s", quoted(key)), "okd-streams ostree show "+flag+" lists what there is")
+		return ui.Next(fmt.Errorf("no metadata key %s", quoted(key)), "okd-streams ostree show "+flag+" lists what there is")
 	}
 	value := items[i].Value
 	text, err := variantText(value, !f.noSwap)
@@ -140,7 +140,7 @@ func (c *common) showObject(ctx context.Context, cmd *cobra.Command, r *ostree.R
 	}
 	n, err := (&lister{ctx: ctx, repo: r}).file("", sum)
 	if errors.Is(err, fs.ErrNotExist) {
-		return next(fmt.Errorf("the repository has no object %s: %w", sum, fs.ErrNotExist), "okd-streams ostree ls --checksum lists the objects of a commit")
+		return ui.Next(fmt.Errorf("the repository has no object %s: %w", sum, fs.ErrNotExist), "okd-streams ostree ls --checksum lists the objects of a commit")
 	}
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func (f *signFlags) signers() ([]ostree.Signer, ostree.SignatureKind, error) {
 		keys[i] = []byte(key)
 	}
 	if len(keys) > 0 && kind == ostree.SignatureGPG {
-		return nil, "", next(ui.Usagef("keys of gpg are given as files"), "export the key with gpg --export-secret-keys KEY-ID, and give that file")
+		return nil, "", ui.Next(ui.Usagef("keys of gpg are given as files"), "export the key with gpg --export-secret-keys KEY-ID, and give that file")
 	}
 	for _, name := range f.files {
 		data, err := os.ReadFile(name)
@@ -67,7 +67,7 @@ func (f *signFlags) signers() ([]ostree.Signer, ostree.SignatureKind, error) {
 			signer, err = ed25519signer.ParseSigner(key)
 		}
 		if err != nil {
-			return nil, "", next(&ui.UsageError{Err: err}, "a secret key of ed25519 is base64 of 64 bytes; one of gpg comes from gpg --export-secret-keys")
+			return nil, "", ui.Next(&ui.UsageError{Err: err}, "a secret key of ed25519 is base64 of 64 bytes; one of gpg comes from gpg --export-secret-keys")
 		}
 		list = append(list, signer)
 	}
@@ -81,7 +81,7 @@ func (f *signFlags) signatureKind() (ostree.SignatureKind, error) {
 	case "gpg":
 		return ostree.SignatureGPG, nil
 	}
-	return "", next(ui.Usagef("--sign-type=%s is not supported here", f.kind), "ed25519 and gpg are")
+	return "", ui.Next(ui.Usagef("--sign-type=%s is not supported here", f.kind), "ed25519 and gpg are")
 }
 
 func (c *common) sign() *cobra.Command {
@@ -150,7 +150,7 @@ func (f *signFlags) verifier() (*ostree.Verifier, error) {
 	if err == nil {
 		return v, nil
 	}
-	return nil, next(&ui.UsageError{Err: err}, "a public key of ed25519 is base64 of 32 bytes; keyrings of gpg come from gpg --export, by --keys-file")
+	return nil, ui.Next(&ui.UsageError{Err: err}, "a public key of ed25519 is base64 of 32 bytes; keyrings of gpg come from gpg --export, by --keys-file")
 }
 
 func (c *common) verifySignatures(ctx context.Context, cmd *cobra.Command, r *ostree.Repo, commit ostree.Checksum, f *signFlags) error {
@@ -224,7 +224,7 @@ func removeSignatures(ctx context.Context, r *ostree.Repo, commit ostree.Checksu
 		return slices.ContainsFunc(good, func(g ostree.Signature) bool { return bytes.Equal(g.Data, s.Data) })
 	})
 	if err == nil && n == 0 {
-		err = next(fmt.Errorf("commit %s has no such signature", commit), "okd-streams ostree show prints the signatures that it has")
+		err = ui.Next(fmt.Errorf("commit %s has no such signature", commit), "okd-streams ostree show prints the signatures that it has")
 	}
 	return err
 }

@@ -42,12 +42,12 @@ func (c *common) staticDelta() *cobra.Command {
 	show := c.leaf("show DELTA", "Print what is in a static delta", 1, 1, func(cmd *cobra.Command, args []string) error {
 		name, err := ostree.ParseDeltaName(args[0])
 		if err != nil {
-			return next(&ui.UsageError{Err: err}, "name it as okd-streams ostree static-delta list does")
+			return ui.Next(&ui.UsageError{Err: err}, "name it as okd-streams ostree static-delta list does")
 		}
 		return c.with(cmd, func(ctx context.Context, r *ostree.Repo) error {
 			delta, err := r.ReadDelta(ctx, name)
 			if errors.Is(err, fs.ErrNotExist) {
-				err = next(err, "okd-streams ostree static-delta list lists what there is")
+				err = ui.Next(err, "okd-streams ostree static-delta list lists what there is")
 			}
 			if err != nil {
 				return err
@@ -74,9 +74,9 @@ func (c *common) applyOffline() *cobra.Command {
 			commit, err := r.ApplyDelta(ctx, args[0], opts)
 			switch {
 			case errors.Is(err, ostree.ErrSignature):
-				return next(err, "give the public key of its signer as an argument or with --keys-file")
+				return ui.Next(err, "give the public key of its signer as an argument or with --keys-file")
 			case errors.Is(err, fs.ErrNotExist):
-				return next(err, "name a folder with the file superblock, or that file, and pull the commit first that the delta leads from")
+				return ui.Next(err, "name a folder with the file superblock, or that file, and pull the commit first that the delta leads from")
 			case err != nil || c.output == "text": // `ostree` says nothing
 				return err
 			}

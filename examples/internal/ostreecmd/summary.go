@@ -89,7 +89,7 @@ type summaryRefJSON struct {
 func (c *common) printSummary(ctx context.Context, cmd *cobra.Command, r *ostree.Repo, f *summaryFlags) error {
 	data, signature, err := r.ReadSummary(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = next(err, "okd-streams ostree summary --update writes it")
+		err = ui.Next(err, "okd-streams ostree summary --update writes it")
 	}
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (c *common) printSummary(ctx context.Context, cmd *cobra.Command, r *ostree
 	if f.key != "" {
 		value, ok := s.Lookup(f.key)
 		if !ok {
-			return next(fmt.Errorf("no metadata key %s", quoted(f.key)), "okd-streams ostree summary --list-metadata-keys lists what there is")
+			return ui.Next(fmt.Errorf("no metadata key %s", quoted(f.key)), "okd-streams ostree summary --list-metadata-keys lists what there is")
 		}
 		text, err := variantText(value, true)
 		if err != nil {

@@ -47,12 +47,13 @@ func (e *VerificationError) Error() string { return e.Err.Error() }
 // Unwrap gives the cause.
 func (e *VerificationError) Unwrap() error { return e.Err }
 
-// Exit gives the exit code for err and prints it to stderr.
+// Exit gives the exit code for err and prints it to stderr, with what to do
+// about it.
 func Exit(stderr io.Writer, program string, err error) int {
 	if err == nil {
 		return ExitOK
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", program, err)
+	fmt.Fprintf(stderr, "%s: %v\n", program, advised(program, err))
 	if usage := (*UsageError)(nil); errors.As(err, &usage) {
 		return ExitUsage
 	}

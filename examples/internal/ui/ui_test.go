@@ -2,8 +2,15 @@ package ui_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +32,46 @@ func TestExit(t *testing.T) {
 	require.Equal(t, 1, ui.Exit(&out, "x", errors.New("broken")))
 	require.Equal(t, 2, ui.Exit(&out, "x", fmt.Errorf("while: %w", ui.Usagef("no %s", "source"))))
 	require.Equal(t, 3, ui.Exit(&out, "x", fmt.Errorf("while: %w", &ui.VerificationError{Err: errors.New("damaged")})))
-	require.Equal(t, "x: broken\nx: while: no source\nx: while: damaged\n", out.String())
+	require.Equal(t, `x: broken
+  run it again; if it fails the same way, report it with the text above and the output of x version
+x: while: no source
+  x --help shows what there is, and COMMAND --help how it is called
+x: while: damaged
+  don't use it: get it again from where it comes from
+`, out.String())
+}
+
+func TestAdvice(t *testing.T) {
+	require.NoError(t, ui.Next(nil, "x"))
+	known := ui.Next(fs.ErrNotExist, "look elsewhere")
+	require.EqualError(t, known, "file does not exist\n  look elsewhere")
+	require.ErrorIs(t, known, fs.ErrNotExist)
+	again := ui.Next(fmt.Errorf("while: %w", known), "never said")
+	require.EqualError(t, again, "while: file does not exist\n  look elsewhere")
+
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{context.Canceled, "it was stopped"},
+		{context.DeadlineExceeded, "did not answer in time"},
+		{os.ErrDeadlineExceeded, "did not answer in time"},
+		{syscall.ENOSPC, "make room"},
+		{syscall.EROFS, "read-only"},
+		{syscall.ECONNREFUSED, "nobody listens"},
+		{&net.DNSError{Name: "no.example", Err: "no such host"}, "how no.example is spelled"},
+		{x509.UnknownAuthorityError{}, "--cert-dir"},
+		{fs.ErrPermission, "who may do this"},
+		{fs.ErrExist, "another name"},
+		{fs.ErrNotExist, "check the name"},
+		{errors.ErrUnsupported, "x --help shows what can"},
+	} {
+		var out bytes.Buffer
+		require.Equal(t, 1, ui.Exit(&out, "x", fmt.Errorf("while: %w", tc.err)))
+		_, advice, ok := strings.Cut(out.String(), "\n  ")
+		require.True(t, ok)
+		require.Contains(t, advice, tc.want)
+	}
 }
 
 func TestProgressInPlainLines(t *testing.T) {
