@@ -344,7 +344,7 @@ func TestPull(t *testing.T) {
 
 	failed = call(t.Context(), nil, "--repo=client", "pull", "origin", "none")
 	require.Equal(t, 1, failed.code)
-	require.Contains(t, failed.stderr, "(check the URL")
+	require.Contains(t, failed.stderr, "\n  check the URL")
 	okd(t, "--repo=repo", "reset", "os", "os^")
 	failed = call(t.Context(), nil, "--repo=client", "pull", "--timestamp-check-from-rev=origin:os", "--network-retries=0", "origin", "os")
 	require.Zero(t, failed.code, "both were made at one time: %s", failed.stderr)
