@@ -90,22 +90,20 @@ func (c *Client) upload(ctx context.Context, r *Release, u Upload, checked map[i
 		return err
 	}
 	made, err := c.post(ctx, r, u)
-	if err != nil {
-		if !errors.Is(err, fs.ErrExist) && !uncertain(err) {
+	for attempt := 1; err != nil; attempt++ {
+		// Half of it, or all, may be there, and then the name is taken: for
+		// the next attempt, too, which the transport makes by itself.
+		if attempt == uploadAttempts || !errors.Is(err, fs.ErrExist) && !uncertain(err) {
 			return err
 		}
-		// It, or half of it, may be there all the same.
 		now, readErr := c.byID(ctx, r.ID)
 		if readErr != nil {
 			return errors.Join(err, readErr)
 		}
-		done, settleErr := c.settle(ctx, now, now.asset(u.Name), u, checked)
-		if done || settleErr != nil {
-			return settleErr
-		}
-		if made, err = c.post(ctx, r, u); err != nil {
+		if done, err := c.settle(ctx, now, now.asset(u.Name), u, checked); done || err != nil {
 			return err
 		}
+		made, err = c.post(ctx, r, u)
 	}
 	if err := c.verify(ctx, made, u, checked); err != nil {
 		// Wrong bytes must not stay where somebody could publish them.
@@ -135,6 +133,9 @@ func (c *Client) settle(ctx context.Context, r *Release, there *Asset, u Upload,
 	}
 	return false, c.deleteAsset(ctx, there.ID)
 }
+
+// uploadAttempts is how often a name is cleared for an upload.
+const uploadAttempts = 3
 
 var errNotWhole = errors.New("not whole")
 
@@ -199,35 +200,21 @@ func (c *Client) post(ctx context.Context, r *Release, u Upload) (*Asset, error)
 	if c.progress != nil {
 		opts.Progress = func(done, total int64) { c.progress(u.Name, done, total) }
 	}
-	open := func() (io.ReadCloser, error) { return publish.OpenSource(ctx, u.Source, opts) }
 	req := &request{
-		method: http.MethodPost, url: target, want: http.StatusCreated, contentType: u.ContentType, size: u.Source.Size(), body: open,
-		bodyAgain: func() (io.ReadCloser, error) {
-			// GitHub refuses the name while half an asset is there under it.
-			if err := c.sweep(ctx, r.ID, u.Name); err != nil {
-				return nil, err
-			}
-			return open()
-		},
+		method: http.MethodPost, url: target, want: http.StatusCreated, contentType: u.ContentType, size: u.Source.Size(),
+		body: func() (io.ReadCloser, error) { return publish.OpenSource(ctx, u.Source, opts) },
 	}
 	made := &Asset{}
 	if _, err = c.send(ctx, req, made); err != nil {
 		return nil, err
 	}
-	if made.ID <= 0 {
-		return nil, errors.New("the answer is no asset: its id is missing")
-	}
 	return made, nil
 }
 
-// sweep deletes an asset that is not whole.
-func (c *Client) sweep(ctx context.Context, release int64, name string) error {
-	r, err := c.byID(ctx, release)
-	if err != nil {
-		return err
-	}
-	if a := r.asset(name); a != nil && a.State != "uploaded" {
-		return c.deleteAsset(ctx, a.ID)
+// check refuses answers that are no asset.
+func (a *Asset) check() error {
+	if a.ID <= 0 || a.Name == "" || a.Size < 0 {
+		return fmt.Errorf("the answer is no asset: %q has no id, name or size", httpx.Printable(a.Name))
 	}
 	return nil
 }

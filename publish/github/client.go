@@ -131,8 +131,8 @@ func newClient(repository string, opts *ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// repeatable: everything that is sent here has the same effect twice, but a
-// second draft would be made. The body of an upload cleans up after the first.
+// repeatable: what is sent here has the same effect twice, or is refused because
+// of the first; but of a draft there would be a second one.
 func repeatable(req *http.Request) bool {
 	return req.Method != http.MethodPost || !strings.HasSuffix(req.URL.Path, "/releases")
 }
@@ -164,8 +164,7 @@ type request struct {
 	accept      string // "": JSON
 	contentType string
 	size        int64
-	body        func() (io.ReadCloser, error) // from its beginning; nil: none
-	bodyAgain   func() (io.ReadCloser, error) // for a repetition; nil: as body
+	body        func() (io.ReadCloser, error) // each time from its beginning; nil: none
 }
 
 // json makes v the body.
@@ -192,18 +191,29 @@ func (c *Client) send(ctx context.Context, r *request, out any) (http.Header, er
 	if out == nil {
 		return resp.Header, nil
 	}
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if kind != "application/json" && !strings.HasSuffix(kind, "+json") {
-		return resp.Header, fmt.Errorf("%s %s: the answer is %q, not JSON: no GitHub API?", r.method, httpx.RedactURL(r.url), httpx.Printable(kind))
-	}
-	body, err := httpx.ReadBody(resp.Body, MaxAnswerSize)
-	if err == nil {
-		err = json.Unmarshal(body, out)
-	}
-	if err != nil {
-		return resp.Header, fmt.Errorf("answer to %s %s: %w", r.method, httpx.RedactURL(r.url), err)
+	if err := decode(resp, out); err != nil {
+		return resp.Header, fmt.Errorf("%s %s: %w", r.method, httpx.RedactURL(r.url), err)
 	}
 	return resp.Header, nil
+}
+
+// decode reads a document.
+func decode(resp *http.Response, out any) error {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if kind != "application/json" && !strings.HasSuffix(kind, "+json") {
+		return fmt.Errorf("the answer is %q, not JSON: no GitHub API?", httpx.Printable(kind))
+	}
+	body, err := httpx.ReadBody(resp.Body, MaxAnswerSize)
+	if err != nil {
+		return fmt.Errorf("the answer: %w", err)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("the answer: %w", err)
+	}
+	if v, ok := out.(interface{ check() error }); ok {
+		return v.check()
+	}
+	return nil
 }
 
 // open sends a request; an answer that refuses is an error, its header is then
@@ -252,9 +262,6 @@ func (c *Client) request(ctx context.Context, r *request) (*http.Request, error)
 			return nil, err
 		}
 		req.ContentLength, req.GetBody = r.size, r.body
-		if r.bodyAgain != nil {
-			req.GetBody = r.bodyAgain
-		}
 		req.Header.Set("Content-Type", r.contentType)
 	}
 	if authorization != "" {

@@ -18,21 +18,12 @@ func nextLink(h http.Header) string {
 			if !ok {
 				break
 			}
-			params := rest
-			// The next link begins at a comma outside of quotes.
-			quoted := false
-			end := strings.IndexFunc(rest, func(r rune) bool {
-				if r == '"' {
-					quoted = !quoted
-				}
-				return r == ',' && !quoted
-			})
-			value = ""
-			if end >= 0 {
-				params, value = rest[:end], rest[end+1:]
-			}
-			for param := range strings.SplitSeq(params, ";") {
-				name, relation, _ := strings.Cut(strings.TrimSpace(param), "=")
+			var parameters string
+			parameters, value = cutUnquoted(rest, ',')
+			for parameters != "" {
+				var parameter string
+				parameter, parameters = cutUnquoted(parameters, ';')
+				name, relation, _ := strings.Cut(parameter, "=")
 				if strings.EqualFold(strings.TrimSpace(name), "rel") && strings.EqualFold(strings.Trim(strings.TrimSpace(relation), `"`), "next") {
 					return target
 				}
@@ -40,4 +31,19 @@ func nextLink(h http.Header) string {
 		}
 	}
 	return ""
+}
+
+// cutUnquoted cuts text at the first separator outside of quotes.
+func cutUnquoted(text string, separator rune) (before, after string) {
+	quoted := false
+	i := strings.IndexFunc(text, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == separator && !quoted
+	})
+	if i < 0 {
+		return text, ""
+	}
+	return text[:i], text[i+1:]
 }

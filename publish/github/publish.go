@@ -222,9 +222,6 @@ func (c *Client) draft(ctx context.Context, spec *Spec) (*Release, error) {
 		}
 		made := &Release{}
 		_, createErr := c.send(ctx, req, made)
-		if createErr == nil {
-			createErr = made.check()
-		}
 		if createErr != nil && !errors.Is(createErr, fs.ErrExist) && !uncertain(createErr) {
 			return nil, fmt.Errorf("create draft: %w", createErr)
 		}
@@ -233,11 +230,14 @@ func (c *Client) draft(ctx context.Context, spec *Spec) (*Release, error) {
 		if r, spare, err = c.find(ctx, spec.Tag); err != nil {
 			return nil, err
 		}
-		if r == nil && createErr != nil {
+		switch {
+		case createErr != nil && r == nil:
 			return nil, fmt.Errorf("create draft: %w", createErr)
-		}
-		if r == nil {
+		case createErr != nil:
+		case r == nil:
 			r = made // the list lags behind
+		case r.ID != made.ID && !slices.ContainsFunc(spare, func(d *Release) bool { return d.ID == made.ID }):
+			spare = append(spare, made)
 		}
 	}
 	for _, d := range spare {
@@ -281,9 +281,6 @@ func (c *Client) edit(ctx context.Context, r *Release, values map[string]any) (*
 	}
 	out := &Release{}
 	_, err := c.send(ctx, req, out)
-	if err == nil {
-		err = out.check()
-	}
 	if err == nil && out.ID != r.ID {
 		err = fmt.Errorf("the answer is about release %d, not %d", out.ID, r.ID)
 	}
@@ -296,9 +293,6 @@ func (c *Client) edit(ctx context.Context, r *Release, values map[string]any) (*
 func (c *Client) byID(ctx context.Context, id int64) (*Release, error) {
 	r := &Release{}
 	_, err := c.send(ctx, &request{method: http.MethodGet, url: c.releasePath(id), want: http.StatusOK}, r)
-	if err == nil {
-		err = r.check()
-	}
 	return r, err
 }
 

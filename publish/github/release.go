@@ -62,8 +62,23 @@ func (r *Release) check() error {
 		return errors.New("the answer is no release: id or tag is missing")
 	}
 	for _, a := range r.Assets {
-		if a.ID <= 0 || a.Name == "" || a.Size < 0 {
-			return fmt.Errorf("the answer is no release: asset %q has no id, name or size", httpx.Printable(a.Name))
+		if err := a.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// releases are a page of the list.
+type releases []*Release
+
+func (l releases) check() error {
+	for _, r := range l {
+		if r == nil {
+			return errors.New("the answer lists what is no release")
+		}
+		if err := r.check(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -97,9 +112,6 @@ func (c *Client) Release(ctx context.Context, tag string) (*Release, error) {
 func (c *Client) Latest(ctx context.Context) (*Release, error) {
 	r := &Release{}
 	_, err := c.send(ctx, &request{method: http.MethodGet, url: c.path("releases", "latest"), want: http.StatusOK}, r)
-	if err == nil {
-		err = r.check()
-	}
 	if err != nil {
 		return nil, c.wrap("find", "", fmt.Errorf("latest release: %w", err))
 	}
@@ -128,8 +140,8 @@ func (c *Client) list(ctx context.Context) iter.Seq2[*Release, error] {
 		first.RawQuery = url.Values{"per_page": {strconv.Itoa(pageSize)}}.Encode()
 		count := 0
 		for page := first; page != nil; {
-			var releases []*Release
-			header, err := c.send(ctx, &request{method: http.MethodGet, url: page, want: http.StatusOK}, &releases)
+			var found releases
+			header, err := c.send(ctx, &request{method: http.MethodGet, url: page, want: http.StatusOK}, &found)
 			next := (*url.URL)(nil)
 			if err == nil {
 				next, err = nextPage(page, header)
@@ -138,20 +150,12 @@ func (c *Client) list(ctx context.Context) iter.Seq2[*Release, error] {
 				yield(nil, err)
 				return
 			}
-			for _, r := range releases {
-				err := errors.New("the answer lists what is no release")
-				if r != nil {
-					err = r.check()
-				}
-				if err != nil {
-					yield(nil, err)
-					return
-				}
+			for _, r := range found {
 				if count++; count > MaxReleases || !yield(r, nil) {
 					return
 				}
 			}
-			if len(releases) == 0 {
+			if len(found) == 0 {
 				return // whatever is said to be next: pages without end
 			}
 			page = next
@@ -187,11 +191,8 @@ func (c *Client) find(ctx context.Context, tag string) (found *Release, spare []
 	_, err = c.send(ctx, &request{method: http.MethodGet, url: c.path(elem...), want: http.StatusOK}, r)
 	switch {
 	case err == nil:
-		if err = r.check(); err == nil && r.Tag != tag {
-			err = fmt.Errorf("the answer is about tag %q", httpx.Printable(r.Tag))
-		}
-		if err != nil {
-			return nil, nil, err
+		if r.Tag != tag {
+			return nil, nil, fmt.Errorf("asked for by its tag, the release is that of %q", httpx.Printable(r.Tag))
 		}
 		return r, nil, nil
 	case !errors.Is(err, fs.ErrNotExist):

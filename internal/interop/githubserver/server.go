@@ -675,3 +675,10 @@ func (s *Server) accessToken(w http.ResponseWriter, r *http.Request, arg string)
 	s.tokens[token] = end
 	s.answer(w, http.StatusCreated, map[string]any{"token": token, "expires_at": end.UTC().Format(time.RFC3339), "permissions": v.Permissions, "repository_selection": "selected"})
 }
+
+// Withdraw makes the App's tokens invalid.
+func (s *Server) Withdraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.tokens)
+}

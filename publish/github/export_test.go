@@ -1,0 +1,4 @@
+package github
+
+// NextLink is for its fuzz target.
+var NextLink = nextLink
