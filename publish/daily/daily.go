@@ -17,6 +17,7 @@ import (
 	"github.com/okd-project/okd-streams/ostree/container"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -76,6 +77,9 @@ type Env struct {
 	PublicURL string
 	// Images is where the base release and components are read; nil: Registry.
 	Images payload.Images
+	// Book is where results of gates are recorded, and those that others
+	// recorded are found. Without a store they are kept in the state folder.
+	Book gate.Book
 	// Clock gives the time for durations in records. It is not in any output
 	// that has a digest. Nil: durations are zero.
 	Clock func() time.Time
@@ -131,7 +135,8 @@ type Options struct {
 	Components map[string]name.Reference
 	// Disks are boot images that someone made of the commit.
 	Disks []Disk
-	// Gates are results of the definition's gates, by name.
+	// Gates are results of the definition's gates, by name. They are recorded
+	// as the last ones of the release.
 	Gates map[string]GateResult
 	// MaxLayers limits the chunk layers of the base image; 0:
 	// [DefaultMaxLayers].
@@ -173,7 +178,6 @@ type build struct {
 	boot      BootimageOutputs
 	release   PayloadOutputs
 	result    PublishOutputs
-	regressed error // why a gate of that kind failed
 
 	// What was made in this run, each nil until it is needed.
 	baseImage, nodeImage, extensionsImage v1.Image

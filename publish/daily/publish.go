@@ -17,25 +17,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/okd-project/okd-streams/bootimage"
-	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/stream"
 )
 
-// GateResult is the result of a gate that was checked elsewhere.
-type GateResult struct {
-	Passed bool
-	Reason string
-}
-
 // ErrRejected: a blocking gate of the definition failed. The release is in
 // the registry and the catalogue, and is not announced.
 var ErrRejected = errors.New("release rejected")
-
-// gateLinks is a gate of every stream: what the documents to be announced name
-// is in the store.
-const gateLinks = "links"
 
 // publish carries out the plan of publication.
 func (b *build) publish(ctx context.Context) error {
@@ -52,32 +41,15 @@ func (b *build) publish(ctx context.Context) error {
 		if err := writeJSON(filepath.Join(b.dir, "plan.json"), plan); err != nil {
 			return err
 		}
-		var broken error
-		gate := env.Gate
-		env.Gate = func(ctx context.Context, name string) (_ publish.GateResult, err error) {
-			if name == gateLinks {
-				if broken, err = b.links(ctx, plan, env.Transforms); err != nil {
-					return "", fmt.Errorf("gate %s: %w", name, err)
-				}
-				if broken != nil {
-					return publish.GateFailed, nil
-				}
-			}
-			return gate(ctx, name)
-		}
+		gates := b.gates(plan, env.Transforms)
+		env.Gate = gates.ask
 		counts := &counter{env: b.env, bytes: map[string]int64{}, totals: map[string]int64{}}
 		err := publish.Apply(ctx, plan, env, &publish.ApplyOptions{
 			Journal:  publish.FileJournal(filepath.Join(b.dir, "journal.jsonl")),
 			Progress: counts.event,
 		})
 		if errors.Is(err, publish.ErrGate) {
-			err = fmt.Errorf("%w: %w%s", ErrRejected, err, b.reasons())
-			for _, why := range []error{broken, b.regressed} {
-				if why != nil {
-					err = fmt.Errorf("%w; %w", err, why)
-				}
-			}
-			return err
+			return gates.rejected(ctx, err)
 		}
 		if err != nil {
 			return err
@@ -95,20 +67,13 @@ func (b *build) publish(ctx context.Context) error {
 				b.result.Gates = append(b.result.Gates, step.Gate.Name)
 			}
 		}
+		if b.result.Verdict, err = gates.verdict(ctx); err != nil {
+			return err
+		}
 		record.Reuse = map[string]Reuse{"steps": {Items: counts.reused, OfItems: int64(len(plan.Steps))}}
 		// Before the record, so that a build that has one was the last once.
 		return writeJSON(filepath.Join(b.env.State, lastFile), last{Build: b.in.Build, Digest: b.in.Digest})
 	})
-}
-
-func (b *build) reasons() string {
-	var text strings.Builder
-	for _, gate := range b.def.Gates {
-		if r, ok := b.opts.Gates[gate.Name]; ok && !r.Passed && r.Reason != "" {
-			fmt.Fprintf(&text, "; %s: %s", gate.Name, r.Reason)
-		}
-	}
-	return text.String()
 }
 
 // counter sums what moves.
@@ -169,9 +134,9 @@ func (b *build) plan(ctx context.Context) (*publish.Plan, *publish.Env, error) {
 		return nil, nil, err
 	}
 	p.Steps = append(p.Steps, publish.Step{Stage: publish.StageGates, Gate: &publish.GateStep{Name: gateLinks}})
-	for _, gate := range b.def.Gates {
-		if gate.Blocking() && gate.Name != gateLinks {
-			p.Steps = append(p.Steps, publish.Step{Stage: publish.StageGates, Gate: &publish.GateStep{Name: gate.Name}})
+	for _, g := range b.def.Gates {
+		if g.Blocking() && g.Name != gateLinks {
+			p.Steps = append(p.Steps, publish.Step{Stage: publish.StageGates, Gate: &publish.GateStep{Name: g.Name}})
 		}
 	}
 	if err := b.planTags(p); err != nil {
@@ -198,7 +163,6 @@ func (b *build) plan(ctx context.Context) (*publish.Plan, *publish.Env, error) {
 			return nil, fmt.Errorf("image %s: %w", digest, fs.ErrNotExist)
 		},
 		Transforms: transforms,
-		Gate:       b.gate,
 	}, nil
 }
 
@@ -371,54 +335,11 @@ func (b *build) planTags(p *publish.Plan) error {
 	return add(b.def.Registry.Release.Name, &b.release.ImageOutputs, b.def.Registry.Release.Tags)
 }
 
-// gate gives the result of a gate. The commit passed the lint long before; the
-// payload is read back from where it was published.
-func (b *build) gate(ctx context.Context, gate string) (publish.GateResult, error) {
-	at := slices.IndexFunc(b.def.Gates, func(g stream.Gate) bool { return g.Name == gate && g.Blocking() })
-	if at < 0 {
-		return publish.GatePassed, nil // ours, which the definition does not name
-	}
-	switch b.def.Gates[at].Kind {
-	case stream.GateLint:
-		return publish.GatePassed, nil
-	case stream.GateRegression:
-		r, err := b.regression(ctx)
-		if err != nil {
-			return "", fmt.Errorf("gate %s: %w", gate, err)
-		}
-		if b.regressed = r.Err(); b.regressed != nil {
-			return publish.GateFailed, nil
-		}
-		return publish.GatePassed, nil
-	case stream.GatePayload:
-		ref, err := name.NewDigest(b.release.Reference)
-		if err != nil {
-			return "", err
-		}
-		release, err := payload.Open(ctx, b.env.Registry, ref, &payload.OpenOptions{Platform: v1.Platform{Architecture: b.in.Arch.GOARCH()}})
-		if err != nil {
-			return "", fmt.Errorf("gate %s: %w", gate, err)
-		}
-		if release.Version() != b.in.Version {
-			return publish.GateFailed, nil
-		}
-		return publish.GatePassed, nil
-	}
-	result, ok := b.opts.Gates[gate]
-	switch {
-	case !ok:
-		return publish.GatePending, nil
-	case result.Passed:
-		return publish.GatePassed, nil
-	}
-	return publish.GateFailed, nil
-}
-
 // links looks up in the store what the documents name that are about to be
 // announced, and the record of this build: files of ours, by their address. What
 // is elsewhere, in a stream that somebody else merged, is not ours to check.
-// broken says which links lead nowhere; err, that it could not be found out.
-func (b *build) links(ctx context.Context, p *publish.Plan, transforms map[string]publish.Transform) (broken, err error) {
+// An error says that it could not be found out.
+func (b *build) links(ctx context.Context, p *publish.Plan, transforms map[string]publish.Transform) (*linkcheck.Report, error) {
 	bucket, err := b.bucket()
 	if err != nil {
 		return nil, err
@@ -463,7 +384,7 @@ func (b *build) links(ctx context.Context, p *publish.Plan, transforms map[strin
 	if report.Counts[linkcheck.Failed] > 0 { // the store did not answer: no result
 		return nil, report.Err()
 	}
-	return report.Err(), nil
+	return report, nil
 }
 
 // published reports whether the last pointers stand: the release's tags, and

@@ -13,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/okd-project/okd-streams/ostree"
+	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -107,6 +108,8 @@ type PublishOutputs struct {
 	Images  int      `json:"images"`
 	Tags    []string `json:"tags"`
 	Gates   []string `json:"gates,omitempty"`
+	// Verdict is on all gates, those too that inform.
+	Verdict *gate.Verdict `json:"verdict,omitempty"`
 }
 
 // summary collects the outputs of the steps that ran.

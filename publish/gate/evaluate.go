@@ -37,11 +37,10 @@ type Verdict struct {
 
 // Status is a gate and the result that counts.
 type Status struct {
-	Gate     string          `json:"gate"`
-	Kind     stream.GateKind `json:"kind"`
-	Blocking bool            `json:"blocking"`
-	State    State           `json:"state"`
-	Reason   string          `json:"reason,omitempty"`
+	Gate     string `json:"gate"`
+	Blocking bool   `json:"blocking"`
+	State    State  `json:"state"`
+	Reason   string `json:"reason,omitempty"`
 	// Result is the last one of this digest, nil if there is none. It need not
 	// count: one that is over or too old is here while State is Pending.
 	Result *Result `json:"result,omitempty"`
@@ -83,7 +82,7 @@ func Evaluate(gates []stream.Gate, subject Subject, results []Result, now time.T
 	known := map[string]bool{}
 	for _, g := range gates {
 		known[g.Name] = true
-		s := Status{Gate: g.Name, Kind: g.Kind, Blocking: g.Blocking(), Result: last[g.Name], Attempts: attempts[g.Name]}
+		s := Status{Gate: g.Name, Blocking: g.Blocking(), Result: last[g.Name], Attempts: attempts[g.Name]}
 		s.State, s.Reason = s.Result.judge(now, &o)
 		v.Gates = append(v.Gates, s)
 		switch {
