@@ -26,6 +26,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/sample"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/payload"
+	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/daily"
 	"github.com/okd-project/okd-streams/publish/httpstore"
 	"github.com/okd-project/okd-streams/publish/open"
@@ -56,6 +57,7 @@ type Flags struct {
 	Components                             list
 	Disks                                  list
 	Gates                                  list
+	Results                                string
 	TrustFiles                             bool
 	MaxLayers                              int
 	Plan                                   bool
@@ -94,6 +96,7 @@ func (f *Flags) Register(set *flag.FlagSet) {
 	set.StringVar(&f.Arch, "arch", "", "architecture, as x86_64 (default: the definition's first)")
 	set.Var(&f.Disks, "disk", "boot image that was made elsewhere, as PLATFORM=PATH; may be repeated")
 	set.Var(&f.Gates, "gate", "result of a gate, as NAME=passed or NAME=failed:REASON; may be repeated")
+	set.StringVar(&f.Results, "results", "", "where results of gates are kept and looked for, as okd-streams gate has them: dir:PATH or s3://BUCKET/PREFIX?endpoint=URL (default: the state folder)")
 	set.BoolVar(&f.TrustFiles, "devino-cache", false, "do not read files again whose device, inode, size and times are those of the last run")
 	set.IntVar(&f.MaxLayers, "max-layers", 0, "most layers of the base image beside the commit's (default 64)")
 	set.StringVar(&f.AuthFile, "authfile", "", "registry credentials (default: as podman finds them)")
@@ -291,16 +294,25 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 		// Nothing is opened or made.
 		return nil
 	}
-	store, err := open.Store(ctx, r.Store, &open.StoreOptions{
-		S3:   s3store.Options{CredentialsFile: f.S3Credentials, Jitter: rand.Float64, Logger: r.Env.Logger},
-		HTTP: httpstore.Options{Jitter: rand.Float64, Logger: r.Env.Logger},
-	})
-	if err != nil {
+	store := func(url string) (publish.Store, error) {
+		s, err := open.Store(ctx, url, &open.StoreOptions{
+			S3:   s3store.Options{CredentialsFile: f.S3Credentials, Jitter: rand.Float64, Logger: r.Env.Logger},
+			HTTP: httpstore.Options{Jitter: rand.Float64, Logger: r.Env.Logger},
+		})
+		if closer, ok := s.(io.Closer); ok && err == nil {
+			r.closers = append(r.closers, closer.Close)
+		}
+		return s, err
+	}
+	var err error
+	if r.Env.Store, err = store(r.Store); err != nil {
 		return err
 	}
-	r.Env.Store = store
-	if closer, ok := store.(io.Closer); ok {
-		r.closers = append(r.closers, closer.Close)
+	if f.Results != "" {
+		r.Env.Book.Jitter = rand.Float64
+		if r.Env.Book.Store, err = store(f.Results); err != nil {
+			return err
+		}
 	}
 	registries := f.registries(r.Env.Logger)
 	if r.Env.Registry, err = open.Registry(ctx, r.Registry, &open.RegistryOptions{Remote: registries}); err != nil {
