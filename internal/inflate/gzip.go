@@ -47,6 +47,7 @@ func (z *Reader) member() (again bool, err error) {
 			return false, ErrCorrupt
 		}
 		*g = gzipState{some: true}
+		z.align()
 		z.final = false
 		// The next member can't refer to this one.
 		z.r, z.w = 0, 0

@@ -14,11 +14,11 @@ const (
 	window  = 32 << 10
 	inSize  = 64 << 10
 	outSize = window + 96<<10
-	// inSlack is what may be read beyond what is looked at, twice eight bytes.
-	inSlack = 16
+	// inSlack is what may be read beyond what is looked at, thrice eight bytes.
+	inSlack = 24
 	// outSlack is what one round of the loop may write: three literals, the
 	// longest match, and what its copy writes too much.
-	outSlack = 3 + 258 + 8
+	outSlack = 3 + 258 + 16
 )
 
 // Reader reads one stream of DEFLATE. It holds about 210 KiB.
@@ -166,16 +166,18 @@ func (z *Reader) limit() int {
 
 // need makes n bits be held, at most 32.
 func (z *Reader) need(n uint) error {
-	for z.held < n {
-		if z.pos+inSlack > z.limit() {
-			if err := z.fill(); err != nil {
-				return err
-			}
-		}
-		z.hold |= uint64(z.in[z.pos]) << z.held
-		z.pos++
-		z.held += 8
+	if z.held >= n {
+		return nil
 	}
+	if z.pos+inSlack > z.limit() {
+		if err := z.fill(); err != nil {
+			return err
+		}
+	}
+	z.hold |= binary.LittleEndian.Uint64(z.in[z.pos:]) << (z.held & 63)
+	z.pos += int((63 - z.held) >> 3)
+	z.held |= 56
+	z.hold &= 1<<z.held - 1
 	return nil
 }
 
@@ -384,17 +386,19 @@ func (z *Reader) loop(in []byte) error {
 	lit, dist := &z.lit, &z.dist
 	pos, w := z.pos, z.w
 	hold, held := z.hold, z.held
+	if pos+inSlack > len(in) || w > outSize-outSlack {
+		return nil
+	}
+	// Of the eight bytes those count that fit; of the next some bits are in
+	// hold as well, where the same bits will come.
+	hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
+	pos += int((63 - held) >> 3)
+	held |= 56
+	e := lit[hold&(1<<litBits-1)]
 	var err error
 loop:
 	for pos+inSlack <= len(in) && w <= outSize-outSlack {
-		// Of the eight bytes those count that fit; of the next some bits are in
-		// hold as well, where the same bits will come.
-		hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
-		pos += int((63 - held) >> 3)
-		held |= 56
-
 		// Three codes of the first table have at most 33 bits.
-		e := lit[hold&(1<<litBits-1)]
 		if e&litFlag != 0 {
 			hold >>= e & dropMask
 			held -= uint(e & dropMask)
@@ -412,6 +416,10 @@ loop:
 					held -= uint(e & dropMask)
 					out[w] = byte(e >> 16)
 					w++
+					e = lit[hold&(1<<litBits-1)]
+					hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
+					pos += int((63 - held) >> 3)
+					held |= 56
 					continue
 				}
 			}
@@ -435,6 +443,10 @@ loop:
 					held -= uint(e & dropMask)
 					out[w] = byte(e >> 16)
 					w++
+					hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
+					pos += int((63 - held) >> 3)
+					held |= 56
+					e = lit[hold&(1<<litBits-1)]
 					continue
 				case e&endFlag != 0:
 					hold >>= e & dropMask
@@ -466,34 +478,40 @@ loop:
 		distance := int(e>>16) + int(hold&(1<<(e&dropMask)-1)>>(e>>8&15))
 		hold >>= e & dropMask
 		held -= uint(e & dropMask)
+		// The next code is looked up while this is copied.
+		e = lit[hold&(1<<litBits-1)]
+		hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
+		pos += int((63 - held) >> 3)
+		held |= 56
 
 		from := w - distance
 		if from < 0 {
 			err = ErrCorrupt
 			break
 		}
+		// Most matches are short: what is copied too much is written again.
 		end := w + length
 		switch {
-		case distance >= 8:
-			for w < end {
-				binary.LittleEndian.PutUint64(out[w:], binary.LittleEndian.Uint64(out[from:]))
-				w += 8
-				from += 8
+		case distance >= 16:
+			*(*[16]byte)(out[w:]) = *(*[16]byte)(out[from:])
+			for n := 16; n < length; n += 16 {
+				*(*[16]byte)(out[w+n:]) = *(*[16]byte)(out[from+n:])
 			}
-			w = end
+		case distance >= 8:
+			for n := 0; n < length; n += 8 {
+				*(*[8]byte)(out[w+n:]) = *(*[8]byte)(out[from+n:])
+			}
 		case distance == 1:
 			v := uint64(out[from]) * 0x0101010101010101
-			for w < end {
-				binary.LittleEndian.PutUint64(out[w:], v)
-				w += 8
+			for n := 0; n < length; n += 8 {
+				binary.LittleEndian.PutUint64(out[w+n:], v)
 			}
-			w = end
 		default:
-			for ; w < end; w++ {
-				out[w] = out[from]
-				from++
+			for n := range length {
+				out[w+n] = out[from+n]
 			}
 		}
+		w = end
 	}
 	z.pos, z.w = pos, w
 	z.held = held & 63

@@ -69,79 +69,100 @@ func makeDistEntries() (e [numDist]uint32) {
 // build fills a table for codes of the lengths given, and reports whether they
 // are a complete code, or one that has a single code of one bit, or none at all.
 func build(table []uint32, root int, lengths []uint8, entries []uint32) bool {
-	var count [maxCode + 1]int
-	longest := 0
+	var count, next [maxCode + 2]int
 	for _, l := range lengths {
-		count[l]++
-		longest = max(longest, int(l))
+		count[l&maxCode]++
 	}
-	var next [maxCode + 1]int
-	code := 0
+	longest, code, n := 0, 0, 0
+	for l := 1; l <= maxCode; l++ {
+		next[l] = n
+		if n += count[l]; count[l] > 0 {
+			longest = l
+		}
+	}
 	for l := 1; l <= longest; l++ {
-		code <<= 1
-		next[l] = code
-		code += count[l]
+		code = code<<1 + count[l]
 	}
-	first := table[:1<<root]
 	if code != 1<<longest || longest == 0 {
-		if longest > 1 || longest == 1 && code != 1 {
+		if longest > 1 || code > 1 {
 			return false
 		}
-		for i := range first {
-			first[i] = oddFlag
+		single(table[:1<<root], lengths, entries)
+		return true
+	}
+	// Symbols in the order of their codes.
+	var symbols [numLit]uint16
+	for i, l := range lengths {
+		if l > 0 {
+			symbols[next[l&maxCode]] = uint16(i)
+			next[l&maxCode]++
 		}
 	}
-	// reversed is the next code of a length as the stream has it.
-	reversed := func(l uint8) int {
-		c := next[l]
-		next[l]++
-		return int(bits.Reverse16(uint16(c)) >> (16 - l))
-	}
-	if longest > root {
-		// How long the codes are that begin alike.
-		clear(first)
-		again := next
-		for _, l := range lengths {
-			if int(l) > root {
-				p := &first[reversed(l)&(1<<root-1)]
-				*p = max(*p, uint32(l))
-			}
-		}
-		next = again
-		at := 1 << root
-		for i, l := range first {
-			if l == 0 {
-				continue
-			}
-			more := int(l) - root
-			first[i] = oddFlag | uint32(at)<<16 | uint32(more)
-			at += 1 << more
-			if at > len(table) {
-				return false // never: see litSize
-			}
-		}
+	fill(table, root, &count, symbols[:n], entries)
+	return true
+}
+
+// single fills a table for one code of one bit, or for none: the other bit is no
+// code.
+func single(table []uint32, lengths []uint8, entries []uint32) {
+	for i := range table {
+		table[i] = oddFlag
 	}
 	for i, l := range lengths {
-		if l == 0 {
-			continue
-		}
-		c := reversed(l)
-		e := entries[i] + uint32(l) + uint32(l)<<8
-		if entries[i] == oddFlag {
-			e = oddFlag // no code
-		}
-		if int(l) <= root {
-			for c < 1<<root {
-				first[c] = e
-				c += 1 << l
-			}
-			continue
-		}
-		p := first[c&(1<<root-1)]
-		start, size := int(p>>16), 1<<(p&dropMask)
-		for c >>= root; c < size; c += 1 << (int(l) - root) {
-			table[start+c] = e
+		for c := 0; l > 0 && c < len(table); c += 2 {
+			table[c] = entry(entries[i], 1)
 		}
 	}
-	return true
+}
+
+func entry(e uint32, length int) uint32 {
+	if e == oddFlag {
+		return e // no code
+	}
+	return e + uint32(length) + uint32(length)<<8
+}
+
+// fill fills a table for a complete code. A table for codes of up to so many bits
+// is, twice, the beginning of the one for codes of one bit more.
+func fill(table []uint32, root int, count *[maxCode + 2]int, symbols []uint16, entries []uint32) {
+	c, end := 0, 2 // a code, as the stream has it, and the size of the table so far
+	l := 1
+	for ; l <= root; l++ {
+		for range count[l] {
+			table[c] = entry(entries[symbols[0]], l)
+			symbols = symbols[1:]
+			c = following(c, end)
+		}
+		if l < root {
+			copy(table[end:2*end], table[:end])
+			end *= 2
+		}
+	}
+	prefix, start := -1, 0
+	for ; len(symbols) > 0; l++ {
+		for left := count[l]; left > 0; left-- {
+			if p := c & (1<<root - 1); p != prefix {
+				// The rest of the codes that begin alike: how long they get.
+				more := l - root
+				for used := left; used < 1<<more; used = used<<1 + count[root+more] {
+					more++
+				}
+				prefix, start, end = p, end, end+1<<more
+				table[p] = oddFlag | uint32(start)<<16 | uint32(more)
+			}
+			e := entry(entries[symbols[0]], l)
+			symbols = symbols[1:]
+			for i := start + c>>root; i < end; i += 1 << (l - root) {
+				table[i] = e
+			}
+			c = following(c, 1<<l)
+		}
+	}
+}
+
+// following is the code of as many bits after c, which is below end and not the
+// last.
+func following(c, end int) int {
+	bit := 1 << bits.Len(uint(c^(end-1))) >> 1
+	return c&(bit-1) | bit
 }
