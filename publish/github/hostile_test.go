@@ -146,10 +146,12 @@ func TestPages(t *testing.T) {
 	s, client := start(t, githubserver.Options{}, nil)
 	_, err := client.Prepare(t.Context(), &github.Spec{Tag: tag})
 	require.NoError(t, err)
-	for i := range 120 {
-		_, err := client.Publish(t.Context(), &github.Spec{Tag: fmt.Sprint("v", i)})
-		require.NoError(t, err)
-	}
+	s.Edit(func(releases []*githubserver.Release) []*githubserver.Release {
+		for i := range 120 {
+			releases = append(releases, &githubserver.Release{ID: int64(1000 + i), Tag: fmt.Sprint("v", i), Target: "main", Created: day, Published: day})
+		}
+		return releases
+	})
 	s.Requests()
 	r, err := client.Release(t.Context(), tag)
 	require.NoError(t, err)

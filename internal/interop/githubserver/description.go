@@ -275,6 +275,9 @@ func (d *Description) operation(method, path string) (object, map[string]string,
 		}
 		break
 	}
+	if method == http.MethodHead { // wherever there is GET
+		method = http.MethodGet
+	}
 	data := d.paths[best][strings.ToLower(method)]
 	if data == nil {
 		return nil, nil, fmt.Errorf("%s %s is not in the description", method, path)

@@ -182,6 +182,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("User-Agent") == "" {
 		s.fault("%s %s without User-Agent", r.Method, r.URL.Path)
 	}
+	if r.Method == http.MethodPost && r.URL.Path == "/api/graphql" && s.opts.Prefix != "" {
+		s.releaseByTag(w, r, body)
+		return
+	}
 	path, uploads := s.path(r.URL.EscapedPath())
 	if err != nil { // half an upload
 		if m := routes[7].path.FindStringSubmatch(strings.TrimPrefix(path, "/repos/"+s.opts.Repository)); m != nil {
@@ -196,9 +200,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rest, ok := strings.CutPrefix(path, "/repos/"+s.opts.Repository)
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
 	for _, rt := range routes {
 		m := rt.path.FindStringSubmatch(rest)
-		if !ok || m == nil || r.Method != rt.method {
+		if !ok || m == nil || method != rt.method {
 			continue
 		}
 		arg := ""
@@ -498,6 +506,25 @@ func (s *Server) getTag(w http.ResponseWriter, r *http.Request, tag string) {
 		}
 	}
 	s.answer(w, http.StatusNotFound, map[string]any{"message": "Not Found"})
+}
+
+// releaseByTag answers the one GraphQL query that gh needs to find a draft.
+func (s *Server) releaseByTag(w http.ResponseWriter, r *http.Request, body []byte) {
+	var asked struct {
+		Query     string
+		Variables struct{ Owner, Name, TagName string }
+	}
+	if err := json.Unmarshal(body, &asked); err != nil || !strings.Contains(asked.Query, "release(tagName: $tagName){databaseId,isDraft}") {
+		s.answer(w, http.StatusBadRequest, map[string]any{"message": "a query that this stand-in does not know"})
+		return
+	}
+	var found any
+	for _, rel := range s.releases {
+		if rel.Tag == asked.Variables.TagName && s.who(r) == writer {
+			found = map[string]any{"databaseId": rel.ID, "isDraft": rel.Draft}
+		}
+	}
+	s.answer(w, http.StatusOK, map[string]any{"data": map[string]any{"repository": map[string]any{"release": found}}})
 }
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request, arg string) {
