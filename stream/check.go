@@ -34,7 +34,7 @@ var (
 var platforms = strings.Fields(`aliyun applehv aws azure azurestack digitalocean exoscale gcp hetzner hyperv ibmcloud
 	kubevirt live metal metal4k nutanix openstack oraclecloud packet powervs proxmoxve qemu qemu-secex virtualbox vmware vultr`)
 
-var roles = []string{"username", "password", "token", "key", "file"}
+var roles = []string{"username", "password", "token", "key", "file", "url"}
 
 // checker is the rules of a definition over its collected faults.
 type checker struct{ *faults }

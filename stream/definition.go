@@ -153,7 +153,7 @@ type RPMRepository struct {
 }
 
 // Credentials name secrets; values are never in a definition. Roles are
-// username, password, token, key and file.
+// username, password, token, key, file and, for an address that is a secret, url.
 type Credentials struct {
 	Secret string            `yaml:"secret"` // name of a Kubernetes Secret
 	Keys   map[string]string `yaml:"keys"`   // role to key in Secret

@@ -76,7 +76,7 @@
 //	        secret: ose-mirror-secret     # a Kubernetes Secret
 //	        keys: {username: user, password: pass}      # role: key in it
 //	        env: {username: OSE_USER, password: OSE_PASS} # role: environment variable
-//	                                      # roles: username, password, token, key, file
+//	                                      # roles: username, password, token, key, file, url
 //	  containerfile: Containerfile        # layer: path in the source
 //	  buildArgs: {OPENSHIFT_CI: "1"}      # layer
 //
