@@ -13,12 +13,13 @@
 // room. Text that looks like a mention pings nobody.
 //
 // A webhook gets the [Event] as JSON with an Idempotency-Key from its content,
-// and, where a secret is given, X-Hub-Signature-256: "sha256=" and the HMAC of
+// and, where a key is given, X-Hub-Signature-256: "sha256=" and the HMAC of
 // the body, as GitHub signs its own. Slack has no such key: a message whose answer
 // is lost is not sent again.
 //
-// Secrets come from the caller, by the reference that the definition has. They
-// are in no result, error or log; nor is the address of a Slack webhook, which is
-// one. Mail is not supported ([errors.ErrUnsupported]): relays, senders and their
+// Secrets come from the caller, by the reference that the definition has, by role:
+// "token" of Matrix and, sent as bearer token, of a webhook; "url" for the address
+// of a webhook; "key" for what its messages are signed with. They are in no
+// result, error or log; nor is the address of a Slack webhook, which is one. Mail is not supported ([errors.ErrUnsupported]): relays, senders and their
 // proofs are a matter of the site, which a webhook can hand on to.
 package notify

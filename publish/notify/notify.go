@@ -30,9 +30,9 @@ const maxAnswerSize = 64 << 10
 
 // Roles of secrets in [stream.Credentials].
 const (
-	RoleToken  = "token"  // of Matrix; of a webhook: sent as bearer token
-	RoleURL    = "url"    // the address of a webhook, of one's own or Slack's, where it is a secret
-	RoleSecret = "secret" // that a webhook's body is signed with
+	roleToken = "token" // of Matrix; of a webhook: sent as bearer token
+	roleURL   = "url"   // the address of a webhook, of one's own or Slack's, where it is a secret
+	roleKey   = "key"   // that a webhook's body is signed with
 )
 
 // Options of Send; the zero value is useful where no secret is needed.
@@ -133,7 +133,7 @@ func (s *sender) tell(ctx context.Context, n stream.Notification, e *Event) (str
 	defer cancel()
 	secrets := map[string]string{}
 	if c := n.Credentials; c != nil {
-		for _, role := range []string{RoleToken, RoleURL, RoleSecret} {
+		for _, role := range []string{roleToken, roleURL, roleKey} {
 			if c.Keys[role] == "" && c.Env[role] == "" {
 				continue
 			}
@@ -154,7 +154,7 @@ func (s *sender) tell(ctx context.Context, n stream.Notification, e *Event) (str
 	var err error
 	switch n.Kind {
 	case stream.Matrix:
-		id, err = s.matrix(ctx, n, secrets[RoleToken], e)
+		id, err = s.matrix(ctx, n, secrets[roleToken], e)
 	case stream.Slack:
 		err = s.slack(ctx, n, secrets, e)
 	case stream.Webhook:
@@ -171,11 +171,11 @@ func (s *sender) tell(ctx context.Context, n stream.Notification, e *Event) (str
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	// The address of a webhook lets everybody who knows it speak.
-	private := secrets[RoleURL]
+	private := secrets[roleURL]
 	if private == "" && n.Kind == stream.Slack {
 		private = n.URL
 	}
-	hidden := []string{secrets[RoleToken], secrets[RoleSecret], private}
+	hidden := []string{secrets[roleToken], secrets[roleKey], private}
 	if u, err := url.Parse(private); err == nil && len(u.Path) > 1 {
 		hidden = append(hidden, u.Path, u.RawQuery)
 	}
@@ -193,7 +193,7 @@ type matrixMessage struct {
 
 func (s *sender) matrix(ctx context.Context, n stream.Notification, token string, e *Event) (string, error) {
 	if token == "" {
-		return "", fmt.Errorf("the token (role %q of the credentials) is missing: %w", RoleToken, fs.ErrInvalid)
+		return "", fmt.Errorf("the token (role %q of the credentials) is missing: %w", roleToken, fs.ErrInvalid)
 	}
 	base, err := address(n.URL)
 	if err != nil {
@@ -276,14 +276,14 @@ func (s *sender) webhook(ctx context.Context, n stream.Notification, secrets map
 		return err
 	}
 	header := http.Header{"Idempotency-Key": {key}}
-	if token := secrets[RoleToken]; token != "" {
+	if token := secrets[roleToken]; token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	if secret := secrets[RoleSecret]; secret != "" {
+	if secret := secrets[roleKey]; secret != "" {
 		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write(data)
 		header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
@@ -293,7 +293,7 @@ func (s *sender) webhook(ctx context.Context, n stream.Notification, secrets map
 }
 
 func webhookAddress(n stream.Notification, secrets map[string]string) (*url.URL, error) {
-	if secret := secrets[RoleURL]; secret != "" {
+	if secret := secrets[roleURL]; secret != "" {
 		return address(secret)
 	}
 	return address(n.URL)

@@ -269,8 +269,8 @@ func TestWebhook(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	defer server.Close()
-	n := stream.Notification{Kind: stream.Webhook, URL: server.URL + "/hook", Credentials: credentials("token", "secret")}
-	opts := &notify.Options{Secret: secrets(map[string]string{"token": "hunter2", "secret": "key"})}
+	n := stream.Notification{Kind: stream.Webhook, URL: server.URL + "/hook", Credentials: credentials("token", "key")}
+	opts := &notify.Options{Secret: secrets(map[string]string{"token": "hunter2", "key": "key"})}
 	for range 2 {
 		require.NoError(t, one(t, n, event(), opts).Err)
 	}
