@@ -3,7 +3,8 @@
 //
 // [Collect] asks a release controller for the [History] of a stream, and
 // looks into the payloads whose difference matters; nothing of ours need run
-// there. Histories may come from elsewhere too. [New] makes the [Report] of
+// there. [History.AddRecorded] adds what a publish/gate book has, with or without
+// a release controller. Histories may come from elsewhere too. [New] makes the [Report] of
 // them, a function of its arguments alone: for each stream its builds by day,
 // each gate's results, for a red gate the last green build and what changed
 // between, how old the last build, accepted and published releases are, how the

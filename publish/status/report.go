@@ -359,6 +359,7 @@ func (h *History) gates(s *StreamReport, builds []Build, reason func(Level, stri
 				if green < 0 {
 					red = i // the oldest failure after the last green
 				}
+			case Waived:
 			default:
 				continue
 			}
@@ -366,6 +367,9 @@ func (h *History) gates(s *StreamReport, builds []Build, reason func(Level, stri
 				decided = true
 				g.State, g.URL = e.gate.State, e.gate.URL
 			}
+		}
+		if g.State == Waived {
+			reason(Warning, "gate %s is waived", name)
 		}
 		if g.State == controller.JobFailed {
 			g.Broken = &Broken{FirstRed: list[red].build.Version}

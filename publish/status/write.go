@@ -184,6 +184,8 @@ func sign(s controller.State) string {
 		return "✓"
 	case controller.JobFailed:
 		return "✗"
+	case Waived:
+		return "~"
 	}
 	return "…"
 }

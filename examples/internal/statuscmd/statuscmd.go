@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -14,11 +15,14 @@ import (
 
 	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/controller"
+	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/publish/open"
 	"github.com/okd-project/okd-streams/publish/status"
+	"github.com/okd-project/okd-streams/stream"
 )
 
 // errNotReady ends the command when a stream cannot be released.
@@ -26,6 +30,7 @@ var errNotReady = errors.New("not ready")
 
 type flags struct {
 	controller, cache, channel string
+	results                    string
 	format, output             string
 	reference, from, at        string
 	days                       int
@@ -39,13 +44,17 @@ type flags struct {
 func Command() *cobra.Command {
 	f := &flags{}
 	cmd := &cobra.Command{
-		Use:   "status --controller URL STREAM...",
+		Use:   "status {--controller URL | --results STORE} STREAM...",
 		Short: "Say whether streams are ready to release, and what broke them",
 		Long: `Say whether streams are ready to release, and what broke them.
 
 A release controller is asked for the builds of each stream and their gates. For
 a gate that is red the last green build is named and, with --inside, what changed
 between: packages of the node image and commits of the components.
+
+With --results, results that okd-streams gate and the daily build recorded count
+too. Without --controller they are all that is known, and each STREAM is a
+built-in stream or the path of a definition, whose gates say what blocks.
 
 It fails if a stream cannot be released: exit code 1, the report is written all
 the same.`,
@@ -58,7 +67,8 @@ the same.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	set := cmd.Flags()
-	set.StringVar(&f.controller, "controller", "", "`URL` of the release controller (required)")
+	set.StringVar(&f.controller, "controller", "", "`URL` of the release controller")
+	set.StringVar(&f.results, "results", "", "`STORE` with the recorded results of gates: dir:PATH or s3://BUCKET")
 	set.StringVar(&f.cache, "cache", "", "`STORE` that keeps what is known of decided builds: dir:PATH or s3://BUCKET")
 	set.DurationVar(&f.maxAge, "max-age", controller.DefaultMaxAge, "`AGE` at which decided builds are asked for again")
 	set.StringVar(&f.channel, "channel", "", "`CHANNEL` of the update graph in which updates are looked for")
@@ -78,8 +88,8 @@ the same.`,
 
 func (f *flags) run(cmd *cobra.Command, streams []string) error {
 	ctx := cmd.Context()
-	if f.controller == "" {
-		return ui.Usagef("no release controller: give --controller URL")
+	if f.controller == "" && f.results == "" {
+		return ui.Usagef("no release controller: give --controller URL, or --results STORE")
 	}
 	now := time.Now()
 	if f.at != "" {
@@ -102,28 +112,50 @@ func (f *flags) run(cmd *cobra.Command, streams []string) error {
 		}
 		opts.Cache = store
 	}
-	client, err := controller.NewClient(f.controller, opts)
-	if err != nil {
-		return &ui.UsageError{Err: err}
+	var client *controller.Client
+	if f.controller != "" {
+		var err error
+		if client, err = controller.NewClient(f.controller, opts); err != nil {
+			return &ui.UsageError{Err: err}
+		}
+	}
+	var book gate.Book
+	if f.results != "" {
+		var err error
+		if book.Store, err = open.Store(ctx, f.results, nil); err != nil {
+			return ui.Usagef("--results: %w", err)
+		}
 	}
 	collect := &status.CollectOptions{Days: f.days, Channel: f.channel}
 	var reference *status.Content
 	if f.inside || f.reference != "" {
+		var err error
 		if f.registry, err = open.Registry(ctx, f.from, &open.RegistryOptions{Remote: f.remote.Options(nil)}); err != nil {
 			return ui.Usagef("--from: %w", err)
 		}
 		collect.Look = f.look
 	}
 	if f.reference != "" {
+		var err error
 		if reference, err = f.look(ctx, f.reference); err != nil {
 			return err
 		}
 	}
 	var histories []status.History
-	for _, stream := range streams {
-		h, err := status.Collect(ctx, client, stream, now, collect)
-		if err != nil {
-			return fmt.Errorf("%w\n(%s/ lists the streams)", err, f.controller)
+	for _, name := range streams {
+		h, recorded := &status.History{Stream: name}, &status.RecordedOptions{Days: f.days}
+		if client != nil {
+			var err error
+			if h, err = status.Collect(ctx, client, name, now, collect); err != nil {
+				return fmt.Errorf("%w\n(%s/ lists the streams)", err, f.controller)
+			}
+		} else if err := defined(name, h, recorded); err != nil {
+			return err
+		}
+		if book.Store != nil {
+			if err := h.AddRecorded(ctx, book, now, recorded); err != nil {
+				return err
+			}
 		}
 		h.Reference = reference
 		histories = append(histories, *h)
@@ -134,6 +166,22 @@ func (f *flags) run(cmd *cobra.Command, streams []string) error {
 	}
 	if report.Level == status.Failing && !f.lenient {
 		return errNotReady
+	}
+	return nil
+}
+
+// defined says what a definition knows of a stream without a release controller.
+func defined(which string, h *status.History, o *status.RecordedOptions) error {
+	def, err := walk.Definition(which)
+	if err != nil {
+		return err
+	}
+	h.Stream, h.Title = def.Identity.Name, def.Identity.Title
+	o.Gates = def.Gates
+	schemes := []stream.Scheme{def.Naming.Release, def.Naming.Candidate}
+	o.Belongs = func(release string) bool {
+		v, err := stream.ParseVersion(release)
+		return err == nil && slices.Contains(schemes, v.Scheme)
 	}
 	return nil
 }

@@ -11,11 +11,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/examples/internal/statuscmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/publish/dirstore"
+	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/publish/status"
 )
 
@@ -104,7 +107,7 @@ func TestFailures(t *testing.T) {
 		code int
 		want string
 	}{
-		"no stream":     {[]string{"--controller", url}, 2, "no stream, but it is status --controller URL STREAM..."},
+		"no stream":     {[]string{"--controller", url}, 2, "no stream, but it is status {--controller URL | --results STORE} STREAM..."},
 		"no controller": {[]string{name}, 2, "give --controller URL"},
 		"address":       {[]string{"--controller", "example.com", name}, 2, "an address such as"},
 		"format":        {[]string{"--controller", url, "-o", "yaml", name}, 2, "text, json, html or prometheus"},
@@ -122,4 +125,35 @@ func TestFailures(t *testing.T) {
 			require.Empty(t, stdout)
 		})
 	}
+}
+
+// TestStatusOfRecordedResults needs no release controller; beside one the later
+// result counts.
+func TestStatusOfRecordedResults(t *testing.T) {
+	dir := t.TempDir()
+	store, err := dirstore.Open(t.Context(), dir, nil)
+	require.NoError(t, err)
+	at, err := time.Parse(time.RFC3339, when)
+	require.NoError(t, err)
+	book := gate.Book{Store: store}
+	for release, state := range map[string]gate.State{"4.22.0-0.okd-scos-nightly-2026-11-26-080000": gate.Passed, "4.22.0-0.okd-scos-2026-11-26-080000": gate.Failed} {
+		require.NoError(t, book.Record(t.Context(), gate.Result{
+			Gate: "aws", Subject: gate.Subject{Release: release, Digest: "sha256:" + strings.Repeat("1", 63) + map[gate.State]string{gate.Passed: "1", gate.Failed: "2"}[state]},
+			State: state, Reason: "so", At: at.Add(-time.Minute),
+		}))
+	}
+	code, stdout, stderr := call(t, "--results", "dir:"+dir, "--now", when, "okd-scos-next")
+	require.Equal(t, 1, code, stderr)
+	require.Contains(t, stdout, "last build     4.22.0-0.okd-scos-nightly-2026-11-26-080000, 4 hours ago")
+	require.Contains(t, stdout, "gate aws (blocking): succeeded, 1 of 1 passed")
+	require.NotContains(t, stdout, "4.22.0-0.okd-scos-2026", "of another scheme")
+
+	var requests atomic.Int64
+	_, stdout, stderr = call(t, "--results", "dir:"+dir, "--controller", serve(t, &requests), "--now", when, name)
+	require.Contains(t, stderr, "not ready")
+	require.Contains(t, stdout, "gate aws (blocking): failed, 1 of 2 passed")
+	require.Contains(t, stdout, "red since 4.22.0-0.okd-scos-2026-11-26-080000")
+
+	code, _, stderr = call(t, "--results", "dir:"+dir, "no-such-stream")
+	require.Equal(t, 2, code, stderr)
 }
