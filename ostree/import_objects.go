@@ -25,6 +25,10 @@ type ReceiveOptions struct {
 	// NoFsync leaves out what makes objects durable against a crash of the
 	// machine, as core.fsync=false does.
 	NoFsync bool
+	// Single says that there will be one delivery. In a repository that has no
+	// objects yet that costs less: its folders are moved, not its files. A second
+	// delivery is an error.
+	Single bool
 }
 
 // Receiver takes objects that come with their checksums, in streams of which
@@ -35,6 +39,7 @@ type Receiver struct {
 	repo    *Repo
 	builder *builder
 	txn     *txn
+	single  bool
 	tasks   chan receiveTask
 	workers sync.WaitGroup
 	stop    chan struct{} // closed after the first fault
@@ -42,6 +47,7 @@ type Receiver struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	err     error                 // the first fault
+	begun   bool                  // there was a delivery
 	stored  map[claimKey]struct{} // objects that are staged or in the repository
 
 	meta  sync.Mutex // of builder.shelf
@@ -69,10 +75,11 @@ func (r *Repo) Receive(ctx context.Context, opts *ReceiveOptions) (*Receiver, er
 	if err != nil {
 		return nil, &Error{Op: "receive", Target: r.path, Err: err}
 	}
-	// Parts are published while others are staged: file by file.
-	t.filled = true
+	if !opts.Single {
+		t.filled = true // parts are published while others are staged: file by file
+	}
 	x := &Receiver{
-		repo: r, txn: t, builder: &builder{repo: r, txn: t, opts: &CommitOptions{}, shelf: t.shelves[workers]},
+		repo: r, txn: t, single: opts.Single, builder: &builder{repo: r, txn: t, opts: &CommitOptions{}, shelf: t.shelves[workers]},
 		tasks: make(chan receiveTask, workers), stop: make(chan struct{}), stored: make(map[claimKey]struct{}),
 	}
 	x.changed = sync.NewCond(&x.mu)
@@ -120,7 +127,8 @@ func (x *Receiver) failed() error {
 type Delivery struct {
 	x       *Receiver
 	mu      sync.Mutex
-	left    int // objects that workers have not done, under x.mu
+	left    int  // objects that workers have not done, under x.mu
+	kept    bool // or is about to be, under x.mu
 	objects map[claimKey]struct{}
 	others  int // of them the metadata objects
 
@@ -145,6 +153,13 @@ const keepReceived = 32 << 20
 
 // Begin begins a delivery.
 func (x *Receiver) Begin() *Delivery {
+	x.mu.Lock()
+	second := x.begun
+	x.begun = true
+	x.mu.Unlock()
+	if second && x.single {
+		x.fail(&Error{Op: "receive", Target: x.repo.path, Err: errors.New("a second delivery, where one was announced")})
+	}
 	return &Delivery{x: x, objects: make(map[claimKey]struct{}), held: make(map[claimKey][]byte)}
 }
 
@@ -260,8 +275,14 @@ func (d *Delivery) File(ctx context.Context, f *ReceivedFile) error {
 func (d *Delivery) hand(ctx context.Context, task *receiveTask) error {
 	x := d.x
 	x.mu.Lock()
-	d.left++
+	kept := d.kept
+	if !kept {
+		d.left++
+	}
 	x.mu.Unlock()
+	if kept {
+		return &Error{Op: "receive", Target: x.repo.path, Err: errors.New("the delivery was kept, nothing can be added to it")}
+	}
 	select {
 	case x.tasks <- *task:
 		return nil
@@ -824,6 +845,7 @@ func (d *Delivery) keep(ctx context.Context, c *ReceivedCommit) error {
 	}
 	x := d.x
 	x.mu.Lock()
+	d.kept = true
 	x.queue = append(x.queue, k)
 	x.mu.Unlock()
 	x.order.Lock()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -99,6 +101,46 @@ func TestReceive(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c, got)
 	}
+}
+
+// With a single delivery an empty repository gets whole folders.
+func TestReceiveSingle(t *testing.T) {
+	src, c := receiveSource(t)
+	nothing := func(string) bool { return false }
+	for _, mode := range []ostree.Mode{ostree.ModeArchive, ostree.ModeBareUser} {
+		dst := newRepo(t, mode)
+		objects := filepath.Join(dst.Path(), "objects")
+		for _, filled := range []bool{false, true} {
+			r, err := dst.Receive(t.Context(), &ostree.ReceiveOptions{Workers: 3, NoFsync: true, Single: true})
+			require.NoError(t, err)
+			d, commit := receiveAll(t, r, src, c, nothing)
+			staged, err := filepath.Glob(filepath.Join(dst.Path(), "tmp", "staging-*", "*", strings.Repeat("[0-9a-f]", 2)))
+			require.NoError(t, err)
+			var folder os.FileInfo
+			if filled {
+				require.Empty(t, staged)
+			} else {
+				require.NotEmpty(t, staged)
+				folder, err = os.Stat(staged[0])
+				require.NoError(t, err)
+			}
+			require.NoError(t, d.Commit(t.Context(), commit))
+			require.ErrorContains(t, d.File(t.Context(), &ostree.ReceivedFile{Name: "late", Mode: ostree.ModeSymlink, Target: "x"}), "was kept")
+			require.NoError(t, r.Close())
+			require.NoError(t, dst.Fsck(t.Context(), nil))
+			if !filled {
+				moved, err := os.Stat(filepath.Join(objects, filepath.Base(staged[0])))
+				require.NoError(t, err)
+				require.True(t, os.SameFile(folder, moved), "the folder itself was moved")
+			}
+		}
+	}
+	r, err := newRepo(t, ostree.ModeArchive).Receive(t.Context(), &ostree.ReceiveOptions{NoFsync: true, Single: true})
+	require.NoError(t, err)
+	d, commit := receiveAll(t, r, src, c, nothing)
+	r.Begin()
+	require.ErrorContains(t, d.Commit(t.Context(), commit), "a second delivery")
+	require.NoError(t, r.Close())
 }
 
 func TestReceiveRefuses(t *testing.T) {

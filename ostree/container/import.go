@@ -502,7 +502,7 @@ func (b *baseImport) labelled(c *ostree.Commit) error {
 // receive reads the commit's layer, if the commit is not there, and then those of
 // todo: which objects they may have is known by then.
 func (b *baseImport) receive(ctx context.Context, todo []int) (err error) {
-	r, err := b.repo.Receive(ctx, &ostree.ReceiveOptions{Workers: b.opts.Workers, NoFsync: b.opts.NoFsync})
+	r, err := b.repo.Receive(ctx, &ostree.ReceiveOptions{Workers: b.opts.Workers, NoFsync: b.opts.NoFsync, Single: b.opts.CommitOnly})
 	if err != nil {
 		return err
 	}
