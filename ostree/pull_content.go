@@ -17,6 +17,7 @@ import (
 type pullWorker struct {
 	*contentWriter
 	pull  *httpPull
+	kept  *pullKept    // nil: none
 	raw   bytes.Buffer // a small file as received
 	whole []byte       // a small file's content
 	small bytes.Reader
@@ -38,7 +39,13 @@ func newPullWorker(p *httpPull) *pullWorker {
 	// Which shelf files are on says nothing in the layout of objects/.
 	s := &shelf{txn: p.txn}
 	b := &builder{repo: p.repo, txn: p.txn, opts: &CommitOptions{}, shelf: s}
-	return &pullWorker{contentWriter: newWriter(b, s), pull: p, free: func() { <-p.writers }}
+	return &pullWorker{contentWriter: newWriter(b, s), pull: p, kept: p.server.keep(), free: func() { <-p.writers }}
+}
+
+func (w *pullWorker) close() {
+	if w.kept != nil {
+		w.kept.Kept.Close()
+	}
 }
 
 // claim reports whether an object has to be fetched: false if it is in the
@@ -116,7 +123,7 @@ func (w *pullWorker) stage(kind ObjectType, c Checksum, data []byte) error {
 
 // content fetches, verifies and stages a claimed content object.
 func (w *pullWorker) content(ctx context.Context, c Checksum) error {
-	body, err := w.pull.server.open(ctx, w.pull.server.content, "objects/"+string(appendObjectPath(nil, &c, "filez")))
+	body, err := w.pull.server.open(ctx, w.pull.server.content, "objects/"+string(appendObjectPath(nil, &c, "filez")), w.kept)
 	if err != nil {
 		return err
 	}

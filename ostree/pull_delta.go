@@ -144,7 +144,7 @@ func (p *httpPull) stageDelta(ctx context.Context, name DeltaName, superblock Ch
 	shelves := p.txn.shelves[:min(len(p.txn.shelves), pullDeltaShelves)]
 	b := &builder{repo: p.repo, txn: p.txn, opts: &CommitOptions{}, shelf: shelves[0]}
 	return d.stage(ctx, b, shelves, func(ctx context.Context, i int) (io.ReadCloser, error) {
-		body, err := p.server.open(ctx, p.server.content, name.path(strconv.Itoa(i)))
+		body, err := p.server.open(ctx, p.server.content, name.path(strconv.Itoa(i)), nil)
 		if err != nil {
 			return nil, fmt.Errorf("fetch: %w", err)
 		}

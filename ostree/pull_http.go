@@ -29,6 +29,9 @@ type pullServer struct {
 
 	meta, content []*url.URL // tried in turn
 	hosts         map[string]bool
+	base          *http.Transport // nil: the caller's own
+	keptOptions   *httpx.KeptOptions
+	unusual       atomic.Bool // the server does not answer as connections of [httpx.Kept] want it
 	requests      atomic.Int64
 	received      atomic.Int64
 }
@@ -55,15 +58,17 @@ const largeMetadata = 1 << 20
 func newPullServer(p *httpPull) (*pullServer, error) {
 	o := p.opts
 	base := o.Transport
+	var own *http.Transport
 	if base == nil {
 		t := httpx.BaseTransport()
 		t.MaxIdleConnsPerHost = p.workers
 		if err := configureTransport(t, p.config); err != nil {
 			return nil, err
 		}
-		base = t
+		base, own = t, t
 	}
-	s := &pullServer{header: o.Header, attempts: o.Attempts, delay: o.Delay, hosts: make(map[string]bool)}
+	s := &pullServer{header: o.Header, attempts: o.Attempts, delay: o.Delay, hosts: make(map[string]bool), base: own,
+		keptOptions: &httpx.KeptOptions{Header: o.Header, HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout, Logger: p.repo.log}}
 	if s.attempts <= 0 {
 		s.attempts = pullAttempts
 	}
@@ -219,9 +224,31 @@ func (s *pullServer) name() string {
 	return httpx.RedactURL(&u)
 }
 
-// address is where a file of the repository is.
-func address(base *url.URL, name string) string {
-	return strings.TrimSuffix(base.String(), "/") + "/" + name
+// keep gives a connection for a worker's objects, or nil if only net/http will do,
+// or a request is not to be repeated by another client.
+func (s *pullServer) keep() *pullKept {
+	if s.base == nil || s.attempts == 1 || s.unusual.Load() {
+		return nil
+	}
+	u := s.content[0]
+	conn := httpx.NewKept(s.base, u, s.keptOptions)
+	if conn == nil {
+		return nil
+	}
+	return &pullKept{Kept: conn, host: u.Host}
+}
+
+// pullKept is a worker's connection to a host.
+type pullKept struct {
+	*httpx.Kept
+	host string
+	path []byte
+}
+
+// Close ends the reading of a body.
+func (k *pullKept) Close() error {
+	k.Done()
+	return nil
 }
 
 // send sends a GET and gives the answer if it is 200 or 206.
@@ -261,12 +288,15 @@ func (s *pullServer) send(ctx context.Context, target string, header http.Header
 	return nil, fmt.Errorf("server says %.100q", resp.Status)
 }
 
-// open asks one mirror after the other for a file. The reader takes up a body
-// that breaks off.
-func (s *pullServer) open(ctx context.Context, mirrors []*url.URL, name string) (*pullBody, error) {
+// open asks one mirror after the other for a file, the first one by kept unless
+// that is nil. The reader takes up a body that breaks off.
+func (s *pullServer) open(ctx context.Context, mirrors []*url.URL, name string, kept *pullKept) (*pullBody, error) {
 	var faults error
-	for _, base := range mirrors {
-		b := &pullBody{ctx: ctx, server: s, target: address(base, name)}
+	for i, base := range mirrors {
+		b := &pullBody{ctx: ctx, server: s, base: base, name: name}
+		if i == 0 && kept != nil && base.Host == kept.host && base.Scheme == "http" && b.openKept(kept) {
+			return b, nil
+		}
 		err := b.open()
 		if err == nil {
 			return b, nil
@@ -281,7 +311,7 @@ func (s *pullServer) open(ctx context.Context, mirrors []*url.URL, name string) 
 
 // document gives a small file.
 func (s *pullServer) document(ctx context.Context, name string, limit int64) ([]byte, error) {
-	b, err := s.open(ctx, s.meta, name)
+	b, err := s.open(ctx, s.meta, name, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -310,13 +340,32 @@ func (s *pullServer) optional(ctx context.Context, name string, limit int64) ([]
 type pullBody struct {
 	ctx    context.Context // governs the reader until Close
 	server *pullServer
-	target string
+	base   *url.URL
+	name   string
 
 	body      io.ReadCloser
 	size      int64 // -1: not told
 	validator string
 	at        int64
 	attempt   int
+}
+
+// openKept asks for the file by a worker's connection. Whatever is wrong is left
+// to open.
+func (b *pullBody) openKept(kept *pullKept) bool {
+	if b.server.unusual.Load() {
+		return false
+	}
+	kept.path = append(append(kept.path[:0], strings.TrimSuffix(b.base.EscapedPath(), "/")...), '/')
+	kept.path = append(kept.path, b.name...)
+	b.server.requests.Add(1)
+	size, validator, err := kept.Get(b.ctx, string(kept.path))
+	if err != nil {
+		b.server.unusual.Store(true)
+		return false
+	}
+	b.body, b.size, b.validator = kept, size, validator
+	return true
 }
 
 func (b *pullBody) open() error {
@@ -327,7 +376,8 @@ func (b *pullBody) open() error {
 			header["If-Range"] = []string{b.validator}
 		}
 	}
-	resp, err := b.server.send(b.ctx, b.target, header)
+	// What is behind the base needs no escapes.
+	resp, err := b.server.send(b.ctx, strings.TrimSuffix(b.base.String(), "/")+"/"+b.name, header)
 	if err != nil {
 		return err
 	}

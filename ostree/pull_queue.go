@@ -120,6 +120,7 @@ func (p *httpPull) work(ctx context.Context) error {
 	for range p.workers {
 		group.Go(func() error {
 			w := newPullWorker(p)
+			defer w.close()
 			for {
 				task, file, ok := p.queue.take()
 				if !ok {
@@ -601,7 +602,7 @@ func (p *httpPull) match(name string, isDir bool) int {
 // fetchMetadata fetches a metadata object.
 func (w *pullWorker) fetchMetadata(ctx context.Context, kind ObjectType, c Checksum) ([]byte, error) {
 	name := "objects/" + string(appendObjectPath(nil, &c, kind.String()))
-	b, err := w.pull.server.open(ctx, w.pull.server.meta, name)
+	b, err := w.pull.server.open(ctx, w.pull.server.meta, name, w.kept)
 	if err != nil {
 		return nil, err
 	}
