@@ -81,6 +81,32 @@ func (a *Ahead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// WriteTo writes all that is left to w, in the pieces in which it was read.
+func (a *Ahead) WriteTo(w io.Writer) (int64, error) {
+	begin := a.count
+	for {
+		if len(a.rest) > 0 {
+			n, err := w.Write(a.rest)
+			a.rest = a.rest[n:]
+			a.count += int64(n)
+			if err != nil {
+				return a.count - begin, err
+			}
+		}
+		if err := a.last.err; err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return a.count - begin, err
+		}
+		if a.last.buf != nil {
+			a.empty <- a.last.buf
+		}
+		a.last = <-a.full
+		a.rest = a.last.data
+	}
+}
+
 // Count is the number of bytes given out so far.
 func (a *Ahead) Count() int64 { return a.count }
 

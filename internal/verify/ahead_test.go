@@ -44,19 +44,38 @@ func TestAhead(t *testing.T) {
 			n, err := a.Read(make([]byte, 1))
 			require.Zero(t, n)
 			require.ErrorIs(t, err, io.EOF, "again")
+
+			a = open(wrap(bytes.NewReader(data)), size)
+			head := make([]byte, min(size, 1000))
+			_, err = io.ReadFull(a, head)
+			require.NoError(t, err)
+			var tail bytes.Buffer
+			wrote, err := a.WriteTo(&tail)
+			require.NoError(t, err)
+			require.EqualValues(t, tail.Len(), wrote)
+			require.True(t, bytes.Equal(data, append(head, tail.Bytes()...)))
+			require.EqualValues(t, size, a.Count())
+			_, err = a.WriteTo(&tail)
+			require.NoError(t, err, "again")
 		}
 		if size == 0 {
 			continue
 		}
 		wrong := bytes.Clone(data)
 		wrong[size-1] ^= 1
-		_, err := io.Copy(io.Discard, open(bytes.NewReader(wrong), size))
+		_, err := open(bytes.NewReader(wrong), size).WriteTo(io.Discard)
+		require.ErrorIs(t, err, verify.ErrDigest)
+		_, err = io.ReadAll(open(bytes.NewReader(wrong), size))
 		require.ErrorIs(t, err, verify.ErrDigest)
 		_, err = io.Copy(io.Discard, open(bytes.NewReader(data[:size-1]), size))
 		require.ErrorIs(t, err, verify.ErrDigest)
 		broken := errors.New("broken")
 		_, err = io.Copy(io.Discard, open(io.MultiReader(bytes.NewReader(data[:size/2]), iotest.ErrReader(broken)), size))
 		require.ErrorIs(t, err, broken)
+		out, in := io.Pipe()
+		require.NoError(t, out.CloseWithError(broken))
+		_, err = open(bytes.NewReader(data), size).WriteTo(in)
+		require.ErrorIs(t, err, broken, "of the one that is written to")
 	}
 }
 

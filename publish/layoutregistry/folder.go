@@ -258,13 +258,14 @@ func (w *folder) put(ctx context.Context, rc io.Reader, desc v1.Descriptor, prog
 	if err != nil {
 		return err
 	}
-	src := io.Reader(verified)
 	if desc.Size > copySize {
 		ahead := verify.NewAhead(verified)
 		defer ahead.Close()
-		src = ahead
+		_, err = ahead.WriteTo(&roomy{ctx: ctx, f: f, size: desc.Size, progress: progress})
+	} else {
+		err = copyBytes(ctx, f, verified, progress)
 	}
-	if err := copyBytes(ctx, f, src, progress); err != nil {
+	if err != nil {
 		return w.discard(name, f, err)
 	}
 	return w.finish(name, f, blobPath(desc.Digest))
