@@ -26,7 +26,7 @@ type upload struct {
 	reported int64         // bytes that progress heard of
 
 	source   io.ReadCloser
-	verified *verify.Ahead
+	verified *verify.Reader
 }
 
 // upload brings a blob to the repository. begun is an upload that the server
@@ -183,7 +183,7 @@ func (u *upload) seek() error {
 		if err != nil {
 			return &sourceError{err}
 		}
-		u.verified = verify.NewAhead(checked)
+		u.verified = checked
 	}
 	if _, err := io.CopyN(io.Discard, u.verified, u.offset-u.verified.Count()); err != nil {
 		return &sourceError{err}
@@ -192,9 +192,6 @@ func (u *upload) seek() error {
 }
 
 func (u *upload) closeSource() {
-	if u.verified != nil {
-		u.verified.Close()
-	}
 	if u.source != nil {
 		u.source.Close()
 	}
