@@ -14,8 +14,9 @@ import (
 // cost is what a run took.
 type cost struct {
 	cpu, wall time.Duration
-	peak      int64 // bytes of memory, of the largest process
-	size      int64 // bytes of what was made; 0: not measured
+	peak      int64         // bytes of memory, of the largest process
+	size      int64         // bytes of what was made; 0: not measured
+	server    time.Duration // CPU of the server meanwhile; 0: not measured
 }
 
 // measure runs commands one after another and adds up what they cost. Written
@@ -65,5 +66,7 @@ func median(costs []cost) cost {
 		wall: time.Duration(middle(func(c cost) int64 { return int64(c.wall) })),
 		peak: middle(func(c cost) int64 { return c.peak }),
 		size: middle(func(c cost) int64 { return c.size }),
+
+		server: time.Duration(middle(func(c cost) int64 { return int64(c.server) })),
 	}
 }

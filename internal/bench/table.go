@@ -33,6 +33,9 @@ func wall(c cost) float64 { return c.wall.Seconds() }
 func cpu(c cost) float64  { return c.cpu.Seconds() }
 func size(c cost) float64 { return float64(c.size) }
 
+// both is what a run cost on both ends.
+func both(c cost) float64 { return (c.cpu + c.server).Seconds() }
+
 // faster wants other's time to be at least n times ours.
 func faster(name string, of func(cost) float64, n float64) limit { return limit{name, of, n, 0} }
 

@@ -66,24 +66,32 @@ const largeSize = 1 << 30
 // docker-registry and pulling it into another layout, beside skopeo and
 // go-containerregistry.
 func (b *bench) large(ctx context.Context) ([]row, error) {
+	// One source for all rounds, beside the work folder, which is emptied between
+	// them, and what a side wrote goes at once: it is few files,
+	// and the disk need not hold more than three gigabytes.
+	source, err := os.MkdirTemp(filepath.Dir(b.work), "bench-large-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(source)
+	if err := largeImage(ctx, source, largeSize); err != nil {
+		return nil, err
+	}
 	run := func(label string, push, pull func(home, layout, tag string) *exec.Cmd) side {
 		return func(round int) (map[string]cost, error) {
 			costs := make(map[string]cost)
-			source, home := b.path("large-"+label, round), b.path("home-"+label, round)
-			if err := os.Mkdir(source, 0o700); err != nil {
-				return nil, err
-			}
-			if err := largeImage(ctx, source, largeSize); err != nil {
-				return nil, err
-			}
-			return costs, b.withRegistry(ctx, b.path("registry-"+label, round), func(host string) (err error) {
-				if err := interop.InsecureHome(home, host); err != nil {
+			home, registry, pulled := b.path("home-"+label, round), b.path("registry-"+label, round), b.path("pulled-"+label, round)
+			defer os.RemoveAll(registry)
+			defer os.RemoveAll(pulled)
+			return costs, b.withServer(ctx, registry, func(srv *interop.Server) (err error) {
+				tag := srv.Host + "/okd/large:1"
+				if err := interop.InsecureHome(home, srv.Host); err != nil {
 					return err
 				}
-				if costs[label+"push"], err = measure(ctx, push(home, filepath.Join(source, largePath), host+"/okd/large:1")); err != nil {
+				if costs[label+"push"], err = served(ctx, srv, push(home, filepath.Join(source, largePath), tag)); err != nil {
 					return err
 				}
-				costs[label+"pull"], err = measure(ctx, pull(home, filepath.Join(b.path("pulled-"+label, round), largePath), host+"/okd/large:1"))
+				costs[label+"pull"], err = served(ctx, srv, pull(home, filepath.Join(pulled, largePath), tag))
 				return err
 			})
 		}
@@ -122,7 +130,7 @@ func (b *bench) large(ctx context.Context) ([]row, error) {
 		for _, peer := range []string{sk, ggcr} {
 			rows = append(rows, row{
 				what: what + " 1 GiB blob", ours: got[ours+what], otherName: peer, other: got[peer+what],
-				limits: []limit{faster("wall", wall, 1), shown("CPU", cpu)}, peak: transferPeak,
+				limits: []limit{faster("wall", wall, 1), shown("CPU", cpu), shown("CPU with the server's", both)}, peak: transferPeak,
 			})
 		}
 	}
@@ -131,6 +139,10 @@ func (b *bench) large(ctx context.Context) ([]row, error) {
 
 // withRegistry runs fn beside an empty registry in the new folder dir.
 func (b *bench) withRegistry(ctx context.Context, dir string, fn func(host string) error) error {
+	return b.withServer(ctx, dir, func(srv *interop.Server) error { return fn(srv.Host) })
+}
+
+func (b *bench) withServer(ctx context.Context, dir string, fn func(srv *interop.Server) error) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -139,7 +151,22 @@ func (b *bench) withRegistry(ctx context.Context, dir string, fn func(host strin
 		return err
 	}
 	defer srv.Stop()
-	return fn(srv.Host)
+	return fn(srv)
+}
+
+// served is [measure] with the processor time that the server spent meanwhile.
+func served(ctx context.Context, srv *interop.Server, cmd *exec.Cmd) (cost, error) {
+	before, err := srv.CPU()
+	if err != nil {
+		return cost{}, err
+	}
+	c, err := measure(ctx, cmd)
+	if err != nil {
+		return c, err
+	}
+	after, err := srv.CPU()
+	c.server = after - before
+	return c, err
 }
 
 // tagOf is the tag of the so manieth image.
