@@ -90,7 +90,10 @@ func (p *promotion) undo(ctx context.Context) error {
 		return err
 	}
 	about := p.about()
-	if p.env.Announcer != nil {
+	if p.settings.Announce != "" {
+		if p.env.Announcer == nil {
+			return fmt.Errorf("environment without an announcer for %s: %w", p.settings.Announce, fs.ErrInvalid)
+		}
 		if err := p.env.Announcer.Discard(ctx, p.version); err != nil {
 			return err
 		}
@@ -106,6 +109,9 @@ func (p *promotion) undo(ctx context.Context) error {
 		}
 	}
 	if made && p.settings.TagForGates {
+		if p.env.ImageStreams == nil {
+			return fmt.Errorf("environment without image streams, to take a tag out of %s: %w", p.settings.ImageStream, fs.ErrInvalid)
+		}
 		from, err := p.imageStream()
 		if err == nil {
 			err = p.env.ImageStreams.Untag(ctx, from, p.version, about.Pullspec)
@@ -114,12 +120,15 @@ func (p *promotion) undo(ctx context.Context) error {
 			return err
 		}
 	}
-	if made && p.env.Keys != nil {
+	if made && !p.settings.Unsigned {
+		if p.env.Keys == nil {
+			return fmt.Errorf("environment without keys to check signatures by: %w", fs.ErrInvalid)
+		}
 		if err := p.unsign(ctx); err != nil {
 			return err
 		}
 	}
-	for _, f := range []string{catalogueFile, notesFile, changeLogFile} {
+	for _, f := range []string{catalogueFile, notesFile, changeLogFile, sumsSignature} {
 		if err := p.env.Store.Delete(ctx, p.env.key(p.settings.Stream, p.version, f)); err != nil {
 			return err
 		}

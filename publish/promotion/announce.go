@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 
@@ -26,8 +25,10 @@ type entry struct {
 func (p *promotion) catalogue(ctx context.Context) error {
 	return p.effect(ctx, stepCatalogue, Reserved, func(ctx context.Context) error {
 		files := append(slices.Clone(p.tooled.Files), p.noted.Notes)
-		if p.noted.ChangeLog != nil {
-			files = append(files, *p.noted.ChangeLog)
+		for _, f := range []*file{p.tooled.Signature, p.noted.ChangeLog} {
+			if f != nil {
+				files = append(files, *f)
+			}
 		}
 		data, err := json.MarshalIndent(entry{*p.about(), files}, "", "  ")
 		if err == nil {
@@ -48,9 +49,6 @@ func (p *promotion) submit(ctx context.Context) error {
 }
 
 func (p *promotion) imageStream() (string, error) {
-	if p.env.ImageStreams == nil {
-		return "", fmt.Errorf("nothing to tag image stream %s with: %w", p.settings.ImageStream, fs.ErrInvalid)
-	}
 	return stream.Template(p.settings.ImageStream).Expand(p.settings.vars(p.parsed))
 }
 
@@ -101,7 +99,7 @@ type prepared struct {
 func (p *promotion) prepare(ctx context.Context) error {
 	return do(ctx, p, stepPrepare, Reserved, &p.prepared, func(ctx context.Context) error {
 		p.prepared = prepared{Latest: p.settings.Latest && !p.older(func(stream.Version) bool { return true })}
-		if p.env.Announcer == nil {
+		if p.settings.Announce == "" {
 			return nil
 		}
 		a, err := p.announcement(ctx)
@@ -133,7 +131,10 @@ func (p *promotion) announcement(ctx context.Context) (*Announcement, error) {
 		assets = append(assets, Asset{Name: f.Name, ContentType: contentType(f.Name), SHA256: f.SHA256, Source: publish.BytesSource(data)})
 	}
 	add(p.noted.Notes, notes)
-	if f := p.noted.ChangeLog; f != nil {
+	for _, f := range []*file{p.tooled.Signature, p.noted.ChangeLog} {
+		if f == nil {
+			continue
+		}
 		data, err := p.kept(ctx, *f)
 		if err != nil {
 			return nil, err
@@ -227,7 +228,7 @@ func (p *promotion) editGraph(ctx context.Context, fn func(*graph.Graph) error) 
 // announce makes the draft public.
 func (p *promotion) announce(ctx context.Context) error {
 	return p.effect(ctx, stepAnnounce, Pointing, func(ctx context.Context) error {
-		if p.env.Announcer == nil {
+		if p.settings.Announce == "" {
 			return nil
 		}
 		a, err := p.announcement(ctx)

@@ -21,7 +21,7 @@ import (
 // environment trusts.
 func (p *promotion) verify(ctx context.Context) error {
 	return p.effect(ctx, stepVerify, Reserved, func(ctx context.Context) error {
-		if p.env.Trust == nil {
+		if !p.settings.Verify {
 			return nil
 		}
 		ref, err := name.NewDigest(p.reservation.Source, name.StrictValidation)
@@ -215,7 +215,7 @@ func (p *promotion) inPlace(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if p.env.Signer != nil {
+	if !p.settings.Unsigned {
 		if err := p.checkSigned(ctx); err != nil {
 			return err
 		}

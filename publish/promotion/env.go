@@ -11,8 +11,9 @@ import (
 	"github.com/okd-project/okd-streams/publish/controller"
 )
 
-// Env is the world a promotion works in. Store, Registry and Now are required;
-// what else is nil is left out, unless Settings ask for it.
+// Env is the world a promotion works in. Store, Registry and Now are required,
+// and what Settings ask for: so that a release which is resumed on a machine
+// that lacks something is not released without it.
 type Env struct {
 	// Store keeps the register of names, the journals, the notes and the graph,
 	// below Prefix ("" or ending in "/"; the graph is at its own key). It must
@@ -37,13 +38,13 @@ type Env struct {
 	// names are never reserved, and they lead to a new release.
 	Published func(ctx context.Context) ([]string, error)
 
-	// Trust says whose signatures a payload must have to be promoted; nil: none.
+	// Trust says whose signatures a payload must have to be promoted.
 	Trust *payload.Policy
 	// Signer signs the release, as of a time: an OpenPGP message in binary
-	// (pgpsigner.Message, pgpsigner.Packed). Nil: the release is not signed.
+	// (pgpsigner.Message, pgpsigner.Packed).
 	Signer func(at time.Time) (payload.Signer, error)
-	// Keys are the public keys by which clusters judge; required with Signer. A
-	// signature that they do not accept is not published.
+	// Keys are the public keys by which clusters judge. A signature that they do
+	// not accept is not published.
 	Keys *payload.Keyring
 	// Signatures is where signatures go, at SignaturePrefix ("" or ending in "/")
 	// followed by sha256=HEX/signature-N. Nil: Store.
@@ -60,12 +61,13 @@ type Env struct {
 	Gate func(ctx context.Context, r *Release, gate string) (publish.GateResult, error)
 	// Evidence gives what speaks for edges to the release; nil: nothing.
 	Evidence func(ctx context.Context, r *Release) ([]graph.Evidence, error)
-	// Announcer announces the release for people; nil: nobody.
+	// Announcer announces the release for people.
 	Announcer Announcer
 	// ImageStreams tags the release in Settings.ImageStream.
 	ImageStreams ImageStreams
 	// Notify tells people that the release is out. It is called last, and again
-	// if its answer was lost.
+	// if its answer was lost. That they could not be told is noted in the journal
+	// and no fault of the release.
 	Notify func(ctx context.Context, r *Release) error
 
 	// Logger is told each finished step; nil: nobody.

@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/controller"
@@ -135,4 +136,38 @@ func ExampleFlow() {
 	tags, err := promotion.Flow(engine)(context.Background())
 	fmt.Println(len(tags), tags[0].Name, err)
 	// Output: 1 4.21.0-0.okd-scos-nightly-2026-11-20-080000 <nil>
+}
+
+func ExampleShadow() {
+	inWorld(func(ctx context.Context, w *world) {
+		// The release that somebody promoted before, as public as it is.
+		c, err := promotion.Shadow(ctx, w.env(), settings(), nil)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(c.Version, c.Same)
+		for _, d := range c.Differences {
+			fmt.Printf("%s: %s %q, %q\n", d.Subject, d.What, d.Published, d.Ours[:min(len(d.Ours), 12)])
+		}
+	})
+	// Output:
+	// 4.21.0-okd-scos.0 []
+	// previous: a version that was never promoted: no cluster has it "4.21.0-0.okd-scos-nightly-2026-01-01-000000", ""
+	// tags: tag latest "", "sha256:dce8f"
+	// tags: tag 4.21 "", "sha256:dce8f"
+	// signature: signature over the release's digest and name "none", "registry.exa"
+}
+
+func ExampleDue() {
+	inWorld(func(ctx context.Context, w *world) {
+		sprintly := stream.Cadence{Schedule: "0 5 * * 1", MinInterval: 21 * 24 * time.Hour}
+		if _, err := promotion.Promote(ctx, w.env(), settings(), nil); err != nil {
+			fmt.Println(err)
+			return
+		}
+		s, err := promotion.Due(ctx, w.env(), "4-scos-stable", sprintly)
+		fmt.Println(s.Due, s.At, err)
+	})
+	// Output: false 2026-12-14 05:00:00 +0000 UTC <nil>
 }

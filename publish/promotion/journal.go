@@ -1,6 +1,7 @@
 package promotion
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -79,6 +80,11 @@ func (j *Journal) check(version string) error {
 	return j.Settings.check()
 }
 
+func (j *Journal) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(j, "", "  ")
+	return append(data, '\n'), err
+}
+
 func (j *Journal) step(name string) *Step {
 	for i := range j.Steps {
 		if j.Steps[i].Name == name {
@@ -114,12 +120,19 @@ func (p *promotion) editJournal(ctx context.Context, fn func(*Journal) error) er
 		if j.ID != p.reservation.ID {
 			return nil, fmt.Errorf("the journal of %s has id %.64s, its reservation %.64s: %w", p.version, j.ID, p.reservation.ID, ErrOther)
 		}
+		before, err := j.encode()
+		if err != nil {
+			return nil, err
+		}
 		if err := fn(j); err != nil {
 			return nil, err
 		}
 		out = j
-		data, err := json.MarshalIndent(j, "", "  ")
-		return append(data, '\n'), err
+		after, err := j.encode()
+		if err == nil && old != nil && bytes.Equal(before, after) {
+			return old, nil
+		}
+		return after, err
 	})
 	if err == nil {
 		p.journal = out

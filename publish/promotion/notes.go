@@ -64,7 +64,7 @@ func (p *promotion) notes(ctx context.Context) error {
 			}
 			out.ChangeLog = &f
 		}
-		text, err := writeNotes(p.about(), r, log, out.Faults, p.signed.Key != "", p.env.SumsSigner != nil && !p.settings.NoTools)
+		text, err := writeNotes(p.about(), r, log, out.Faults, p.signed.Key != "", p.tooled.Signature != nil)
 		if err != nil {
 			return err
 		}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/okd-project/okd-streams/internal/httpx"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish"
@@ -131,12 +133,24 @@ func (p *promotion) enter(ctx context.Context) error {
 	})
 }
 
+// told says whether people could be told.
+type told struct {
+	Fault string `json:"fault,omitempty"`
+}
+
 func (p *promotion) notify(ctx context.Context) error {
-	return p.effect(ctx, stepNotify, Pointing, func(ctx context.Context) error {
-		if p.env.Notify == nil {
+	var out told
+	return do(ctx, p, stepNotify, Pointing, &out, func(ctx context.Context) error {
+		if !p.settings.Notify {
 			return nil
 		}
-		return p.env.Notify(ctx, p.about())
+		if err := p.env.Notify(ctx, p.about()); err != nil {
+			out.Fault = httpx.Printable(err.Error())
+			if p.env.Logger != nil {
+				p.env.Logger.WarnContext(ctx, "nobody was notified", slog.String("release", p.version), slog.String("error", out.Fault))
+			}
+		}
+		return ctx.Err()
 	})
 }
 

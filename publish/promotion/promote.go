@@ -74,6 +74,9 @@ func Resume(ctx context.Context, env *Env, stream, version string) (*Result, err
 }
 
 func failure(op, target string, err error) error {
+	if _, ok := err.(*Error); ok {
+		return err
+	}
 	retryable := errors.Is(err, publish.ErrPending)
 	if pe, ok := errors.AsType[*publish.Error](err); ok && pe.Retryable {
 		retryable = true
@@ -109,9 +112,6 @@ func (e *Env) check() error {
 	if e == nil || e.Store == nil || e.Registry == nil || e.Now == nil {
 		return fmt.Errorf("environment without a store, a registry or a clock: %w", fs.ErrInvalid)
 	}
-	if e.Signer != nil && e.Keys == nil {
-		return fmt.Errorf("a signer, and no keys to check what it makes: %w", fs.ErrInvalid)
-	}
 	if e.Prefix != "" && !strings.HasSuffix(e.Prefix, "/") || e.SignaturePrefix != "" && !strings.HasSuffix(e.SignaturePrefix, "/") {
 		return fmt.Errorf("a prefix does not end in \"/\": %w", fs.ErrInvalid)
 	}
@@ -121,9 +121,30 @@ func (e *Env) check() error {
 	return nil
 }
 
+// lacks says what settings ask for and the environment has not.
+func (e *Env) lacks(s *Settings) error {
+	var faults []error
+	need := func(asked, there bool, what string) {
+		if asked && !there {
+			faults = append(faults, fmt.Errorf("environment without %s: %w", what, fs.ErrInvalid))
+		}
+	}
+	need(s.Verify, e.Trust != nil, "whom to trust")
+	need(!s.Unsigned, e.Signer != nil, "a signer")
+	need(!s.Unsigned, e.Keys != nil, "keys to check signatures by")
+	need(!s.NoTools, e.Dir != "", "a folder for client tools")
+	need(s.Announce != "", e.Announcer != nil, "an announcer for "+s.Announce)
+	need(s.ImageStream != "", e.ImageStreams != nil, "image streams, to tag "+s.ImageStream)
+	need(s.Notify, e.Notify != nil, "notification")
+	return errors.Join(faults...)
+}
+
 // begin reserves a name for a payload, or finds the one that it has.
 func begin(ctx context.Context, env *Env, settings *Settings, opts *Options) (*promotion, error) {
 	if err := errors.Join(env.check(), settings.check()); err != nil {
+		return nil, err
+	}
+	if err := env.lacks(settings); err != nil {
 		return nil, err
 	}
 	source, err := pick(ctx, env, opts)
@@ -192,6 +213,9 @@ func resume(ctx context.Context, env *Env, name, version string) (*promotion, er
 			return nil, err
 		}
 		p.settings = &j.Settings
+	}
+	if err := env.lacks(p.settings); err != nil {
+		return nil, err
 	}
 	if p.published, _, err = names(ctx, env, p.settings); err != nil {
 		return nil, err

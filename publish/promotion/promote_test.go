@@ -407,9 +407,10 @@ func TestBadInput(t *testing.T) {
 		"version that is taken": {func(_ *world, _ *promotion.Env, _ *promotion.Settings, o *promotion.Options) {
 			o.Version = "4.21.0-okd-scos.0"
 		}, fs.ErrExist, "4.21.0-okd-scos.0", ""},
-		"unsigned payload": {func(w *world, env *promotion.Env, _ *promotion.Settings, _ *promotion.Options) {
+		"unsigned payload": {func(w *world, env *promotion.Env, s *promotion.Settings, _ *promotion.Options) {
+			s.Verify = true
 			env.Trust = &payload.Policy{Keyrings: map[string]*payload.Keyring{"ci": env.Keys}, Stores: []payload.SignatureStore{payload.FileSignatures(emptyFS{})}}
-		}, publish.ErrSignature, "verify: ", ""},
+		}, publish.ErrSignature, "verify: ", "4.21.0-okd-scos.2"},
 		"payload that is gone": {func(_ *world, _ *promotion.Env, _ *promotion.Settings, o *promotion.Options) {
 			o.Source = mustRef(nightly + "@sha256:" + strings.Repeat("a", 64))
 		}, fs.ErrNotExist, "", ""},
@@ -449,9 +450,14 @@ func TestBadInput(t *testing.T) {
 				return
 			}
 			require.Equal(t, before, w.tags(releases))
+			want := "4.21.0-okd-scos.1"
+			if tc.after != "" {
+				want = tc.after
+				require.NoError(t, promotion.Abort(t.Context(), w.env(), s.Stream, "4.21.0-okd-scos.1", "somebody", "other settings"))
+			}
 			r, err := promotion.Promote(t.Context(), w.env(), settings(), nil)
 			require.NoError(t, err)
-			require.Equal(t, "4.21.0-okd-scos.1", r.Version)
+			require.Equal(t, want, r.Version)
 		})
 	}
 }

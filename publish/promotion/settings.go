@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -43,6 +44,13 @@ type Settings struct {
 	// payload.Assemble.
 	Compatible bool `json:"compatible,omitempty"`
 
+	// Verify promotes only payloads that have the signatures which Env.Trust asks
+	// for.
+	Verify bool `json:"verify,omitempty"`
+	// Unsigned leaves releases without a signature. Default: Env.Signer signs
+	// them, and nothing is promoted without it.
+	Unsigned bool `json:"unsigned,omitempty"`
+
 	// Gates must pass, in any order, before anybody is told.
 	Gates []string `json:"gates,omitempty"`
 
@@ -52,10 +60,14 @@ type Settings struct {
 	NoTools bool     `json:"noTools,omitempty"`
 	// Assets chooses among the files of a release by name.
 	Assets stream.Filter `json:"assets,omitzero"`
-	// Latest and Prerelease are how the release is announced. An older release
-	// is not made the latest.
-	Latest     bool `json:"latest,omitempty"`
-	Prerelease bool `json:"prerelease,omitempty"`
+	// Announce says where Env.Announcer announces releases, such as the
+	// repository on GitHub; "": nowhere. Latest and Prerelease say as what; an
+	// older release is not made the latest.
+	Announce   string `json:"announce,omitempty"`
+	Latest     bool   `json:"latest,omitempty"`
+	Prerelease bool   `json:"prerelease,omitempty"`
+	// Notify has Env.Notify tell people at the end.
+	Notify bool `json:"notify,omitempty"`
 
 	// ImageStream is an image stream in which the release is tagged, such as
 	// release-scos; "": none. It is tagged last or, with TagForGates, before the
@@ -102,9 +114,13 @@ func FromDefinition(def *stream.Definition) *Settings {
 		}
 	}
 	if g := def.GitHub; g != nil {
-		s.Assets, s.Latest, s.Prerelease = g.Assets, g.Latest, g.Prerelease
+		s.Announce, s.Assets, s.Latest, s.Prerelease = g.Repository, g.Assets, g.Latest, g.Prerelease
 		s.URL = stream.Template("https://github.com/" + g.Repository + "/releases/tag/${VERSION}")
 	}
+	s.Unsigned = !slices.ContainsFunc(def.Trust.Keys, func(k stream.Key) bool { return k.Signs })
+	s.Notify = slices.ContainsFunc(def.Notifications, func(n stream.Notification) bool {
+		return len(n.On) == 0 || slices.Contains(n.On, stream.OnPromotion)
+	})
 	for _, i := range def.Imports {
 		if i.Image == stream.ReleaseRole {
 			s.ImageStream = string(i.ImageStream)

@@ -31,7 +31,7 @@ type signed struct {
 func (p *promotion) sign(ctx context.Context) error {
 	return do(ctx, p, stepSign, Reserved, &p.signed, func(ctx context.Context) error {
 		p.signed = signed{}
-		if p.env.Signer == nil {
+		if p.settings.Unsigned {
 			return nil
 		}
 		r, err := p.opened(ctx)

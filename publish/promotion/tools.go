@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +26,8 @@ type file struct {
 type tooled struct {
 	Files   []file   `json:"files"`             // by name
 	Missing []string `json:"missing,omitempty"` // archives that the payload has no programs for
+	// Signature of sha256sum.txt, in the store.
+	Signature *file `json:"signature,omitempty"`
 }
 
 // tools extracts the client tools.
@@ -36,11 +37,24 @@ func (p *promotion) tools(ctx context.Context) error {
 		if p.settings.NoTools {
 			return nil
 		}
-		out, err := p.extract(ctx)
-		if err == nil {
-			p.tooled = *out
+		out, err := p.extract(ctx, true)
+		if err != nil {
+			return err
 		}
-		return err
+		if p.env.SumsSigner != nil {
+			// A signature may be another one each time it is made.
+			sig, err := os.ReadFile(filepath.Join(p.toolsFolder(), sumsSignature))
+			if err != nil {
+				return err
+			}
+			f, err := p.keep(ctx, sumsSignature, sig)
+			if err != nil {
+				return err
+			}
+			out.Signature = &f
+		}
+		p.tooled = *out
+		return nil
 	})
 }
 
@@ -48,11 +62,10 @@ func (p *promotion) toolsFolder() string {
 	return filepath.Join(p.env.Dir, p.settings.Stream, p.version, "tools")
 }
 
+const sumsSignature = "sha256sum.txt.asc"
+
 // extract writes the tools into the folder and measures them.
-func (p *promotion) extract(ctx context.Context) (*tooled, error) {
-	if p.env.Dir == "" {
-		return nil, fmt.Errorf("no folder for client tools: %w", fs.ErrInvalid)
-	}
+func (p *promotion) extract(ctx context.Context, sign bool) (*tooled, error) {
 	r, err := p.opened(ctx)
 	if err != nil {
 		return nil, err
@@ -63,11 +76,10 @@ func (p *promotion) extract(ctx context.Context) (*tooled, error) {
 	}
 	opts := &payload.ToolsOptions{OS: p.settings.OS, TempDir: dir}
 	names := []string{"release.txt", "sha256sum.txt"}
-	if p.env.SumsSigner != nil {
+	if sign && p.env.SumsSigner != nil {
 		if opts.Sign, err = p.env.SumsSigner(p.reservation.At); err != nil {
 			return nil, err
 		}
-		names = append(names, "sha256sum.txt.asc")
 	}
 	set, err := r.Tools(ctx, p.env.Registry, dir, opts)
 	if err != nil {
@@ -115,7 +127,7 @@ func (p *promotion) toolFiles(ctx context.Context) ([]Asset, error) {
 		return nil
 	}
 	if have() != nil {
-		if _, err := p.extract(ctx); err != nil {
+		if _, err := p.extract(ctx, false); err != nil {
 			return nil, err
 		}
 		if err := have(); err != nil {

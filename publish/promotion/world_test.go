@@ -185,7 +185,7 @@ func (w *world) published(versions ...string) {
 func settings() *promotion.Settings {
 	return &promotion.Settings{
 		Stream: "4-scos-stable", Scheme: stream.SchemeSCOS, Release: releases, Content: content, Tags: []stream.Template{"latest", "${MINOR}"},
-		URL: "https://example.com/${VERSION}", Gates: []string{"aws", "upgrade"}, Latest: true, ImageStream: "release-scos",
+		URL: "https://example.com/${VERSION}", Gates: []string{"aws", "upgrade"}, Announce: "okd-project/okd", Latest: true, Notify: true, ImageStream: "release-scos",
 		Graph: "graph.json", Channels: []stream.Template{"stable-scos", "stable-scos-${MINOR}"}, Edges: stream.TestedOrPrevious,
 		OS: []string{"linux/amd64"},
 	}
@@ -480,4 +480,10 @@ type otherName struct {
 
 func (o otherName) Sign(ctx context.Context, message io.Reader) ([]byte, error) {
 	return resign(ctx, o.make, o.at, message, func(m *payload.Message) { m.Reference = releases + ":4.21.0-okd-scos.2" })
+}
+
+func put(t testing.TB, w *world, key, text string) {
+	t.Helper()
+	_, err := w.store.Put(t.Context(), key, publish.BytesSource([]byte(text)), nil)
+	require.NoError(t, err)
 }
