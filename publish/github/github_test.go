@@ -213,7 +213,7 @@ func testKey(t *testing.T) (*rsa.PrivateKey, []byte) {
 
 func TestApp(t *testing.T) {
 	key, text := testKey(t)
-	for name, skew := range map[string]time.Duration{"same clock": 0, "behind": -3 * time.Hour, "ahead": 40 * time.Minute, "a little ahead": 45 * time.Second} {
+	for name, skew := range map[string]time.Duration{"same clock": 0, "behind": -3 * time.Hour, "ahead": 40 * time.Minute, "a little ahead": 45 * time.Second, "hardly ahead": 15 * time.Second} {
 		for _, installation := range []int64{0, 35633111} {
 			t.Run(fmt.Sprint(name, " ", installation), func(t *testing.T) {
 				now := day
