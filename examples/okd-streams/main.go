@@ -20,6 +20,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/containercmd"
 	"github.com/okd-project/okd-streams/examples/internal/diskcmd"
+	"github.com/okd-project/okd-streams/examples/internal/gatecmd"
 	"github.com/okd-project/okd-streams/examples/internal/graphcmd"
 	"github.com/okd-project/okd-streams/examples/internal/imagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
@@ -49,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
-	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), statuscmd.Command(), prunecmd.Command(),
+	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), statuscmd.Command(), prunecmd.Command(),
 		imagecmd.Command(), servecmd.Command(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
