@@ -133,8 +133,9 @@ func (r *Repo) checkout(ctx context.Context, dst *os.Root, commit Checksum, opts
 			return err
 		}
 	}
-	co := &checkout{repo: r, opts: opts, user: opts.UserMode || r.settings.mode == ModeBareUserOnly || os.Geteuid() != 0, metas: make(map[Checksum]*DirMeta)}
-	top := &checkoutDir{name: ".", path: ".", tree: tree, meta: meta, made: opts.Union == UnionNone}
+	co := &checkout{repo: r, opts: opts, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), metas: make(map[Checksum]*DirMeta)}
+	co.user = opts.UserMode || r.settings.mode == ModeBareUserOnly || co.uid != 0
+	top := &checkoutDir{name: ".", as: ".", path: ".", tree: tree, meta: meta, made: opts.Union == UnionNone}
 	if err := co.run(ctx, top, int(root.Fd()), workers); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -179,9 +180,11 @@ type checkout struct {
 	user      bool
 	noLink    atomic.Bool // hard links don't work here
 	noReflink atomic.Bool
+	uid, gid  uint32 // that new files have
 	temps     atomic.Int64
 	done      atomic.Int64
 	queue     checkoutQueue
+	hidden    []*checkoutDir // in the root, made by another name
 
 	mu    sync.Mutex
 	metas map[Checksum]*DirMeta // a tree has few
@@ -211,7 +214,7 @@ func (co *checkout) makeDir(ctx context.Context, parent int, sub *checkoutDir) e
 		}
 	}
 	// The mode keeps everyone else out until the directory is finished.
-	err := unix.Mkdirat(parent, sub.name, 0o700)
+	err := unix.Mkdirat(parent, sub.as, 0o700)
 	if err == unix.EEXIST && co.opts.Union != UnionNone {
 		sub.made, err = false, nil
 	}
@@ -337,23 +340,38 @@ func (co *checkout) dirMeta(ctx context.Context, c Checksum) (*DirMeta, error) {
 	return m, nil
 }
 
-// apply sets owner, attributes and mode of an open file or directory.
+// apply sets owner, attributes and mode of an open file or directory, as far as
+// they are others: to ask costs a fraction of setting them.
 func (co *checkout) apply(fd int, uid, gid, mode uint32, xattrs []Xattr) error {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return err
+	}
+	mode &= 0o7777
 	if !co.user {
-		if err := retry(func() error { return unix.Fchown(fd, int(uid), int(gid)) }); err != nil {
-			return err
+		if st.Uid != uid || st.Gid != gid {
+			if err := retry(func() error { return unix.Fchown(fd, int(uid), int(gid)) }); err != nil {
+				return err
+			}
+			st.Mode = ^mode // may have lost bits
 		}
-		if err := setXattrs(fd, xattrs); err != nil {
-			return err
+		if len(xattrs) > 0 {
+			if err := setXattrs(fd, xattrs); err != nil {
+				return err
+			}
+			st.Mode = ^mode // an access control list changes it
 		}
 	}
-	return retry(func() error { return unix.Fchmod(fd, mode&0o7777) })
+	if st.Mode&0o7777 == mode {
+		return nil
+	}
+	return retry(func() error { return unix.Fchmod(fd, mode) })
 }
 
 func (co *checkout) files(ctx context.Context, d *checkoutDir, files []DirTreeFile, buf []byte) error {
 	for i := range files {
 		f := &files[i]
-		if err := co.file(ctx, d.fd, f.Name, f.Object, buf); err != nil {
+		if err := co.file(ctx, d, f.Name, f.Object, buf); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -367,7 +385,8 @@ func (co *checkout) files(ctx context.Context, d *checkoutDir, files []DirTreeFi
 }
 
 // file writes one file or link.
-func (co *checkout) file(ctx context.Context, dir int, name string, c Checksum, buf []byte) error {
+func (co *checkout) file(ctx context.Context, d *checkoutDir, name string, c Checksum, buf []byte) error {
+	dir := d.fd
 	if done, err := co.linkUnopened(ctx, dir, name, c); done || err != nil {
 		return err
 	}
@@ -404,7 +423,7 @@ func (co *checkout) file(ctx context.Context, dir int, name string, c Checksum, 
 	if co.opts.RequireHardLinks && f.Size > 0 && (!co.user || f.Mode&0o400 != 0) {
 		return fmt.Errorf("can't be a hard link to an object of a %s repository: %w", o.repo.Mode(), errUnsupported)
 	}
-	return co.copy(ctx, dir, name, want, buf)
+	return co.copy(ctx, d, name, want, buf)
 }
 
 // wanted is a file or link that a checkout is to have.
@@ -606,9 +625,13 @@ func (co *checkout) replace(dir int, temp, name string) error {
 	return pathError("rename", name, err)
 }
 
-// copy writes a regular file and verifies it. Under its name, it is whole.
-func (co *checkout) copy(ctx context.Context, dir int, name string, want *wanted, buf []byte) (err error) {
-	f := want.file
+// copy writes a regular file and verifies it. Under its name, it is whole; in a
+// directory that has another name itself, once this has returned.
+func (co *checkout) copy(ctx context.Context, d *checkoutDir, name string, want *wanted, buf []byte) error {
+	dir := d.fd
+	if d.hidden {
+		return co.write(ctx, dir, name, want, buf)
+	}
 	if co.opts.Union == UnionAdd || co.opts.Union == UnionIdentical {
 		var st unix.Stat_t
 		if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
@@ -619,7 +642,31 @@ func (co *checkout) copy(ctx context.Context, dir int, name string, want *wanted
 		}
 	}
 	temp := co.temp()
-	fd, err := openat(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err := co.write(ctx, dir, temp, want, buf); err != nil {
+		return err
+	}
+	if co.opts.Union == UnionOverwrite {
+		return co.replace(dir, temp, name)
+	}
+	err := renameNew(dir, temp, name)
+	if err != nil {
+		unix.Unlinkat(dir, temp, 0)
+	}
+	if errors.Is(err, fs.ErrExist) && co.opts.Union == UnionAdd {
+		return nil
+	}
+	return err
+}
+
+// write makes a file, which is whole or not there when this returns.
+func (co *checkout) write(ctx context.Context, dir int, name string, want *wanted, buf []byte) (err error) {
+	f := want.file
+	// Who is not to read it in the end can't meanwhile.
+	mode := uint32(0o600)
+	if want.mode&0o7000 == 0 && (co.user || f.UID == co.uid && f.GID == co.gid) {
+		mode = want.mode & 0o777
+	}
+	fd, err := openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, mode)
 	if err != nil {
 		return err
 	}
@@ -629,35 +676,33 @@ func (co *checkout) copy(ctx context.Context, dir int, name string, want *wanted
 			err = e
 		}
 		if err != nil {
-			unix.Unlinkat(dir, temp, 0)
-			return
-		}
-		if co.opts.Union == UnionOverwrite {
-			err = co.replace(dir, temp, name)
-			return
-		}
-		err = renameNew(dir, temp, name)
-		if err != nil {
-			unix.Unlinkat(dir, temp, 0)
-		}
-		if errors.Is(err, fs.ErrExist) && co.opts.Union == UnionAdd {
-			err = nil
+			unix.Unlinkat(dir, name, 0)
 		}
 	}()
 	if !co.reflink(fd, want.opened) {
-		body := want.body(ctx, want.checksum)
-		_, err = io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{body}, buf)
-		if e := body.Close(); err == nil {
-			err = e
-		}
-		if err != nil {
+		if err := want.writeTo(ctx, out, want.checksum, buf); err != nil {
 			return err
 		}
 	}
-	if err := co.apply(fd, f.UID, f.GID, want.mode, f.Xattrs); err != nil {
-		return pathError("finish", name, err)
+	return pathError("finish", name, co.apply(fd, f.UID, f.GID, want.mode, f.Xattrs))
+}
+
+// writeTo copies the content and verifies it.
+func (o *opened) writeTo(ctx context.Context, out io.Writer, c Checksum, buf []byte) error {
+	body := o.body(ctx, c)
+	for {
+		piece, err := body.next(buf)
+		if err == nil {
+			_, err = out.Write(piece)
+		}
+		if err != nil {
+			e := body.Close()
+			if err == io.EOF {
+				return e
+			}
+			return err
+		}
 	}
-	return nil
 }
 
 // reflink shares the blocks of an object with fd, if the file system can.

@@ -2,6 +2,7 @@ package ostree
 
 import (
 	"context"
+	"errors"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -15,11 +16,17 @@ import (
 // its files, and further ones for the files of a large directory. Workers take
 // the newest first, so that few directories are open at a time, and mostly each
 // a directory for itself: the kernel lets only one add names to a directory.
+//
+// No file is seen by its name before it is whole. A rename each would be a tenth
+// of a checkout; so in a folder that was empty, the directories at the top have
+// other names until all below is there, or the checkout has failed.
 
 // checkoutDir is a directory of the checkout.
 type checkoutDir struct {
 	parent     *checkoutDir
 	name, path string
+	as         string // the name that it is made by; others see it by name when all in it is there
+	hidden     bool   // it, or one above it, has another name still
 	tree, meta Checksum
 	made       bool // by this checkout
 	depth      int
@@ -136,6 +143,21 @@ func (co *checkout) run(ctx context.Context, top *checkoutDir, root, workers int
 	for d := range q.open {
 		unix.Close(d.fd)
 	}
+	for _, d := range co.hidden {
+		if d.as == d.name {
+			continue
+		}
+		if e := d.show(root); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// show gives a directory its name.
+func (d *checkoutDir) show(parent int) error {
+	err := renameNew(parent, d.as, d.name)
+	d.as = d.name
 	return err
 }
 
@@ -161,6 +183,9 @@ func (co *checkout) release(ctx context.Context, d *checkoutDir) error {
 		err := co.finish(ctx, d)
 		co.queue.closed(d)
 		unix.Close(d.fd)
+		if err == nil && d.as != d.name {
+			err = d.show(d.parent.fd)
+		}
 		if err != nil {
 			return err
 		}
@@ -178,7 +203,7 @@ func (co *checkout) dir(ctx context.Context, d *checkoutDir, root int, buf []byt
 		parent = d.parent.fd
 	}
 	var err error
-	if d.fd, err = openDir(parent, d.name); err != nil {
+	if d.fd, err = openDir(parent, d.as); err != nil {
 		return &Error{Op: "checkout", Target: d.path, Err: err}
 	}
 	co.queue.opened(d)
@@ -194,12 +219,19 @@ func (co *checkout) dir(ctx context.Context, d *checkoutDir, root int, buf []byt
 	}
 	var subs []checkoutTask
 	for i := range tree.Dirs {
-		sub := &checkoutDir{parent: d, name: tree.Dirs[i].Name, path: path.Join(d.path, tree.Dirs[i].Name), tree: tree.Dirs[i].Tree, meta: tree.Dirs[i].Meta, made: true, depth: d.depth + 1}
+		sub := &checkoutDir{parent: d, name: tree.Dirs[i].Name, path: path.Join(d.path, tree.Dirs[i].Name), tree: tree.Dirs[i].Tree, meta: tree.Dirs[i].Meta, made: true, hidden: d.hidden, depth: d.depth + 1}
 		if co.skips(sub.path) {
 			continue
 		}
+		sub.as = sub.name
+		if d.parent == nil && co.opts.Union == UnionNone {
+			sub.hidden, sub.as = true, co.temp()
+		}
 		if err := co.makeDir(ctx, d.fd, sub); err != nil {
 			return &Error{Op: "checkout", Target: sub.path, Err: err}
+		}
+		if sub.as != sub.name {
+			co.hidden = append(co.hidden, sub)
 		}
 		subs = append(subs, checkoutTask{dir: sub})
 	}

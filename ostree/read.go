@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/klauspost/compress/flate"
 
@@ -188,9 +187,17 @@ func (f *File) xattrOrders() [][]byte {
 
 // opened is a content object whose header was read.
 type opened struct {
-	*rawFile       // stands where the stored content begins; closed for a symbolic link that is one itself
-	repo     *Repo // that has the object
-	file     *File // without Open
+	*rawFile               // stands where the stored content begins, in an archive anywhere; closed for a symbolic link that is one itself
+	repo     *Repo         // that has the object
+	file     *File         // without Open
+	stored   *storedObject // of an archive, until it is closed or its body is made
+}
+
+// Close releases what body does not have.
+func (o *opened) Close() error {
+	o.stored.release()
+	o.stored = nil
+	return o.rawFile.Close()
 }
 
 // openContent opens a content object and reads its header.
@@ -206,7 +213,7 @@ func (r *Repo) openContent(ctx context.Context, c Checksum) (_ *opened, err erro
 			return nil, corruptf("not a regular file")
 		}
 		f, err := r.readLink(p, c)
-		return &opened{&rawFile{-1, p}, r, f}, err
+		return &opened{rawFile: &rawFile{-1, p}, repo: r, file: f}, err
 	}
 	if r.parent != nil && errors.Is(err, fs.ErrNotExist) {
 		return r.parent.openContent(ctx, c)
@@ -229,7 +236,8 @@ func (r *Repo) openContent(ctx context.Context, c Checksum) (_ *opened, err erro
 	}
 	switch mode {
 	case ModeArchive:
-		o.file, err = readFilez(o.rawFile)
+		o.stored = newStored(o.rawFile, st.Size)
+		o.file, err = readFilez(o.stored)
 	case ModeBareUser:
 		o.file, err = readBareUser(o.rawFile, st.Size)
 	default:
@@ -376,28 +384,25 @@ func (o *opened) body(ctx context.Context, c Checksum) *body {
 		h.Write(appendFileHeader(nil, f.UID, f.GID, f.Mode, f.Target, x))
 		b.hashes = append(b.hashes, h)
 	}
-	if o.repo.settings.mode == ModeArchive {
-		b.inflater = inflaters.Get().(*inflate.Reader)
-		b.inflater.Reset(o.rawFile)
-		b.src = b.inflater
+	if o.stored != nil {
+		b.stored, o.stored = o.stored, nil
+		b.stored.inflater.Reset(b.stored)
+		b.src = b.stored.inflater
 	}
 	return b
 }
 
-// inflaters are reusable DEFLATE readers.
-var inflaters = sync.Pool{New: func() any { return inflate.NewReader(nil) }}
-
 // body is a content object's content. It verifies at its end.
 type body struct {
-	ctx      context.Context
-	name     Checksum
-	raw      *rawFile
-	inflater *inflate.Reader
-	src      io.Reader
-	hashes   []hash.Hash
-	left     int64
-	want     Checksum
-	err      error
+	ctx    context.Context
+	name   Checksum
+	raw    *rawFile
+	stored *storedObject // of an archive object
+	src    io.Reader
+	hashes []hash.Hash
+	left   int64
+	want   Checksum
+	err    error
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -408,11 +413,33 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := b.read(p)
+	return n, b.end(err)
+}
+
+// next gives the next bytes, at the end [io.EOF], until the next call; buf is for
+// those that can't be given without a copy.
+func (b *body) next(buf []byte) ([]byte, error) {
+	if b.stored == nil || b.left == 0 || b.err != nil {
+		n, err := b.Read(buf)
+		return buf[:n], err
+	}
+	if err := b.ctx.Err(); err != nil {
+		return nil, b.end(err)
+	}
+	piece, err := b.stored.inflater.Next()
+	if int64(len(piece)) > b.left {
+		return nil, b.end(corruptf("content goes on behind its length"))
+	}
+	return piece, b.end(b.took(piece, err))
+}
+
+// end notes an error and gives it as the caller gets it.
+func (b *body) end(err error) error {
 	if err != nil && err != io.EOF {
 		err = &Error{Op: "read", Target: objectName(TypeFile, b.name), Err: err}
 	}
 	b.err = err
-	return n, err
+	return err
 }
 
 func (b *body) read(p []byte) (int, error) {
@@ -440,19 +467,24 @@ func (b *body) read(p []byte) (int, error) {
 		p = p[:b.left]
 	}
 	n, err := b.src.Read(p)
+	return n, b.took(p[:n], err)
+}
+
+// took accounts for a piece that the source gave with err.
+func (b *body) took(piece []byte, err error) error {
 	for _, h := range b.hashes {
-		h.Write(p[:n])
+		h.Write(piece)
 	}
-	b.left -= int64(n)
+	b.left -= int64(len(piece))
 	switch {
 	case err == io.EOF && b.left > 0:
-		return n, corruptf("content ends %d bytes early", b.left)
+		return corruptf("content ends %d bytes early", b.left)
 	case err == io.EOF:
-		return n, nil // the next call verifies
+		return nil // the next call verifies
 	case err != nil:
-		return n, inflateError(err)
+		return inflateError(err)
 	}
-	return n, nil
+	return nil
 }
 
 // inflateError says that broken DEFLATE data is corrupt.
@@ -468,12 +500,9 @@ func (b *body) Close() error {
 	if b.raw == nil {
 		return fs.ErrClosed
 	}
-	if b.inflater != nil {
-		b.inflater.Reset(nil)
-		inflaters.Put(b.inflater)
-	}
+	b.stored.release()
 	err := b.raw.Close()
-	b.raw, b.inflater, b.src = nil, nil, nil
+	b.raw, b.stored, b.src = nil, nil, nil
 	b.err = fs.ErrClosed
 	return err
 }
