@@ -2,7 +2,10 @@
 // as a user would first write it, against one versitygw over one folder, taking
 // turns in processes of their own.
 //
-//	go run . [-size MiB] [-rounds N] [-work DIR]
+//	go run . [-size MiB] [-rounds N] [-objects N] [-work DIR]
+//
+// Last a plan of many small objects is applied twice; the second time nothing
+// changes, and at most one request an object is made.
 //
 // It is a module of its own because nothing else here needs transfermanager.
 package main
