@@ -133,7 +133,7 @@ func (r *Repo) Pull(ctx context.Context, remote string, opts *PullOptions) error
 	if opts == nil {
 		opts = &PullOptions{}
 	}
-	p := &httpPull{repo: r, remote: remote, opts: opts, commits: make(map[Checksum]*pullCommit), writers: make(chan struct{}, pullWriters()), deltas: make(chan struct{}, 1)}
+	p := &httpPull{repo: r, remote: remote, opts: opts, commits: make(map[Checksum]*pullCommit), desks: newPullDesks(), deltas: make(chan struct{}, 1)}
 	err := p.run(ctx)
 	if opts.Stats != nil {
 		*opts.Stats = PullStats{Commits: p.stats.commits.Load(), MetadataFetched: p.stats.metadata.Load(), ContentFetched: p.stats.content.Load(), Resumed: p.stats.resumed, DeltasApplied: p.stats.deltas.Load()}
@@ -183,7 +183,7 @@ type httpPull struct {
 	commits    map[Checksum]*pullCommit // under queue's lock
 	queue      *pullQueue
 	deltas     chan struct{}    // held by who applies a static delta
-	writers    chan struct{}    // workers that write files
+	desks      chan *pullDesk   // that are free
 	made       [256]atomic.Bool // folders of the staging folder
 	stats      struct {
 		commits, metadata, content, done, known, deltas atomic.Int64

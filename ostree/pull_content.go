@@ -16,17 +16,42 @@ import (
 // pullWorker fetches and stages objects. It belongs to one goroutine.
 type pullWorker struct {
 	*contentWriter
-	pull  *httpPull
-	kept  *pullKept    // nil: none
-	raw   bytes.Buffer // a small file as received
-	whole []byte       // a small file's content
-	small bytes.Reader
-	large *bufio.Reader
-	flate inflate.Reader // of small and large
-	sums  [2]hash.Hash
-	free  func() // see disk
+	pull      *httpPull
+	kept      *pullKept    // nil: none
+	raw       bytes.Buffer // a small file as received
+	small     bytes.Reader
+	large     *bufio.Reader
+	*pullDesk           // what it works at now; nil: none
+	own       *pullDesk // for files that come while they are worked on
 
 	isLarge bool // it holds the token for large metadata
+}
+
+// pullDesk is what verifying and writing a file needs. There are only a few, which
+// workers take in turn: with more that write they would wait for each other in the
+// kernel, and each would find its tables and buffers out of the processor's caches.
+type pullDesk struct {
+	flate inflate.Reader
+	sums  [2]hash.Hash
+	whole []byte // a small file's content
+}
+
+// newPullDesks gives one desk for each worker that may write at once.
+func newPullDesks() chan *pullDesk {
+	desks := make(chan *pullDesk, pullWriters())
+	for range cap(desks) {
+		desks <- &pullDesk{}
+	}
+	return desks
+}
+
+// sit waits for a desk.
+func (w *pullWorker) sit() { w.pullDesk = <-w.pull.desks }
+
+// leave lets the next worker have the desk.
+func (w *pullWorker) leave() {
+	w.pull.desks <- w.pullDesk
+	w.pullDesk = nil
 }
 
 // Up to which length a file is held in memory, as received and as it is.
@@ -39,7 +64,7 @@ func newPullWorker(p *httpPull) *pullWorker {
 	// Which shelf files are on says nothing in the layout of objects/.
 	s := &shelf{txn: p.txn}
 	b := &builder{repo: p.repo, txn: p.txn, opts: &CommitOptions{}, shelf: s}
-	return &pullWorker{contentWriter: newWriter(b, s), pull: p, kept: p.server.keep(), free: func() { <-p.writers }}
+	return &pullWorker{contentWriter: newWriter(b, s), pull: p, kept: p.server.keep()}
 }
 
 func (w *pullWorker) close() {
@@ -100,16 +125,10 @@ func (w *pullWorker) name(kind ObjectType, c *Checksum) (string, error) {
 	return string(w.path), nil
 }
 
-// disk waits until few enough workers write: more would only wait for each other
-// in the kernel. The function given lets the next one go on.
-func (w *pullWorker) disk() func() {
-	w.pull.writers <- struct{}{}
-	return w.free
-}
-
 // stage stages a verified metadata object that was claimed.
 func (w *pullWorker) stage(kind ObjectType, c Checksum, data []byte) error {
-	defer w.disk()()
+	w.sit()
+	defer w.leave()
 	f, err := w.create(kind, &c)
 	if err != nil {
 		return err
@@ -145,6 +164,8 @@ func (w *pullWorker) smallContent(c Checksum, body io.Reader) error {
 	if _, err := w.raw.ReadFrom(body); err != nil {
 		return err
 	}
+	w.sit()
+	defer w.leave()
 	w.small.Reset(w.raw.Bytes())
 	v, err := w.begin(&w.small)
 	if err != nil {
@@ -170,7 +191,6 @@ func (w *pullWorker) smallContent(c Checksum, body io.Reader) error {
 
 // stageArchive stages a verified file as it was received.
 func (w *pullWorker) stageArchive(c Checksum, raw []byte) error {
-	defer w.disk()()
 	f, err := w.create(TypeFile, &c)
 	if err != nil {
 		return err
@@ -186,8 +206,10 @@ func (w *pullWorker) stageArchive(c Checksum, raw []byte) error {
 // largeContent takes a file of any length as a stream.
 func (w *pullWorker) largeContent(ctx context.Context, c Checksum, body io.Reader) (err error) {
 	if w.large == nil {
-		w.large = bufio.NewReaderSize(nil, 32<<10)
+		w.large, w.own = bufio.NewReaderSize(nil, 32<<10), &pullDesk{}
 	}
+	w.pullDesk = w.own
+	defer func() { w.pullDesk = nil }()
 	src := io.Reader(&contextReader{ctx, body})
 	if w.repo.settings.mode != ModeArchive {
 		w.large.Reset(src)
@@ -336,7 +358,6 @@ func (w *pullWorker) stageBare(v *pulledFile, c Checksum) error {
 	if err != nil {
 		return err
 	}
-	defer w.disk()()
 	if v.isLink() && w.repo.settings.mode.hasLinks() {
 		name, err := w.name(TypeFile, &c)
 		if err == nil {
