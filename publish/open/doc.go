@@ -8,6 +8,7 @@
 //	             https://HOST[:PORT][/PATH]  what a web server has, to be read; also http:
 //	Registries:  dir:PATH, oci:PATH          a folder of OCI layouts
 //	             docker://HOST[:PORT][/PATH] a registry over HTTP
+//	             docker://                   whichever registry a reference names
 //
 // [Transport] makes what carries their requests, with proxies and certificates.
 //

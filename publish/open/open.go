@@ -96,8 +96,10 @@ func Registry(ctx context.Context, url string, opts *RegistryOptions) (publish.R
 		return nil, fail("open registry", url, err)
 	}
 	if kind == "docker" {
-		if _, err := base(kind, place); err != nil {
-			return nil, fail("open registry", url, err)
+		if place != "" {
+			if _, err := base(kind, place); err != nil {
+				return nil, fail("open registry", url, err)
+			}
 		}
 		r, err := remoteregistry.Open(ctx, &opts.Remote)
 		if err != nil {
@@ -145,8 +147,8 @@ func registry(url string) (kind, place string, err error) {
 		return "dir", rest, nil
 	case ok && scheme == "docker":
 		place, ok := strings.CutPrefix(rest, "//")
-		if !ok || place == "" {
-			return "", "", errors.New("want docker://HOST[:PORT][/PATH]")
+		if !ok {
+			return "", "", errors.New("want docker:// before the host")
 		}
 		return "docker", place, nil
 	}
@@ -157,6 +159,9 @@ func registry(url string) (kind, place string, err error) {
 func base(kind, place string) (string, error) {
 	if kind == "dir" {
 		return "localhost", nil
+	}
+	if place == "" {
+		return "", errors.New("no registry is named")
 	}
 	host, below, _ := strings.Cut(strings.TrimSuffix(place, "/"), "/")
 	if strings.Contains(place, "@") {

@@ -113,7 +113,7 @@ func TestBadURLs(t *testing.T) {
 		require.True(t, ok, "%v", err)
 		require.NotContains(t, err.Error(), "abcdefgh")
 	}
-	for _, url := range []string{"", "x", "quay.io/okd", "dir:", "oci:", "docker:", "docker://", "docker:quay.io/okd", "s3://b", "docker://quay.io/okd:tag", "docker://user:abcdefgh@quay.io/okd", "docker://quay.io/../x", "docker://quay.io/a//b", "docker:///x"} {
+	for _, url := range []string{"", "x", "quay.io/okd", "dir:", "oci:", "docker:", "docker:quay.io/okd", "s3://b", "docker://quay.io/okd:tag", "docker://user:abcdefgh@quay.io/okd", "docker://quay.io/../x", "docker://quay.io/a//b", "docker:///x"} {
 		_, err := open.Registry(t.Context(), url, nil)
 		require.Error(t, err, url)
 		_, ok := errors.AsType[*publish.Error](err)
@@ -122,7 +122,11 @@ func TestBadURLs(t *testing.T) {
 		require.Error(t, err, url)
 		require.NotContains(t, err.Error(), "abcdefgh")
 	}
-	_, err := open.Store(t.Context(), "gs://bucket", nil)
+	_, err := open.Registry(t.Context(), "docker://", nil) // whichever a reference names
+	require.NoError(t, err)
+	_, err = open.Repository("docker://", "okd")
+	require.ErrorContains(t, err, "no registry is named")
+	_, err = open.Store(t.Context(), "gs://bucket", nil)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorContains(t, err, "dir:PATH, mem:, s3://BUCKET/PREFIX, https://HOST/PATH")
 	_, err = open.Registry(t.Context(), "gs://bucket", nil)
