@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
 	_ "golang.org/x/crypto/x509roots/fallback" // the task image has no certificates
 
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
@@ -34,6 +35,21 @@ import (
 	"github.com/okd-project/okd-streams/publish/daily"
 )
 
+const long = `Build and release the operating system of OKD: from a tree to a commit, an
+image, boot images and a release, and from there to people and clusters.
+
+Results go to standard output, everything else to standard error.
+
+Every flag may come from the environment: --max-layers is
+OKD_STREAMS_MAX_LAYERS. What is on the command line counts more.
+
+Exit codes:
+  0  it is done
+  1  it failed
+  2  it was called wrongly
+  3  something is not what its checksum or signature says
+  4  there was nothing to do (build --detailed-exit-code)`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := ui.Exit(os.Stderr, "okd-streams", run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -45,19 +61,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := &cobra.Command{
 		Use:           "okd-streams",
 		Short:         "Build and release the operating system of OKD",
+		Long:          long,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), statuscmd.Command(), prunecmd.Command(),
-		imagecmd.Command(), servecmd.Command(), versionCommand())
+		imagecmd.Command(), servecmd.Command(), manCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
 	usageErrors(root)
+	fromEnvironment(root)
 	return root.ExecuteContext(ctx)
 }
 
@@ -131,6 +149,24 @@ func stepCommand(use, short, step string) *cobra.Command {
 	command.Flags().AddGoFlagSet(set)
 	command.Flags().StringVar(&flags.Build, "build", "", "go on with this build of the state folder, with the inputs that it has")
 	return command
+}
+
+func manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "man FOLDER", Short: "Write the manual pages of all commands", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			made, err := ui.BuildTime()
+			if err != nil {
+				return err
+			}
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
+			root := cmd.Root()
+			root.DisableAutoGenTag = true
+			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "okd-streams", Manual: "OKD Streams", Date: &made}, args[0])
+		},
+	}
 }
 
 func versionCommand() *cobra.Command {

@@ -38,6 +38,43 @@ func TestStepsOneByOne(t *testing.T) {
 	code, stdout, stderr := call(t, "build", "--state", state, "--quiet")
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, "Nothing changed since build "+build)
+	code, stdout, stderr = call(t, "build", "--state", state, "--quiet", "--detailed-exit-code")
+	require.Equal(t, ui.ExitNothing, code)
+	require.Contains(t, stdout, "Nothing changed since build "+build)
+	require.Empty(t, stderr)
+}
+
+func TestFlagsFromEnvironment(t *testing.T) {
+	t.Setenv("OKD_STREAMS_PLAN", "true")
+	t.Setenv("OKD_STREAMS_STATE", t.TempDir())
+	code, stdout, stderr := call(t, "build")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "build next of scheme")
+	require.NoDirExists(t, filepath.Join(os.Getenv("OKD_STREAMS_STATE"), "repo"))
+
+	// The command line counts more, and nothing is said by nothing.
+	t.Setenv("OKD_STREAMS_JSON", "")
+	code, stdout, stderr = call(t, "build", "--plan=false", "--quiet")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "base image")
+
+	t.Setenv("OKD_STREAMS_MAX_LAYERS", "many")
+	code, _, stderr = call(t, "build")
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, "OKD_STREAMS_MAX_LAYERS: ")
+}
+
+func TestManualPages(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "man1")
+	code, _, stderr := call(t, "man", dir)
+	require.Zero(t, code, stderr)
+	page, err := os.ReadFile(filepath.Join(dir, "okd-streams-ostree-commit.1"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "--owner-uid")
+	page, err = os.ReadFile(filepath.Join(dir, "okd-streams.1"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "Exit codes")
+	require.NotContains(t, string(page), "Auto generated")
 }
 
 func TestStreams(t *testing.T) {

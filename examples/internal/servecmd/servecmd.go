@@ -177,7 +177,7 @@ func (s *serve) open(cmd *cobra.Command) ([]service, error) {
 		services = append(services, service{Name: "registry", Serving: s.registry, path: "/v2/", handler: server, Use: "skopeo list-tags --tls-verify=false docker://HOST/NAME"})
 	}
 	if s.store != "" {
-		store, err := open.Store(ctx, s.store, &open.StoreOptions{S3: s3store.Options{Jitter: rand.Float64}, HTTP: httpstore.Options{Jitter: rand.Float64}})
+		store, err := open.Store(ctx, s.store, &open.StoreOptions{ReadOnly: true, S3: s3store.Options{Jitter: rand.Float64}, HTTP: httpstore.Options{Jitter: rand.Float64}})
 		if err != nil {
 			return nil, err
 		}

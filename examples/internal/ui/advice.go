@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net"
 	"syscall"
+
+	"github.com/okd-project/okd-streams/stream"
 )
 
 // AdviceError is an error with what to do about it.
@@ -42,6 +44,9 @@ func general(program string, err error) string {
 	if _, ok := errors.AsType[*VerificationError](err); ok {
 		return "don't use it: get it again from where it comes from"
 	}
+	if _, ok := errors.AsType[*stream.FieldError](err); ok {
+		return "mend it with an editor; " + program + " stream lint FILE checks it again"
+	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "it was stopped: run it again, what is done already is not done twice"
@@ -71,5 +76,5 @@ func general(program string, err error) string {
 	case errors.Is(err, errors.ErrUnsupported):
 		return "it can't be done with this; " + program + " --help shows what can"
 	}
-	return "run it again; if it fails the same way, report it with the text above and the output of " + program + " version"
+	return "mend what it says; if there is nothing to mend, report it with the text above and the output of " + program + " version"
 }

@@ -23,7 +23,12 @@ const (
 	ExitFailed       = 1
 	ExitUsage        = 2
 	ExitVerification = 3
+	ExitNothing      = 4
 )
+
+// ErrNothing says that there was nothing to do: exit code 4, for those who asked
+// to be told so.
+var ErrNothing = errors.New("nothing to do")
 
 // UsageError is an error in how a program was called: exit code 2.
 type UsageError struct{ Err error }
@@ -52,6 +57,9 @@ func (e *VerificationError) Unwrap() error { return e.Err }
 func Exit(stderr io.Writer, program string, err error) int {
 	if err == nil {
 		return ExitOK
+	}
+	if errors.Is(err, ErrNothing) {
+		return ExitNothing // it was said as a result
 	}
 	fmt.Fprintf(stderr, "%s: %v\n", program, advised(program, err))
 	if usage := (*UsageError)(nil); errors.As(err, &usage) {

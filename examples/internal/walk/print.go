@@ -29,10 +29,17 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 		return classify(fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err))
 	}
 	r.progress.Done()
+	print := printSummary
 	if f.JSON {
-		return printJSON(stdout, summary)
+		print = func(w io.Writer, s *daily.Summary) error { return printJSON(w, s) }
 	}
-	return printSummary(stdout, summary)
+	if err := print(stdout, summary); err != nil {
+		return err
+	}
+	if summary.Unchanged && f.DetailedExitCode {
+		return ui.ErrNothing
+	}
+	return nil
 }
 
 // printJSON prints v for programs.

@@ -64,6 +64,7 @@ type Flags struct {
 	JSON                                   bool
 	Quiet                                  bool
 	Verbose                                bool
+	DetailedExitCode                       bool
 }
 
 // list is a flag that may be given several times.
@@ -108,6 +109,7 @@ func (f *Flags) Register(set *flag.FlagSet) {
 	set.BoolVar(&f.Plan, "plan", false, "print what would be done, and do nothing")
 	set.BoolVar(&f.JSON, "json", false, "print the result as JSON")
 	set.BoolVar(&f.Quiet, "quiet", false, "no progress")
+	set.BoolVar(&f.DetailedExitCode, "detailed-exit-code", false, "exit with 4 in place of 0 if there was nothing to do")
 	set.BoolVar(&f.Verbose, "verbose", false, "log each step and request")
 }
 

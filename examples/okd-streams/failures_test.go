@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+// TestFailures: faults that people make with each command, what they are told
+// and the exit code. Each text ends with what to do next, and there is no result.
+func TestFailures(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write := func(name, text string) { require.NoError(t, os.WriteFile(name, []byte(text), 0o644)) }
+	write("faults.yaml", "apiVersion: streams.okd.io/v1alpha1\nkind: Stream\nidentity: {nam: x}\nversion: 4.22\n")
+	write("junk", "junk")
+	write("auth.json", "{}")
+	t.Setenv("OKD_STREAMS_AUTHFILE", "auth.json")
+	write("graph.json", `{"nodes":[{"version":"1.0.0","payload":"x"}],"edges":[[0,7]]}`)
+	write("policy.yaml", "nonsense: true\n")
+	require.NoError(t, os.MkdirAll("tree/usr", 0o755))
+	require.NoError(t, os.Mkdir("folder", 0o755))
+	write("folder/file", "x")
+	zeros := strings.Repeat("0", 64)
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(refuses.Close)
+	port := strings.TrimPrefix(refuses.URL, "http://")
+
+	var got strings.Builder
+	for line := range strings.Lines(`
+		nonsense
+		buld
+		build --nonsense
+		build nonsense
+		build --stream nowhere
+		build --stream faults.yaml
+		build --stream ./none.yaml
+		build --stream okd-scos-next --state state
+		build --stream okd-fcos-stable --version 4.16.0 --state state
+		build --source dir:none --state state
+		build --source tar:junk --state state
+		build --source ostree:none:os --state state
+		build --source rpm:x --state state
+		build --version one --state state
+		build --arch vax --state state
+		build --gate lint --state state
+		build --component console --state state
+		build --component console=UPPER --state state
+		build --disk qemu --state state
+		build --store ftp://x --state state
+		build --store s3:// --state state
+		build --registry docker://registry.example/x --state state
+		build --registry dir:junk --state state
+		build --build 1 --state state
+		build --max-layers -1 --state state
+		stream lint faults.yaml
+		stream lint none.yaml
+		stream show nowhere
+		stream diff okd-scos-next
+		stream init --from nowhere new.yaml
+		stream init --from-release UPPER new.yaml
+		stream init --from-release PORT/okd/release:1 new.yaml
+		stream bump --to 4 faults.yaml
+		ostree --repo=none refs
+		ostree --repo=folder fsck
+		container inspect UPPER
+		container inspect oci:none
+		container inspect PORT/x:y
+		bootimage find none.json
+		bootimage find junk
+		bootimage check PORT
+		bootimage download --stream-base-url x
+		bootimage compress none
+		bootimage uncompress junk
+		disk probe none
+		disk convert junk qemu:x
+		payload info UPPER
+		payload info --from dir:folder localhost/x:y
+		payload info --from dir:none localhost/x:y
+		payload info PORT/x:y
+		payload verify --from dir:folder localhost/x@sha256:ZEROS
+		payload new
+		graph show none.json
+		graph show junk
+		graph show graph.json
+		graph path graph.json 1.0.0
+		graph serve --listen nowhere graph.json
+		status
+		status 4-stable
+		status --controller PORT 4-stable
+		status --controller http://PORT 4-stable
+		prune
+		prune --store dir:folder --policy policy.yaml --stream x
+		prune --store dir:none --policy none.yaml --stream x
+		image build x@sha256:ZEROS
+		image build --binary junk localhost/x:y
+		image build --registry dir:junk localhost/x:y
+		serve
+		serve --pages nowhere
+		serve --pages folder --listen 0.0.0.0:80
+		serve --ostree folder --listen 127.0.0.1:0
+		serve --graph graph.json --listen 127.0.0.1:0
+		man junk
+		version x
+	`) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		command := strings.NewReplacer("ZEROS", zeros, "PORT", port).Replace(line)
+		code, stdout, stderr := call(t, strings.Fields(command)...)
+		said := strings.ReplaceAll(stderr, dir, "DIR")
+		said = strings.ReplaceAll(said, zeros, "ZEROS")
+		said = strings.ReplaceAll(said, port, "PORT")
+		said = regexp.MustCompile(`/tmp/[^ :]*`).ReplaceAllString(said, "TMP")
+		require.NotZero(t, code, line)
+		require.Empty(t, stdout, line)
+		require.Regexp(t, `(?s)okd-streams: .*\n  \S[^\n]*\n$`, stderr, line)
+		fmt.Fprintf(&got, "$ okd-streams %s\n%s[%d]\n\n", line, said, code)
+	}
+	require.NoFileExists(t, "new.yaml")
+
+	// Stopped in the middle.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, run(ctx, []string{"build", "--state", "state", "--quiet"}, nil, nil), context.Canceled)
+
+	golden := filepath.Join(testdata, "failures.golden")
+	if *update {
+		require.NoError(t, os.WriteFile(golden, []byte(got.String()), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got.String())
+}
+
+// testdata is found before the test goes elsewhere.
+var testdata = func() string {
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}()
