@@ -27,6 +27,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
 	"github.com/okd-project/okd-streams/examples/internal/prunecmd"
+	"github.com/okd-project/okd-streams/examples/internal/releasecmd"
 	"github.com/okd-project/okd-streams/examples/internal/servecmd"
 	"github.com/okd-project/okd-streams/examples/internal/statuscmd"
 	"github.com/okd-project/okd-streams/examples/internal/streamcmd"
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		RunE:          group,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
-	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), statuscmd.Command(), prunecmd.Command(),
+	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
 		imagecmd.Command(), servecmd.Command(), manCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
