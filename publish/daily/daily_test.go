@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -335,6 +336,36 @@ func TestSourceIsTheDefinitionsImage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want.Commit.Content, got.Commit.Content)
 	require.Equal(t, "4.21.0-okd-scos.7", got.Version)
+}
+
+// An OSTree-native image as source gives the tree of its commit, with what a
+// container engine does not see of it.
+func TestSourceIsNativeImage(t *testing.T) {
+	w := newWorld(t)
+	opts := w.opts
+	attributed := ostree.TreeFunc(func(ctx context.Context) iter.Seq2[ostree.Entry, error] {
+		return func(yield func(ostree.Entry, error) bool) {
+			for e, err := range ostree.FS(w.files).Entries(ctx) {
+				if e.Mode&ostree.ModeType == 0o100000 {
+					e.Xattrs = append(e.Xattrs, ostree.Xattr{Name: "security.selinux", Value: []byte("system_u:object_r:usr_t:s0\x00")})
+				}
+				if !yield(e, err) {
+					return
+				}
+			}
+		}
+	})
+	opts.Source = attributed
+	want, err := daily.Run(t.Context(), w.def, w.env, &opts)
+	require.NoError(t, err)
+
+	w.def.OS.Source.Image = want.Base.Reference
+	w.env.State = t.TempDir()
+	opts = w.opts
+	opts.Source, opts.Version = nil, "4.21.0-okd-scos.7"
+	got, err := daily.Run(t.Context(), w.def, w.env, &opts)
+	require.NoError(t, err)
+	require.Equal(t, want.Commit.Content, got.Commit.Content)
 }
 
 func TestMissingIsNamedBeforeAnyWork(t *testing.T) {

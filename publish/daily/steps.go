@@ -94,7 +94,21 @@ func (b *build) source(ctx context.Context) (ostree.Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("os.source.image: %w", err)
 	}
-	return container.Flatten(img), nil
+	inspected, err := container.Inspect(ctx, img)
+	if err != nil {
+		return nil, fmt.Errorf("os.source.image: %w", err)
+	}
+	if inspected.Commit == (ostree.Checksum{}) {
+		return container.Flatten(img), nil
+	}
+	// What the image's commit has and its layers do not show: attributes, labels.
+	imported, err := container.Import(ctx, b.repo, img, &container.ImportOptions{
+		Progress: b.progress(StepCommit, true), Logger: b.env.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("os.source.image: %w", err)
+	}
+	return b.repo.Tree(imported.Commit), nil
 }
 
 // counted is src, whose bytes are summed up as they pass.
