@@ -118,3 +118,15 @@ func TestUnknownGatesAreNeverGreen(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, publish.GatePending, got)
 }
+
+func TestVerdictAsJUnit(t *testing.T) {
+	v := gate.Evaluate([]stream.Gate{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d", Mode: stream.Informing}}, subject, []gate.Result{
+		result("a", gate.Passed), result("b", gate.Failed), result("d", gate.Failed),
+	}, now, nil)
+	var got []string
+	for _, c := range v.JUnit().Cases {
+		require.Equal(t, "gates of "+subject.Release, c.Suite)
+		got = append(got, fmt.Sprintf("%s %q %t", c.Name, c.Failure, c.Skipped))
+	}
+	require.Equal(t, []string{`a "" false`, `b "failed: because" false`, `c "pending: no result" false`, `d "" true`}, got)
+}

@@ -5,9 +5,11 @@ package gatecmd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +25,7 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/prow"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -257,7 +260,8 @@ func (c *common) show() *cobra.Command {
 	cmd := leaf("show", "Say what the gates of a release say, and whether it may be announced", `
 
 With --stream the verdict is that on the definition's gates: exit code 1 unless all
-that block passed or are waived. Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error {
+that block passed or are waived; in a Prow job junit_gates.xml goes into $ARTIFACTS.
+Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		if format != "text" && format != "json" {
 			return ui.Usagef("-o %s: it is text or json", format)
@@ -294,10 +298,10 @@ that block passed or are waived. Without, all results are shown.`, 0, func(cmd *
 		} else {
 			err = printVerdict(cmd.OutOrStdout(), v)
 		}
-		if err != nil {
-			return err
+		if artifacts := os.Getenv(prow.ArtifactsVariable); artifacts != "" {
+			err = errors.Join(err, v.JUnit().WriteArtifact(artifacts, "junit_gates.xml"))
 		}
-		return v.Err()
+		return errors.Join(err, v.Err())
 	})
 	cmd.Flags().StringVarP(&format, "format", "o", "text", "`FORMAT`: text, json")
 	cmd.Flags().BoolVar(&all, "all", false, "show every result that was recorded")
