@@ -2,86 +2,110 @@ package deflate
 
 import "math/bits"
 
-// Blocks of the format end at the latest with so many tokens; from leastBytes on they
-// end where what they hold changes, which is looked at with every observations tokens.
+// Blocks end at the latest with so many tokens; from leastBytes on they end where what
+// they hold changes, which is looked at with every observations tokens.
 const (
 	maxTokens    = 1 << 15
 	leastBytes   = 6000
 	observations = 512
+	// slack is by how many tokens a block may become longer until it is looked at:
+	// literals before a match, which are fewer than its length and bits of its distance
+	// can get better by (see better), or the last ones.
+	slack = observations + 2*maxMatch
+)
+
+// token is a literal or a match: an index into the tables below, and below 16 bits a
+// distance less 1. Literals have the one that has no bits.
+type token uint32
+
+const (
+	firstLiteral = 512 // literals' first index; a match's is its length
+	indexes      = 1 << 10
+	noDistance   = 1<<16 - 1
 )
 
 // kinds are what tokens are told apart by, to see changes: literals by their upper and
 // lowest bits, and short and long matches.
 const kinds = 10
 
+// symbols and kindsOf are of tokens' indexes.
+var symbols, kindsOf = func() (symbols [indexes]uint16, kinds [indexes]uint8) {
+	for c := range 256 {
+		symbols[firstLiteral+c], kinds[firstLiteral+c] = uint16(c), uint8(c>>5&6|c&1)
+	}
+	for n := minMatch; n <= maxMatch; n++ {
+		symbols[n], kinds[n] = 257+uint16(lengthSymbols[n]), 8
+		if n >= 9 {
+			kinds[n] = 9
+		}
+	}
+	return symbols, kinds
+}()
+
 // block is what is counted of the tokens of a block.
 type block struct {
-	literals  [286]uint32 // and lengths
-	distances [30]uint32
+	literals  [286]uint32   // and lengths
+	distances [32]uint32    // the last is of no distance
 	old, new  [kinds]uint32 // kinds of tokens before the last look, and since
-	oldCount  uint32
-	newCount  uint32
+	seen      int           // tokens that are counted
 }
 
-func (b *block) reset() { *b = block{} }
+func (e *Encoder) startBlock() {
+	e.block, e.n, e.look = block{}, 0, observations
+}
 
 func (e *Encoder) literal(c byte) {
-	e.tokens = append(e.tokens, token(c))
-	e.block.literals[c]++
-	e.block.new[c>>5&6|c&1]++
-	e.block.newCount++
+	e.tokens[e.n] = (firstLiteral+token(c))<<16 | noDistance
+	e.n++
 }
 
 func (e *Encoder) match(n, dist int) {
-	e.tokens = append(e.tokens, tokenMatch|token(n)<<16|token(dist-1))
-	e.block.literals[257+int(lengthSymbols[n])]++
-	e.block.distances[distanceSymbol(uint32(dist-1))]++
-	kind := 8
-	if n >= 9 {
-		kind = 9
+	e.tokens[e.n] = token(n)<<16 | token(dist-1)
+	e.n++
+}
+
+// count counts the tokens that were not counted yet, and gives how many they are.
+func (e *Encoder) count() (n uint32) {
+	b := &e.block
+	for _, t := range e.tokens[b.seen:e.n] {
+		i := t >> 16 & (indexes - 1)
+		b.literals[symbols[i]]++
+		b.distances[distanceSymbol(uint32(t&0xffff))&31]++
+		b.new[kindsOf[i]]++
 	}
-	e.block.new[kind]++
-	e.block.newCount++
+	n = uint32(e.n - b.seen)
+	b.seen = e.n
+	return n
 }
 
 // check ends the block before the place at, where it is time.
 func (e *Encoder) check(at int) {
 	b := &e.block
-	if len(e.tokens) < maxTokens {
-		if b.newCount < observations {
-			return
+	before := uint32(b.seen)
+	n := e.count()
+	if e.n < maxTokens && (at-e.begin < leastBytes || !b.changed(before, n, at-e.begin)) {
+		for i := range b.new {
+			b.old[i] += b.new[i]
+			b.new[i] = 0
 		}
-		if at-e.begin < leastBytes || !b.changed(at-e.begin) {
-			b.join()
-			return
-		}
+		e.look = e.n + observations
+		return
 	}
-	if at < len(e.content) { // the last is ended by who knows whether the stream ends
-		e.endBlock(at, false)
-	}
+	e.endBlock(at, false)
 }
 
-func (b *block) join() {
-	for i := range b.new {
-		b.old[i] += b.new[i]
-		b.new[i] = 0
-	}
-	b.oldCount += b.newCount
-	b.newCount = 0
-}
-
-// changed reports whether the new tokens are of other kinds than the old ones; the
-// longer a block is, the sooner.
-func (b *block) changed(size int) bool {
-	if b.oldCount == 0 {
+// changed reports whether the newest n tokens are of other kinds than those before them;
+// the longer a block is, the sooner.
+func (b *block) changed(before, n uint32, size int) bool {
+	if before == 0 {
 		return false
 	}
 	delta := uint64(0)
 	for i := range b.new {
-		expected, actual := uint64(b.old[i])*uint64(b.newCount), uint64(b.new[i])*uint64(b.oldCount)
+		expected, actual := uint64(b.old[i])*uint64(n), uint64(b.new[i])*uint64(before)
 		delta += max(expected, actual) - min(expected, actual)
 	}
-	cutoff := uint64(b.newCount) * 200 / 512 * uint64(b.oldCount)
+	cutoff := uint64(n) * 200 / 512 * uint64(before)
 	return delta+uint64(size>>12)*cutoff/64 >= cutoff
 }
 

@@ -2,8 +2,10 @@
 // nothing before them, so that any number of them can be worked on at once and
 // their concatenation is one stream.
 //
-// It is for files that are made once and read often: chains of the places with the
-// same four bytes are searched for the longest match, a match waits for a better
-// one at the next place, and blocks end where the statistics of what they hold
-// change. The same content gives the same bytes on every machine.
+// It is for files that are made once and read often. The lower levels look for a match
+// at the four latest places with the same hash, which takes hardly longer than to look at
+// one; the higher ones search chains of the places with the same four bytes for the
+// longest match. A match waits for a better one at the next place, and blocks end where
+// the statistics of what they hold change. The same content gives the same bytes on
+// every machine.
 package deflate

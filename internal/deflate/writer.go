@@ -56,9 +56,18 @@ var lengthOrder = [19]int{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2,
 type coder struct {
 	literals, distances, lengths code
 	runs                         []run
-	// What is written for a match's length: its code and its extra bits.
-	lengthBits [maxMatch + 1]uint32
-	lengthSize [maxMatch + 1]uint8
+	// What is written for tokens' indexes, a literal or a length with its extra bits,
+	// and below 5 bits how many bits that is.
+	indexes [indexes]uint32
+	places  [32]place // by symbols of distances
+}
+
+// place is what is written for a distance: a code and what it is above base, and how
+// many bits the code and both have.
+type place struct {
+	base        uint32
+	code        uint16
+	size, whole uint8
 }
 
 // run is an item of the list of code lengths: a symbol and its extra bits.
@@ -83,18 +92,25 @@ var fixedCoder = func() *coder {
 	}
 	c.literals.assign(288)
 	c.distances.assign(30)
-	c.joinLengths()
+	c.join()
 	return c
 }()
 
-// joinLengths makes the table of matches' lengths.
-func (c *coder) joinLengths() {
+// join makes the tables of what is written.
+func (c *coder) join() {
+	for s := range 256 {
+		c.indexes[firstLiteral+s] = uint32(c.literals.bits[s])<<5 | uint32(c.literals.size[s])
+	}
 	for n := minMatch; n <= maxMatch; n++ {
 		s := int(lengthSymbols[n])
 		size := c.literals.size[257+s]
-		c.lengthBits[n] = uint32(c.literals.bits[257+s]) | uint32(n-int(lengthBases[s]))<<size
-		c.lengthSize[n] = size + uint8(lengthExtra(s))
+		c.indexes[n] = (uint32(c.literals.bits[257+s])|uint32(n-int(lengthBases[s]))<<size)<<5 | uint32(size+uint8(lengthExtra(s)))
 	}
+	for s := range distanceBases {
+		size := c.distances.size[s]
+		c.places[s] = place{distanceBases[s], c.distances.bits[s], size, size + uint8(distanceExtra(s))}
+	}
+	c.places[31] = place{base: noDistance}
 }
 
 // cost is how many bits the tokens need.
@@ -106,7 +122,7 @@ func (c *coder) cost(b *block) (n int) {
 		}
 		n += int(f) * size
 	}
-	for s, f := range b.distances {
+	for s, f := range b.distances[:30] {
 		n += int(f) * (int(c.distances.size[s]) + distanceExtra(s))
 	}
 	return n
@@ -115,6 +131,7 @@ func (c *coder) cost(b *block) (n int) {
 // endBlock writes the tokens that there are, which stand for the content up to at, in
 // whichever way is shortest.
 func (e *Encoder) endBlock(at int, last bool) {
+	e.count()
 	e.block.literals[256]++ // its end
 	final := uint64(0)
 	if last {
@@ -122,7 +139,7 @@ func (e *Encoder) endBlock(at int, last bool) {
 	}
 	c := &e.coder
 	c.literals.make(e.block.literals[:], 15)
-	c.distances.make(e.block.distances[:], 15)
+	c.distances.make(e.block.distances[:30], 15)
 	header := c.planHeader()
 	dynamic, fixed := header+c.cost(&e.block), fixedCoder.cost(&e.block)
 	stored := 8*(at-e.begin) + 40*((at-e.begin)/65535+1)
@@ -135,11 +152,11 @@ func (e *Encoder) endBlock(at int, last bool) {
 	default:
 		e.w.bits(final|2<<1, 3)
 		c.writeHeader(&e.w)
-		c.joinLengths()
+		c.join()
 		e.writeTokens(c)
 	}
-	e.tokens, e.begin = e.tokens[:0], at
-	e.block.reset()
+	e.begin = at
+	e.startBlock()
 }
 
 // counts are how many lengths of both codes are written.
@@ -239,19 +256,24 @@ func (c *coder) writeHeader(w *bitWriter) {
 
 // writeTokens writes the block's tokens and its end.
 func (e *Encoder) writeTokens(c *coder) {
-	w := e.w
-	w.out = slices.Grow(w.out, len(e.tokens)*6+16) // at most 48 bits each
-	for _, t := range e.tokens {
-		if t&tokenMatch == 0 {
-			w.bits(uint64(c.literals.bits[t&0xff]), uint(c.literals.size[t&0xff]))
-			continue
-		}
-		n, d := t>>16&0x1ff, uint32(t&0xffff)
-		w.bits(uint64(c.lengthBits[n]), uint(c.lengthSize[n]))
-		s := distanceSymbol(d)
-		size := c.distances.size[s]
-		w.bits(uint64(c.distances.bits[s])|uint64(d-distanceBases[s])<<size, uint(size)+uint(distanceExtra(int(s))))
+	w := &e.w
+	w.out = slices.Grow(w.out, e.n*6+16) // at most 48 bits each
+	buf, at := w.out[len(w.out):cap(w.out)], 0
+	acc, have := w.acc, w.have
+	for _, t := range e.tokens[:e.n] {
+		i := c.indexes[t>>16&(indexes-1)]
+		acc |= uint64(i>>5) << (have & 63)
+		have += uint(i & 31)
+		d := uint32(t & 0xffff)
+		p := &c.places[distanceSymbol(d)&31]
+		acc |= (uint64(d-p.base)<<(p.size&63) | uint64(p.code)) << (have & 63)
+		have += uint(p.whole)
+		binary.LittleEndian.PutUint64(buf[at:], acc)
+		at += int(have >> 3)
+		acc >>= have &^ 7 & 63
+		have &= 7
 	}
+	w.acc, w.have = acc, have
+	w.out = w.out[:len(w.out)+at]
 	w.bits(uint64(c.literals.bits[256]), uint(c.literals.size[256]))
-	e.w = w
 }
