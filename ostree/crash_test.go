@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 		if delta := os.Getenv(crashDeltaVariable); delta != "" {
 			fmt.Fprintln(os.Stderr, crashDelta(repo, delta))
 		}
+		if mode := os.Getenv(crashInitVariable); mode != "" {
+			if _, err := ostree.Init(context.Background(), repo, ostree.Mode(mode), nil); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			os.Exit(4)
+		}
 		fmt.Fprintln(os.Stderr, crashChild(repo))
 		os.Exit(3)
 	}

@@ -87,11 +87,11 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 			return nil, err
 		}
 	}
-	if err := unix.Unlinkat(fd, "tmp/config.new", 0); err != nil && err != unix.ENOENT {
-		return nil, pathError("unlink", "tmp/config.new", err)
+	if err := unix.Unlinkat(fd, newConfig, 0); err != nil && err != unix.ENOENT {
+		return nil, pathError("unlink", newConfig, err)
 	}
 	config := []byte("[core]\nrepo_version=1\nmode=" + stored + "\n")
-	if err := replaceFile(fd, "tmp/config.new", fd, "config", config, 0o644, true); err != nil {
+	if err := replaceFile(fd, newConfig, fd, "config", config, 0o644, true); err != nil {
 		return nil, err
 	}
 	if err := mkdirat(fd, "objects", 0o775); err != nil {
@@ -99,6 +99,10 @@ func initRepo(ctx context.Context, dir string, mode Mode, opts *OpenOptions) (*R
 	}
 	return open(ctx, dir, opts, 0)
 }
+
+// newConfig is where a config is written by Init. If another tool makes a
+// repository of what a killed one left, the next transaction removes it.
+const newConfig = "tmp/" + replacementPrefix + "config"
 
 // Open opens the repository in the folder dir. The error wraps
 // [errors.ErrUnsupported] if it is of a mode or version that this package does
