@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,9 @@ func (d *direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	var end ending
 	if d.fault != nil {
 		end = d.fault(n, r)
+	}
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && end.how != "before" {
+		trace.GotConn(httptrace.GotConnInfo{}) // it was sent
 	}
 	var body io.ReadCloser = http.NoBody
 	if r.Body != nil {
@@ -180,8 +184,15 @@ func TestEveryRequestFailsOnce(t *testing.T) {
 					}
 				}
 				_, err := over(t, d).Publish(t.Context(), spec())
+				made := 0
+				for _, request := range server.Requests() {
+					if request == "POST /repos/"+repository+"/releases" {
+						made++
+					}
+				}
+				require.LessOrEqual(t, made, 1, "%s: a draft is asked for once", hint)
 				// A draft that certainly was not made is made by the next run.
-				if err != nil && n == 2 {
+				if err != nil && n == 2 && how != "after" {
 					require.ErrorContains(t, err, "create draft: ", hint)
 					_, err = over(t, &direct{handler: server}).Publish(t.Context(), spec())
 				}
@@ -213,6 +224,55 @@ func TestRace(t *testing.T) {
 		require.NoError(t, err)
 		requireDone(t, server, "race")
 	}
+}
+
+// TestOvertaken: somebody publishes the release between the making of a draft and
+// the look at what there is.
+func TestOvertaken(t *testing.T) {
+	server := stand(githubserver.Options{})
+	_, err := over(t, &direct{handler: server, fault: func(n int, r *http.Request) ending {
+		if n == 3 {
+			_, err := over(t, &direct{handler: server}).Publish(t.Context(), spec())
+			require.NoError(t, err)
+		}
+		return ending{}
+	}}).Publish(t.Context(), spec())
+	require.NoError(t, err)
+	requireDone(t, server, "overtaken")
+
+	// The other one took the first draft on, published it, and a second one is ours.
+	server = stand(githubserver.Options{})
+	_, err = over(t, &direct{handler: server, fault: func(n int, _ *http.Request) ending {
+		if n == 3 {
+			server.Edit(func(releases []*githubserver.Release) []*githubserver.Release {
+				whole := *releases[0]
+				whole.ID, whole.Draft, whole.Published = 500, false, day
+				return append(releases, &whole)
+			})
+		}
+		return ending{}
+	}}).Publish(t.Context(), spec())
+	require.NoError(t, err)
+	kept := server.Releases()
+	require.Len(t, kept, 1, "our draft is gone")
+	require.EqualValues(t, 500, kept[0].ID)
+	requireWhole(t, kept[0], "overtaken")
+}
+
+// TestStarter: an asset that GitHub has all bytes of, but does not count as
+// uploaded, is sent again.
+func TestStarter(t *testing.T) {
+	server := stand(githubserver.Options{})
+	client := over(t, &direct{handler: server})
+	_, err := client.Prepare(t.Context(), spec())
+	require.NoError(t, err)
+	server.Edit(func(releases []*githubserver.Release) []*githubserver.Release {
+		releases[0].Assets[1].State = "starter"
+		return releases
+	})
+	_, err = client.Publish(t.Context(), spec())
+	require.NoError(t, err)
+	requireDone(t, server, "starter")
 }
 
 // TestLimits: GitHub's limits of requests are waited for, or named.
