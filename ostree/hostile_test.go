@@ -163,14 +163,16 @@ func TestLinkAsObject(t *testing.T) {
 	}
 }
 
-// TestFlippedBitsOfObjects flips each bit of each object: it is reported, or
-// header and content are what they were.
+// TestFlippedBitsOfObjects flips each bit of each object, and of what the file
+// system says of it: it is reported, or header and content are the same.
 func TestFlippedBitsOfObjects(t *testing.T) {
 	t.Parallel()
-	for _, mode := range modes {
+	for _, mode := range allModes() {
 		r := newRepo(t, mode)
 		labelled := file("a", strings.Repeat("content, ", 20))
-		labelled.Xattrs = []ostree.Xattr{{Name: "user.x", Value: []byte("1")}}
+		if mode != ostree.ModeBareUserOnly {
+			labelled.Xattrs = []ostree.Xattr{{Name: "user.x", Value: []byte("1")}}
+		}
 		c, commit := commitTree(t, r, dir("."), labelled, link("l", "target"))
 		tree, err := r.ReadDirTree(t.Context(), commit.RootTree)
 		require.NoError(t, err)
@@ -184,32 +186,103 @@ func TestFlippedBitsOfObjects(t *testing.T) {
 		for _, f := range tree.Files {
 			want, content, err := objectContent(t.Context(), r, f.Object)
 			require.NoError(t, err)
-			check := func(bit int) {
+			want.Open = nil
+			check := func(what string, bit int) bool {
 				got, data, err := objectContent(t.Context(), r, f.Object)
 				if err != nil {
-					return
+					return false
 				}
-				got.Open, want.Open = nil, nil
-				require.Equal(t, want, got, "%s: bit %d of %s", mode, bit, f.Name)
-				require.Equal(t, content, data, "%s: bit %d of %s", mode, bit, f.Name)
+				got.Open = nil
+				require.Equal(t, want, got, "%s: bit %d of the %s of %s", mode, bit, what, f.Name)
+				require.Equal(t, content, data, "%s: bit %d of the %s of %s", mode, bit, what, f.Name)
+				return true
 			}
 			path := objectFile(r, f.Object, contentExt(mode))
-			eachBit(t, path, check)
-			if mode != ostree.ModeBareUser {
+			if f.Name == "l" && (mode == ostree.ModeBare || mode == ostree.ModeBareUserOnly) {
+				eachBitOfLink(t, path, func(bit int) { check("target", bit) })
 				continue
 			}
-			meta := make([]byte, 1000)
-			n, err := unix.Getxattr(path, "user.ostreemeta", meta)
-			require.NoError(t, err)
-			for bit := range 8 * n {
-				meta[bit/8] ^= 1 << (bit % 8)
-				require.NoError(t, unix.Setxattr(path, "user.ostreemeta", meta[:n], 0))
-				check(bit)
-				meta[bit/8] ^= 1 << (bit % 8)
-			}
-			require.NoError(t, unix.Setxattr(path, "user.ostreemeta", meta[:n], 0))
+			eachBit(t, path, func(bit int) { check("file", bit) })
+			eachAttribute(t, path, func(what string, bit int) {
+				same := check(what, bit)
+				if err := r.Fsck(t.Context(), nil); !same {
+					require.Error(t, err, "%s: bit %d of the %s of %s", mode, bit, what, f.Name)
+				}
+			})
 		}
 		require.NoError(t, r.Fsck(t.Context(), nil))
+	}
+}
+
+// eachBitOfLink flips one bit of a link's target after the other.
+func eachBitOfLink(t testing.TB, path string, check func(bit int)) {
+	t.Helper()
+	target, err := os.Readlink(path)
+	require.NoError(t, err)
+	set := func(text []byte) error {
+		require.NoError(t, os.Remove(path))
+		return os.Symlink(string(text), path)
+	}
+	for bit := range 8 * len(target) {
+		flipped := []byte(target)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		require.NoError(t, set(flipped))
+		check(bit)
+	}
+	require.NoError(t, set([]byte(target)))
+}
+
+// eachAttribute flips one bit after the other of what the file system keeps of a
+// file: permissions, owners, extended attributes and their names.
+func eachAttribute(t testing.TB, path string, check func(what string, bit int)) {
+	t.Helper()
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(path, &st))
+	for bit := range 12 {
+		require.NoError(t, unix.Chmod(path, st.Mode&0o7777^1<<bit))
+		check("mode", bit)
+	}
+	if isRoot() {
+		for bit := range 32 {
+			for _, flipped := range [][2]uint32{{st.Uid ^ 1<<bit, st.Gid}, {st.Uid, st.Gid ^ 1<<bit}} {
+				if err := unix.Chown(path, int(flipped[0]), int(flipped[1])); !errors.Is(err, unix.EINVAL) { // none such in this namespace
+					require.NoError(t, err)
+					check("owner", bit)
+				}
+			}
+		}
+		require.NoError(t, unix.Chown(path, int(st.Uid), int(st.Gid)))
+	}
+	require.NoError(t, unix.Chmod(path, st.Mode&0o7777))
+	names := make([]byte, 1000)
+	n, err := unix.Listxattr(path, names)
+	require.NoError(t, err)
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
+		if !strings.HasPrefix(name, "user.") {
+			continue // a label of this machine's own
+		}
+		value := make([]byte, 1000)
+		n, err := unix.Getxattr(path, name, value)
+		require.NoError(t, err)
+		value = value[:n]
+		for bit := range 8 * n {
+			value[bit/8] ^= 1 << (bit % 8)
+			require.NoError(t, unix.Setxattr(path, name, value, 0))
+			check("value of "+name, bit)
+			value[bit/8] ^= 1 << (bit % 8)
+		}
+		require.NoError(t, unix.Removexattr(path, name))
+		check("lack of "+name, 0)
+		for bit := range 8 * len(name) {
+			flipped := []byte(name)
+			flipped[bit/8] ^= 1 << (bit % 8)
+			if unix.Setxattr(path, string(flipped), value, 0) != nil {
+				continue // no such kind of attribute
+			}
+			check("name of "+name, bit)
+			require.NoError(t, unix.Removexattr(path, string(flipped)))
+		}
+		require.NoError(t, unix.Setxattr(path, name, value, 0))
 	}
 }
 
