@@ -156,6 +156,19 @@ func (a *access) defined(ctx context.Context, role string) (string, error) {
 	return value, err
 }
 
+// advised adds what GitHub means by an answer.
+func advised(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return ui.Next(err, "what is published stays as it is: release the change under another tag")
+	case errors.Is(err, fs.ErrPermission):
+		return ui.Next(err, "give a token, or an App, that has the permission \"contents: write\" for the repository: --token-file, GITHUB_TOKEN, or --app")
+	case errors.Is(err, fs.ErrNotExist):
+		return ui.Next(err, "check the names; GitHub also says so of what a token may not see or change")
+	}
+	return err
+}
+
 // release are the flags that say what a release shall be.
 type release struct {
 	title, notes, target, latest string
@@ -297,10 +310,10 @@ Files are assets; of a folder those that the stream's definition lets through.`,
 			made, err := do(client, cmd.Context(), spec)
 			progress.Done()
 			if errors.Is(err, publish.ErrDigest) {
-				return &ui.VerificationError{Err: err}
+				err = &ui.VerificationError{Err: err}
 			}
 			if err != nil {
-				return err
+				return advised(err)
 			}
 			return a.print(cmd, made)
 		},
@@ -317,7 +330,7 @@ func discardCommand(a *access) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return client.Discard(cmd.Context(), args[0])
+			return advised(client.Discard(cmd.Context(), args[0]))
 		},
 	}
 }
@@ -337,7 +350,7 @@ func viewCommand(a *access) *cobra.Command {
 				r, err = client.Release(cmd.Context(), args[0])
 			}
 			if err != nil {
-				return err
+				return advised(err)
 			}
 			return a.print(cmd, r)
 		},
@@ -356,7 +369,7 @@ func listCommand(a *access) *cobra.Command {
 			rows, all := [][]string{}, []*github.Release{}
 			for r, err := range client.Releases(cmd.Context()) {
 				if err != nil {
-					return err
+					return advised(err)
 				}
 				rows = append(rows, []string{r.Tag, state(r), fmt.Sprintf("%d assets", len(r.Assets))})
 				if all = append(all, r); len(all) == limit {

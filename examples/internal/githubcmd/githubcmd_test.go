@@ -142,7 +142,7 @@ func TestCredentials(t *testing.T) {
 		code int
 		want string
 	}{
-		"nobody":         {append([]string{"publish", "v10"}, stable...), ui.ExitFailed, "neither a token nor an App is given"},
+		"nobody":         {append([]string{"publish", "v10"}, stable...), ui.ExitFailed, "neither a token nor an App is given: permission denied\n  give a token, or an App, that has"},
 		"wrong":          {append([]string{"publish", "v10", "--token-file", filepath.Join(secrets, "wrong")}, stable...), ui.ExitFailed, "401 Unauthorized: Bad credentials"},
 		"no file":        {append([]string{"publish", "v10", "--token-file", "none"}, stable...), ui.ExitFailed, "none"},
 		"no id":          {append([]string{"publish", "v10", "--secrets", secrets}, stable...), ui.ExitUsage, "give --app ID"},
@@ -153,9 +153,9 @@ func TestCredentials(t *testing.T) {
 		"latest":         {append([]string{"publish", "v10", "--latest", "x"}, stable...), ui.ExitUsage, "true, false or auto"},
 		"no notes":       {append([]string{"publish", "v10", "--notes", "none"}, stable...), ui.ExitFailed, "none"},
 		"no asset":       {append([]string{"publish", "v10", "none"}, stable...), ui.ExitFailed, "none"},
-		"not there":      {append([]string{"view", "v10"}, stable...), ui.ExitFailed, "no release and no draft"},
+		"not there":      {append([]string{"view", "v10"}, stable...), ui.ExitFailed, "no release and no draft of this tag: file does not exist\n  check the names; GitHub also"},
 		"subcommand":     {[]string{"delete"}, ui.ExitUsage, "unknown command"},
-		"stay published": {append([]string{"discard", "v9", "--token-file", filepath.Join(secrets, "token")}, stable...), ui.ExitFailed, "it is published"},
+		"stay published": {append([]string{"discard", "v9", "--token-file", filepath.Join(secrets, "token")}, stable...), ui.ExitFailed, "it is published: file already exists\n  what is published stays"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, _, stderr := call(t, test.args...)
