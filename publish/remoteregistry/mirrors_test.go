@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/publish"
@@ -95,6 +97,40 @@ location = "%s/copy/okd"
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What refers to an image is asked of the place that has the image.
+func TestMirrorsReferrers(t *testing.T) {
+	t.Parallel()
+	source, empty, mirror := host(server(t)), host(server(t)), host(server(t))
+	direct := open(t, nil)
+	img := image(t, 210, 1000)
+	desc, err := direct.WriteImage(t.Context(), repository(t, mirror, "okd/a"), img, nil)
+	require.NoError(t, err)
+	signature := mutate.Subject(image(t, 211, 10), desc).(v1.Image)
+	signed, err := direct.WriteImage(t.Context(), repository(t, mirror, "okd/a"), signature, nil)
+	require.NoError(t, err)
+
+	r := open(t, &remoteregistry.Options{Attempts: 1, Mirrors: registriesConf(t, fmt.Sprintf(`
+[[registry]]
+location = "%s/okd"
+[[registry.mirror]]
+location = "%s/okd"
+[[registry.mirror]]
+location = "%s/okd"
+`, source, empty, mirror))})
+	repo := repository(t, source, "okd/a")
+	var got []v1.Hash
+	for d, err := range r.Referrers(t.Context(), repo.Digest(desc.Digest.String()), "") {
+		require.NoError(t, err)
+		got = append(got, d.Digest)
+	}
+	require.Equal(t, []v1.Hash{signed.Digest}, got)
+
+	// Nobody has this one, and so nothing refers to it.
+	for range r.Referrers(t.Context(), repo.Digest(digest(t, image(t, 212, 10)).String()), "") {
+		require.Fail(t, "a referrer of nothing")
+	}
+}
 
 func TestMirrorsRules(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/okd-project/okd-streams/publish"
@@ -56,7 +55,7 @@ func attachedTag(h v1.Hash) string {
 }
 
 // Referrers lists the manifests whose subject is the one named, each once, in
-// the server's order; artifactType "" means all. The subject need not exist, and
+// the server's order, of the first mirror that has the subject; artifactType "" means all. The subject need not exist, and
 // what has no referrers gives nothing.
 //
 // Where the server has no referrers API, they are those of the index under
@@ -79,11 +78,27 @@ func (r *Registry) referrers(ctx context.Context, subject name.Digest, artifactT
 	if err != nil {
 		return err
 	}
-	c, err := r.client(ctx, subject.Context(), transport.PullScope)
+	places, err := r.mirrors.Candidates(subject.Context(), true)
 	if err != nil {
 		return err
 	}
 	seen := map[v1.Hash]bool{}
+	err = r.read(ctx, subject, func(c *client, _ string) error {
+		err := c.referrers(ctx, h, artifactType, seen, yield)
+		if err == nil && len(seen) == 0 && len(places) > 1 {
+			// A place that has the subject knows what refers to it; of another
+			// one an empty list says nothing.
+			_, err = c.head(ctx, h.String())
+		}
+		return err
+	})
+	if len(places) > 1 && len(seen) == 0 && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (c *client) referrers(ctx context.Context, h v1.Hash, artifactType string, seen map[v1.Hash]bool, yield func(v1.Descriptor) bool) error {
 	// page passes the entries of an index on. Servers may filter or not, and
 	// some do not say what type an entry is of.
 	page := func(data []byte) (more bool, err error) {
@@ -122,7 +137,7 @@ func (r *Registry) referrers(ctx context.Context, subject name.Digest, artifactT
 	if artifactType != "" {
 		first += "?artifactType=" + url.QueryEscape(artifactType)
 	}
-	err = c.pages(ctx, first, http.Header{"Accept": {string(types.OCIImageIndex)}}, func(resp *http.Response, data []byte) (bool, error) {
+	err := c.pages(ctx, first, http.Header{"Accept": {string(types.OCIImageIndex)}}, func(resp *http.Response, data []byte) (bool, error) {
 		if mt, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); len(seen) == 0 && (err != nil || types.MediaType(mt) != types.OCIImageIndex) {
 			return false, errNoReferrers
 		}
