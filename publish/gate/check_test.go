@@ -1,6 +1,8 @@
 package gate_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +18,9 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/payload"
@@ -23,6 +28,7 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/controller"
 	"github.com/okd-project/okd-streams/publish/gate"
+	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/publish/pgpsigner"
@@ -457,6 +463,61 @@ func TestSigned(t *testing.T) {
 			if tc.want.state == gate.Passed {
 				require.Len(t, r.Evidence, 1)
 			}
+		})
+	}
+}
+
+func TestPayload(t *testing.T) {
+	registry, err := layoutregistry.Open(t.Context(), t.TempDir(), nil)
+	require.NoError(t, err)
+	repo, err := name.NewRepository("localhost/okd/release")
+	require.NoError(t, err)
+	push := func(labels map[string]string, files ...string) name.Digest {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		for i := 0; i < len(files); i += 2 {
+			require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i], Size: int64(len(files[i+1])), Mode: 0o644}))
+			_, err := io.WriteString(w, files[i+1])
+			require.NoError(t, err)
+		}
+		require.NoError(t, w.Close())
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+		require.NoError(t, err)
+		img, err := mutate.AppendLayers(empty.Image, layer)
+		require.NoError(t, err)
+		img, err = mutate.Config(img, v1.Config{Labels: labels})
+		require.NoError(t, err)
+		desc, err := registry.WriteImage(t.Context(), repo, img, nil)
+		require.NoError(t, err)
+		return repo.Digest(desc.Digest.String())
+	}
+	release := func(version, manifest string) gate.Subject {
+		built, err := payload.Assemble(t.Context(), registry, &payload.Spec{Version: version, Created: now, Components: map[string]name.Reference{
+			"cluster-version-operator": push(nil, "usr/bin/cvo", "x"),
+			"op":                       push(map[string]string{payload.LabelOperator: "true"}, "manifests/a.yaml", manifest),
+		}}, &payload.AssembleOptions{Compatible: true})
+		require.NoError(t, err)
+		_, err = registry.WriteImage(t.Context(), repo, built.Image, nil)
+		require.NoError(t, err)
+		return gate.Subject{Release: subject.Release, Digest: built.Digest.String()}
+	}
+	good := "kind: Namespace\napiVersion: v1\nmetadata: {name: a}\n"
+	other := push(nil, "file", "no payload")
+	for name, tc := range map[string]struct {
+		s    gate.Subject
+		want outcome
+	}{
+		"passed":          {release(subject.Release, good), passed("it reads back")},
+		"failed":          {release(subject.Release, good+"---\n"+good), failed("a.yaml")},
+		"missing":         {subject, waiting("not there yet")},
+		"another release": {release("4.21.0", good), failed(`it is called "4.21.0"`)},
+		"no payload":      {gate.Subject{Release: subject.Release, Digest: other.DigestStr()}, unknown("")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := gate.Run(t.Context(), stream.Gate{Name: "g"}, tc.s, gate.Payload(registry, repo), clock, nil)
+			require.Equal(t, tc.want.err, err != nil, "%v", err)
+			require.Equal(t, tc.want.state, r.State, r.Reason)
+			require.Contains(t, r.Reason, tc.want.reason)
 		})
 	}
 }

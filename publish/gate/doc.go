@@ -14,7 +14,7 @@
 //
 // A [Check] finds a result out, and [Run] carries it out: [Command], [HTTP],
 // [ProwJob], [JUnit], [Kola] and [Controller] ask others; [Regression], [Links],
-// [Reachable] and [Signed] look themselves; [Manual] is what a person answers
+// [Payload], [Reachable] and [Signed] look themselves; [Manual] is what a person answers
 // for. What is not there yet is pending, what cannot be read an error that is
 // recorded as pending. Where evidence says which release it is of it must be the
 // subject, and whoever hands in a file that does not say vouches for it.

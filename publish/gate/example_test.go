@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing/fstest"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish/controller"
 	"github.com/okd-project/okd-streams/publish/gate"
+	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/stream"
@@ -160,6 +162,17 @@ func ExampleReachable() {
 		fmt.Println(err)
 		return
 	}
+	dir, err := os.MkdirTemp("", "gate-")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	registry, err := layoutregistry.Open(ctx, dir, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	updates := func(context.Context) (*graph.Graph, error) {
 		return &graph.Graph{Nodes: []graph.Node{
 			{Version: "4.22.0-okd-scos.0", Payload: repo.Digest(digest("0")).Name()},
@@ -178,6 +191,7 @@ func ExampleReachable() {
 		gate.Reachable(updates, []string{"4.22.0-okd-scos.0"}, nil),
 		gate.Regression(packages),
 		gate.Links(documents, &linkcheck.Options{Offline: true}),
+		gate.Payload(registry, repo),
 		gate.Signed(repo, &payload.Policy{Keyrings: map[string]*payload.Keyring{"okd": {}}}, time.Now),
 	} {
 		f, err := check(ctx, release)
@@ -190,6 +204,7 @@ func ExampleReachable() {
 	// Output:
 	// failed
 	// failed
+	// pending
 	// pending
 	// failed
 }

@@ -116,6 +116,8 @@ func TestEachKind(t *testing.T) {
 		{"links", []string{"--links", server.URL + "/stream.json", "--allow-private"}, 1, "failed"},
 		{"signed", []string{"--signed", "localhost/okd/release", "--key", keys, "--signatures", signatures}, 0, "passed"},
 		{"unsigned", []string{"--signed", "localhost/okd/release", "--key", keys, "--signatures", s.dir}, 1, "failed"},
+		{"payload", []string{"--payload", "localhost/okd/release"}, 0, "passed it reads back"},
+		{"payload-2", []string{"--payload", "localhost/okd/other"}, 1, "pending localhost/okd/other@" + digest + " is not there yet"},
 		{"regression", []string{"--regression", s.image.Name()}, 1, "pending payload: packages component stream-coreos"},
 	} {
 		t.Run(tc.gate, func(t *testing.T) {
@@ -127,7 +129,7 @@ func TestEachKind(t *testing.T) {
 	_, stdout, _ := s.call(t, "show", "-o", "json")
 	var results []gate.Result
 	require.NoError(t, json.Unmarshal([]byte(stdout), &results))
-	require.Len(t, results, 19, "each was recorded, those too that could not be found out")
+	require.Len(t, results, 21, "each was recorded, those too that could not be found out")
 }
 
 // sign signs the release and gives the key's file and the signature store.

@@ -28,9 +28,9 @@ import (
 
 // runFlags say how a gate is checked.
 type runFlags struct {
-	kola, osVersion, prowJob, http, controller, controllerStream, job, graph, channel, signed, regression, since string
-	junit, promoted, links, keys, signatures                                                                     []string
-	private                                                                                                      bool
+	kola, osVersion, prowJob, http, controller, controllerStream, job, payload, graph, channel, signed, regression, since string
+	junit, promoted, links, keys, signatures                                                                              []string
+	private                                                                                                               bool
 }
 
 func (c *common) run() *cobra.Command {
@@ -92,6 +92,7 @@ it finds RELEASE and DIGEST in its environment. Exit code 1 unless the gate pass
 	set.StringSliceVar(&f.promoted, "promoted", nil, "`VERSIONS` that were promoted")
 	set.StringArrayVar(&f.links, "links", nil, "`DOCUMENT` whose links must lead where they should: URL; may be repeated")
 	set.BoolVar(&f.private, "allow-private", false, "links may lead into this machine and its network")
+	set.StringVar(&f.payload, "payload", "", "`REPOSITORY`, read from --from, in which the release must read back, its manifests without fault")
 	set.StringVar(&f.signed, "signed", "", "`REPOSITORY` in which the release must be signed by every --key, by a signature in one of --signatures")
 	set.StringArrayVar(&f.keys, "key", nil, "`FILE` of OpenPGP keys; may be repeated")
 	set.StringArrayVar(&f.signatures, "signatures", nil, "signature store: `FOLDER` or URL; may be repeated")
@@ -128,6 +129,14 @@ func (c *common) check(cmd *cobra.Command, f *runFlags, command []string) (gate.
 			return documents(ctx, f.links)
 		}, &linkcheck.Options{AllowPrivate: f.private}), nil
 	})
+	add("--payload", f.payload != "", func() (gate.Check, error) {
+		repo, err := name.NewRepository(f.payload)
+		if err != nil {
+			return nil, ui.Usagef("--payload: %w", err)
+		}
+		images, err := c.images(cmd.Context())
+		return gate.Payload(images, repo), err
+	})
 	add("--signed", f.signed != "", func() (gate.Check, error) { return c.signed(f) })
 	add("--regression", f.regression != "", func() (gate.Check, error) {
 		if c.image == "" {
@@ -140,7 +149,7 @@ func (c *common) check(cmd *cobra.Command, f *runFlags, command []string) (gate.
 		if len(given) == 0 {
 			given = []string{"none"}
 		}
-		return nil, ui.Usagef("a gate is checked in one way, not %s: give one of --kola, --junit, --prow-job, --http, --controller, --graph, --links, --signed, --regression, or -- COMMAND", strings.Join(given, ", "))
+		return nil, ui.Usagef("a gate is checked in one way, not %s: give one of --kola, --junit, --prow-job, --http, --controller, --graph, --links, --payload, --signed, --regression, or -- COMMAND", strings.Join(given, ", "))
 	}
 	for _, check := range kinds {
 		return check()
