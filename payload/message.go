@@ -25,8 +25,6 @@ var (
 	ErrWeak       = signature.ErrWeak
 )
 
-const messageType = "atomic container signature"
-
 // Message is what is signed of an image, an "atomic container signature"
 // (https://github.com/containers/image/blob/main/docs/containers-signature.5.md).
 type Message struct {
@@ -65,7 +63,7 @@ func (m *Message) Encode() ([]byte, error) {
 	var image, identity, critical, optional, top object
 	image.put("docker-manifest-digest", m.Digest)
 	identity.put("docker-reference", m.Reference)
-	critical.put("type", messageType)
+	critical.put("type", signature.MessageType)
 	putObject(&critical, "image", &image)
 	putObject(&critical, "identity", &identity)
 	optional.putText("creator", m.Creator)
@@ -98,93 +96,15 @@ func decodeMessage(data []byte) (*Message, error) {
 	if len(data) > MaxSignatureSize {
 		return nil, fmt.Errorf("%d bytes, limit %d", len(data), MaxSignatureSize)
 	}
-	var in struct {
-		Critical *struct {
-			Type  string `json:"type"`
-			Image struct {
-				Digest string `json:"docker-manifest-digest"`
-			} `json:"image"`
-			Identity struct {
-				Reference string `json:"docker-reference"`
-			} `json:"identity"`
-		} `json:"critical"`
-		Optional struct {
-			Creator   string `json:"creator"`
-			Timestamp int64  `json:"timestamp"`
-		} `json:"optional"`
-	}
-	if err := checkNames(data); err != nil {
-		return nil, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("something follows the message")
-	}
-	switch {
-	case in.Critical == nil:
-		return nil, errors.New("no critical part")
-	case in.Critical.Type != messageType:
-		return nil, fmt.Errorf("type %.100q, want %q", in.Critical.Type, messageType)
-	case in.Critical.Identity.Reference == "":
-		return nil, errors.New("no docker-reference")
-	}
-	digest, err := parseDigest(in.Critical.Image.Digest)
+	said, err := signature.DecodeMessage(data)
 	if err != nil {
 		return nil, err
 	}
-	m := &Message{Digest: digest, Reference: in.Critical.Identity.Reference, Creator: in.Optional.Creator}
-	if in.Optional.Timestamp != 0 {
-		m.Timestamp = time.Unix(in.Optional.Timestamp, 0).UTC()
+	digest, err := parseDigest(said.Digest)
+	if err != nil {
+		return nil, err
 	}
-	return m, nil
-}
-
-// checkNames refuses what readers of JSON read differently: a member that is
-// there twice.
-func checkNames(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	var open []map[string]bool // nil: an array
-	key := false
-	for {
-		tok, err := dec.Token()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if len(open) > 32 {
-			return errors.New("nested too deeply")
-		}
-		switch v := tok.(type) {
-		case json.Delim:
-			switch v {
-			case '{':
-				open = append(open, map[string]bool{})
-				key = true
-				continue
-			case '[':
-				open = append(open, nil)
-			default:
-				open = open[:len(open)-1]
-			}
-		case string:
-			if key {
-				names := open[len(open)-1]
-				if names[v] {
-					return fmt.Errorf("member %.100q is there twice", v)
-				}
-				names[v] = true
-				key = false
-				continue
-			}
-		}
-		key = len(open) > 0 && open[len(open)-1] != nil
-	}
+	return &Message{Digest: digest, Reference: said.Reference, Creator: said.Creator, Timestamp: said.Timestamp}, nil
 }
 
 // Signer signs messages: the OpenPGP message around them, compressed or not,

@@ -1,3 +1,4 @@
 // Package signature holds what the rooms that make and check signatures share:
-// why a signature is not accepted, and reading a message under a context.
+// why a signature is not accepted, reading a message under a context, and what is
+// signed of a container image.
 package signature
