@@ -12,7 +12,8 @@ import (
 )
 
 // Abort takes a promotion back: the draft, the node of the graph, the tag for
-// gates, the signature if it is the last one, and its files in the store. Its
+// gates, the signature if it is the last one (cosign's where the registry can
+// delete a tag), and its files in the store. Its
 // name stays in the register as a tombstone with who aborted it and why, and is
 // not used again. Images stay, by digest; nothing points to them. Once pointers
 // are being moved it is refused ([ErrStarted]).
@@ -125,6 +126,11 @@ func (p *promotion) undo(ctx context.Context) error {
 			return fmt.Errorf("environment without keys to check signatures by: %w", fs.ErrInvalid)
 		}
 		if err := p.unsign(ctx); err != nil {
+			return err
+		}
+	}
+	if made && p.settings.Cosign {
+		if err := p.unsignImages(ctx); err != nil {
 			return err
 		}
 	}

@@ -220,6 +220,11 @@ func (p *promotion) inPlace(ctx context.Context) error {
 			return err
 		}
 	}
+	if p.settings.Cosign {
+		if err := p.eachImage(ctx, func(digest v1.Hash) error { return p.checkImage(ctx, digest) }); err != nil {
+			return err
+		}
+	}
 	tag, err := p.tag(p.settings.Release, p.version)
 	if err != nil {
 		return err

@@ -6,8 +6,8 @@
 //
 //   - content: signatures of the payload verified; the release assembled with
 //     its name and the promoted releases that lead to it; its images mirrored, by
-//     digest; the release signed, by the digest and name that were pushed, and the
-//     signature judged as clusters do; client tools extracted; notes written, with
+//     digest; the release signed, by the digest and name that were pushed (with
+//     OpenPGP, and as cosign does), and the signature judged as clusters do; client tools extracted; notes written, with
 //     what changed since the release before.
 //   - catalogue: release.json, for programs, beside the journal.
 //   - gates: all must have passed. One without a result holds the promotion.

@@ -46,6 +46,9 @@ type Env struct {
 	// Keys are the public keys by which clusters judge. A signature that they do
 	// not accept is not published.
 	Keys *payload.Keyring
+	// ImageSigner signs images as cosign does, and ImageKeys are its public keys.
+	ImageSigner ImageSigner
+	ImageKeys   []*payload.CosignKey
 	// Signatures is where signatures go, at SignaturePrefix ("" or ending in "/")
 	// followed by sha256=HEX/signature-N. Nil: Store.
 	Signatures      publish.Store

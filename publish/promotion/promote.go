@@ -132,6 +132,7 @@ func (e *Env) lacks(s *Settings) error {
 	need(s.Verify, e.Trust != nil, "whom to trust")
 	need(!s.Unsigned, e.Signer != nil, "a signer")
 	need(!s.Unsigned, e.Keys != nil, "keys to check signatures by")
+	need(s.Cosign, e.ImageSigner != nil && len(e.ImageKeys) > 0, "a signer of images, with its keys")
 	need(!s.NoTools, e.Dir != "", "a folder for client tools")
 	need(s.Announce != "", e.Announcer != nil, "an announcer for "+s.Announce)
 	need(s.ImageStream != "", e.ImageStreams != nil, "image streams, to tag "+s.ImageStream)
@@ -351,6 +352,7 @@ const (
 	stepAssemble   = "assemble"    // the release
 	stepMirror     = "mirror"      // its images, by digest
 	stepSign       = "sign"        // its digest
+	stepCosign     = "cosign"      // the same beside the image
 	stepTools      = "tools"       // client programs
 	stepNotes      = "notes"       // for people
 	stepCatalogue  = "catalogue"   // release.json
@@ -375,7 +377,7 @@ func (p *promotion) run(ctx context.Context) error {
 		return p.remember()
 	}
 	return inOrder(ctx,
-		p.verify, p.assemble, p.mirror, p.sign, p.tools, p.notes, // content
+		p.verify, p.assemble, p.mirror, p.sign, p.signImages, p.tools, p.notes, // content
 		p.catalogue, p.submit, // catalogue
 		p.inPlace, p.gates, // gates
 		p.prepare, p.node, // announcement

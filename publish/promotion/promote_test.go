@@ -173,6 +173,121 @@ func TestOlderMinor(t *testing.T) {
 
 func digest(pullspec string) string { _, d, _ := strings.Cut(pullspec, "@"); return d }
 
+// TestNotes has the packages of the node image in the notes.
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.node = true
+	w.published("4.21.0-okd-scos.0")
+	w.payload(source, "one")
+	env := w.env()
+	env.History = history{}
+	r, err := promotion.Promote(t.Context(), env, settings(), nil)
+	require.NoError(t, err)
+	notes := w.objects()["promotions/4-scos-stable/"+r.Version+"/release-notes.txt"]
+	require.Contains(t, notes, "## Packages of stream-coreos\n")
+	require.Contains(t, notes, "kernel")
+	require.NotContains(t, notes, "systemd")
+	require.Contains(t, notes, "Fix the thing [#7](https://github.com/openshift/oc/pull/7)")
+	require.Contains(t, notes, "### Not known\n", "what could not be read is said")
+	require.Contains(t, notes, "no clone of")
+}
+
+// history knows one repository.
+type history struct{}
+
+func (history) Log(_ context.Context, location, _, to string) ([]payload.Commit, error) {
+	if !strings.HasSuffix(location, "/oc") {
+		return nil, errors.New("no clone of " + location)
+	}
+	return []payload.Commit{{ID: to, Merge: true, Time: sourceTime, Message: "Merge pull request #7 from x/y\n\nFix the thing"}}, nil
+}
+
+// TestCosign signs what is pushed as cosign does too, and takes that back.
+func TestCosign(t *testing.T) {
+	t.Parallel()
+	w := small(t)
+	s := settings()
+	s.Cosign = true
+	_, err := promotion.Promote(t.Context(), w.env(), s, nil)
+	require.ErrorContains(t, err, "a signer of images")
+	w.gates["aws"] = publish.GatePending
+	env := cosigned(t, w.env())
+	env.Registry = w.registry // which can delete tags
+	r, err := promotion.Promote(t.Context(), env, s, nil)
+	require.ErrorIs(t, err, publish.ErrPending)
+	tag := strings.Replace(digest(r.Pullspec), ":", "-", 1) + ".sig"
+	require.Contains(t, w.tags(releases), tag)
+	policy := &payload.Policy{CosignKeys: env.ImageKeys, Images: w.registry, Identities: []string{releases + ":" + r.Version}}
+	_, err = policy.Verify(t.Context(), mustRef(r.Pullspec).(name.Digest), now)
+	require.NoError(t, err)
+	policy.Identities = []string{releases + ":4.21.0-okd-scos.0"}
+	_, err = policy.Verify(t.Context(), mustRef(r.Pullspec).(name.Digest), now)
+	require.ErrorIs(t, err, publish.ErrSignature, "the name is signed too")
+
+	// Signatures that are gone, or of something else, hold the release.
+	w.gates["aws"] = publish.GatePassed
+	require.NoError(t, w.registry.(*memory).Untag(t.Context(), mustRef(releases+":"+tag).(name.Tag)))
+	_, err = promotion.Promote(t.Context(), env, s, nil)
+	require.ErrorIs(t, err, publish.ErrSignature)
+	require.Empty(t, w.public)
+	require.NoError(t, promotion.Abort(t.Context(), env, s.Stream, r.Version, "somebody", "a signature was lost"))
+	r, err = promotion.Promote(t.Context(), env, s, nil)
+	require.NoError(t, err)
+	require.Equal(t, "4.21.0-okd-scos.2", r.Version)
+	w.gates["aws"] = publish.GateFailed
+	w.payload("4.21.0-0.okd-scos-nightly-2026-11-22-080000", "two")
+	r, err = promotion.Promote(t.Context(), env, s, nil)
+	require.ErrorIs(t, err, publish.ErrGate)
+	require.Len(t, signatureTags(w), 2)
+	require.NoError(t, promotion.Abort(t.Context(), env, s.Stream, r.Version, "somebody", "red"))
+	require.Len(t, signatureTags(w), 1)
+}
+
+func signatureTags(w *world) []string {
+	var out []string
+	for tag := range w.tags(releases) {
+		if strings.HasSuffix(tag, ".sig") {
+			out = append(out, tag)
+		}
+	}
+	return out
+}
+
+// TestMulti promotes a payload of several architectures: the index is what is
+// signed, tagged and in the graph.
+func TestMulti(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.multi = true
+	w.payload(source, "one")
+	s := settings()
+	s.NoTools, s.Cosign = true, true
+	r, err := promotion.Promote(t.Context(), cosigned(t, w.env()), s, nil)
+	require.NoError(t, err)
+	require.Len(t, signatureTags(w), 3, "of the index and both images")
+	ref, err := name.NewDigest(r.Pullspec)
+	require.NoError(t, err)
+	idx, err := w.registry.Index(t.Context(), ref)
+	require.NoError(t, err)
+	manifest, err := idx.IndexManifest()
+	require.NoError(t, err)
+	require.Len(t, manifest.Manifests, 2)
+	require.Equal(t, ref.DigestStr(), w.tags(releases)[r.Version])
+	require.Contains(t, w.tags(content), r.Version+"-multi-cli")
+	g := w.graph()
+	require.Equal(t, "4.21.0-okd-scos.0+multi", g.Nodes[0].Version)
+	require.Contains(t, w.objects(), "signatures/"+payload.SignatureKey(mustHash(t, ref.DigestStr()), 1))
+	// The next one is made of it as well.
+	w.payload("4.21.0-0.okd-scos-nightly-2026-11-22-080000", "two")
+	next, err := promotion.Promote(t.Context(), cosigned(t, w.env()), s, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{r.Version}, next.Previous)
+	c, err := promotion.Shadow(t.Context(), w.env(), s, nil)
+	require.NoError(t, err)
+	require.Empty(t, c.Differences)
+}
+
 func TestGates(t *testing.T) {
 	t.Parallel()
 	w := small(t)

@@ -202,6 +202,13 @@ func (m *memory) Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error {
 	return nil
 }
 
+func (m *memory) Untag(_ context.Context, tag name.Tag) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tags[tag.Context().Name()], tag.TagStr())
+	return nil
+}
+
 func (m *memory) Tags(_ context.Context, repo name.Repository) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		m.mu.Lock()

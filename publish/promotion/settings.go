@@ -51,6 +51,9 @@ type Settings struct {
 	// them, and nothing is promoted without it.
 	Unsigned bool `json:"unsigned,omitempty"`
 
+	// Cosign has Env.ImageSigner sign them too.
+	Cosign bool `json:"cosign,omitempty"`
+
 	// Gates must pass, in any order, before anybody is told.
 	Gates []string `json:"gates,omitempty"`
 

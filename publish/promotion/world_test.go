@@ -29,6 +29,7 @@ import (
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/controller"
+	"github.com/okd-project/okd-streams/publish/cosignsigner"
 	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/publish/pgpsigner"
 	"github.com/okd-project/okd-streams/publish/promotion"
@@ -91,7 +92,10 @@ func marker(name string, size int) string {
 type world struct {
 	t        testing.TB
 	store    *memstore.Store
-	registry *memory
+	registry publish.Registry
+	host     string
+	node     bool // payloads have a node image
+	multi    bool // and are of several architectures
 	accepted []controller.Tag
 
 	mu       sync.Mutex
@@ -109,7 +113,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
-		t: t, store: memstore.New(), registry: newMemory(), clock: now,
+		t: t, store: memstore.New(), registry: newMemory(), host: host, clock: now,
 		drafts: map[string]string{}, public: map[string]string{}, streams: map[string]string{},
 		gates: map[string]publish.GateResult{"aws": publish.GatePassed, "upgrade": publish.GatePassed},
 	}
@@ -121,7 +125,9 @@ func (w *world) clone(t testing.TB) *world {
 	t.Helper()
 	out := newWorld(t)
 	out.accepted = w.accepted
-	out.registry = w.registry.clone()
+	m, ok := w.registry.(*memory)
+	require.True(t, ok)
+	out.registry = m.clone()
 	return out
 }
 
@@ -130,6 +136,15 @@ func (w *world) push(repository string, img v1.Image) name.Digest {
 	repo, err := name.NewRepository(repository, name.StrictValidation)
 	require.NoError(w.t, err)
 	d, err := w.registry.WriteImage(w.t.Context(), repo, img, nil)
+	require.NoError(w.t, err)
+	return repo.Digest(d.Digest.String())
+}
+
+func (w *world) pushIndex(repository string, idx v1.ImageIndex) name.Digest {
+	w.t.Helper()
+	repo, err := name.NewRepository(repository, name.StrictValidation)
+	require.NoError(w.t, err)
+	d, err := w.registry.WriteIndex(w.t.Context(), repo, idx, nil)
 	require.NoError(w.t, err)
 	return repo.Digest(d.Digest.String())
 }
@@ -145,7 +160,7 @@ func (w *world) payload(version, revision string) name.Digest {
 		}
 		return out
 	}
-	component := func(img v1.Image) name.Reference { return w.push(host+"/origin/scos", img) }
+	component := func(img v1.Image) name.Reference { return w.push(w.host+"/origin/scos", img) }
 	oc := "#!oc " + marker("RELEASE_VERSION", 64)
 	install := "#!install " + marker("RELEASE_IMAGE", 300) + marker("RELEASE_VERSION", 64) + marker("RELEASE_ARCHITECTURE", 64)
 	spec := &payload.Spec{
@@ -159,9 +174,30 @@ func (w *world) payload(version, revision string) name.Digest {
 			"installer": component(image(w.t, "amd64", labels("installer"), layer(w.t, "usr/bin/openshift-install", install+revision))),
 		},
 	}
-	built, err := payload.Assemble(w.t.Context(), w.registry, spec, nil)
+	if w.node {
+		spec.Components["stream-coreos"] = component(image(w.t, "amd64", labels("os", "io.openshift.metalayer", "true", "io.openshift.build.versions", "machine-os=9.0.1"), layer(w.t, "usr/bin/sh", revision),
+			layer(w.t, "usr/share/openshift/base/meta.json", `{"rpmdb.pkglist":[["kernel","0","5.14","`+revision+`","x86_64"],["systemd","0","252","1","x86_64"]]}`)))
+		spec.Components["stream-coreos-extensions"] = component(image(w.t, "amd64", labels("os"), layer(w.t, "usr/share/rpm-ostree/extensions.json", "{}")))
+	}
+	if w.multi {
+		idx := mutate.IndexMediaType(empty.Index, types.DockerManifestList)
+		for _, arch := range []string{"amd64", "arm64"} {
+			idx = mutate.AppendManifests(idx, mutate.IndexAddendum{
+				Add:        image(w.t, arch, labels("cvo"), layer(w.t, "usr/bin/cvo", "cvo "+arch)),
+				Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+			})
+		}
+		spec.Components["cluster-version-operator"] = w.pushIndex(w.host+"/origin/scos", idx)
+		spec.Metadata = map[string]any{payload.MetadataArchitecture: "multi"}
+	}
+	built, err := payload.Assemble(w.t.Context(), w.registry, spec, &payload.AssembleOptions{ManifestList: w.multi})
 	require.NoError(w.t, err)
-	ref := w.push(nightly, built.Image)
+	var ref name.Digest
+	if w.multi {
+		ref = w.pushIndex(w.host+"/origin/release", built.Index)
+	} else {
+		ref = w.push(w.host+"/origin/release", built.Image)
+	}
 	w.accepted = append(w.accepted, controller.Tag{Name: version, Phase: controller.Accepted, PullSpec: ref.Name()})
 	return ref
 }
@@ -175,16 +211,18 @@ func (w *world) published(versions ...string) {
 		w.accepted = before
 		img, err := w.registry.Image(w.t.Context(), ref)
 		require.NoError(w.t, err)
-		d := w.push(releases, img)
+		d := w.push(w.host+"/okd/scos-release", img)
 		digest, err := v1.NewHash(d.DigestStr())
 		require.NoError(w.t, err)
 		require.NoError(w.t, w.registry.Tag(w.t.Context(), d.Context().Tag(version), digest))
 	}
 }
 
-func settings() *promotion.Settings {
+func settings() *promotion.Settings { return settingsAt(host) }
+
+func settingsAt(host string) *promotion.Settings {
 	return &promotion.Settings{
-		Stream: "4-scos-stable", Scheme: stream.SchemeSCOS, Release: releases, Content: content, Tags: []stream.Template{"latest", "${MINOR}"},
+		Stream: "4-scos-stable", Scheme: stream.SchemeSCOS, Release: host + "/okd/scos-release", Content: host + "/okd/scos-content", Tags: []stream.Template{"latest", "${MINOR}"},
 		URL: "https://example.com/${VERSION}", Gates: []string{"aws", "upgrade"}, Announce: "okd-project/okd", Latest: true, Notify: true, ImageStream: "release-scos",
 		Graph: "graph.json", Channels: []stream.Template{"stable-scos", "stable-scos-${MINOR}"}, Edges: stream.TestedOrPrevious,
 		OS: []string{"linux/amd64"},
@@ -221,6 +259,22 @@ func (w *world) env() *promotion.Env {
 			return w.call("notify", r.Version, func() { w.notified = append(w.notified, r.Version) })
 		},
 	}
+}
+
+// cosigned has a machine sign images as cosign does.
+func cosigned(t testing.TB, env *promotion.Env) *promotion.Env {
+	t.Helper()
+	read := func(file string) []byte {
+		data, err := os.ReadFile(filepath.Join("..", "cosignsigner", "testdata", file))
+		require.NoError(t, err)
+		return data
+	}
+	signer, err := cosignsigner.ParseSigner(read("cosign.key"), &cosignsigner.SignerOptions{Passphrase: func() ([]byte, error) { return []byte("correct horse"), nil }})
+	require.NoError(t, err)
+	key, err := payload.ParseCosignKey(read("cosign.pub"))
+	require.NoError(t, err)
+	env.ImageSigner, env.ImageKeys = signer, []*payload.CosignKey{key}
+	return env
 }
 
 func (w *world) ask(c publishtest.Call) error {

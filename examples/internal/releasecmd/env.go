@@ -23,6 +23,7 @@ import (
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/controller"
+	"github.com/okd-project/okd-streams/publish/cosignsigner"
 	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/publish/github"
 	"github.com/okd-project/okd-streams/publish/notify"
@@ -79,6 +80,7 @@ func (c *common) setup(ctx context.Context, cmd *cobra.Command, r *run, signing 
 	s.Unsigned = s.Unsigned || c.unsigned
 	s.NoTools = s.NoTools || c.noTools
 	s.Verify = len(c.trustKeys) > 0
+	s.Cosign = c.cosignKey != ""
 	if c.noImageStream {
 		s.ImageStream, s.TagForGates = "", false
 	}
@@ -117,7 +119,7 @@ func (c *common) setup(ctx context.Context, cmd *cobra.Command, r *run, signing 
 		e.History = payloadcmd.Clones(c.clones)
 	}
 	e.Progress = func(event promotion.Event) { r.progress.Update(event.Step, event.Phase, event.Done, event.Total, true) }
-	return errors.Join(c.payloads(r), c.keys(ctx, r, signing), c.gating(ctx, r), c.people(ctx, cmd, r))
+	return errors.Join(c.payloads(r), c.keys(ctx, r, signing), c.imageKeys(r), c.gating(ctx, r), c.people(ctx, cmd, r))
 }
 
 // open opens a store that is closed at the end.
@@ -236,6 +238,48 @@ func (c *common) keys(ctx context.Context, r *run, signing bool) error {
 	r.env.Signer, r.env.SumsSigner = signer(pgpsigner.Packed), signer(pgpsigner.Armored)
 	_, err = r.env.Signer(r.env.Now()) // a key that cannot be used is said first
 	return err
+}
+
+// imageKeys reads the keys of cosign.
+func (c *common) imageKeys(r *run) error {
+	if c.cosignKey == "" {
+		return nil
+	}
+	data, err := os.ReadFile(c.cosignKey)
+	if err != nil {
+		return err
+	}
+	opts := &cosignsigner.SignerOptions{}
+	if c.cosignPassphrase != "" {
+		opts.Passphrase = func() ([]byte, error) {
+			text, err := secrets.File(c.cosignPassphrase)
+			return []byte(text), err
+		}
+	}
+	signer, err := cosignsigner.ParseSigner(data, opts)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.cosignKey, err)
+	}
+	r.env.ImageSigner = signer
+	public := [][]byte{}
+	for _, file := range c.cosignPublicKeys {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		public = append(public, data)
+	}
+	if len(public) == 0 {
+		public = append(public, signer.PublicKey())
+	}
+	for _, data := range public {
+		key, err := payload.ParseCosignKey(data)
+		if err != nil {
+			return fmt.Errorf("--cosign-public-key: %w", err)
+		}
+		r.env.ImageKeys = append(r.env.ImageKeys, key)
+	}
+	return nil
 }
 
 // secretKey is that of --key, or of the definition's key that signs.

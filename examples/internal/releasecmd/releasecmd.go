@@ -40,6 +40,8 @@ type common struct {
 
 	flow, graph, results                         string
 	key, passphrase, signatures, signaturePrefix string
+	cosignKey, cosignPassphrase                  string
+	cosignPublicKeys                             []string
 	publicKeys, trustKeys, trustStores, gates    []string
 	unsigned, noTools, compatible, tagForGates   bool
 	os                                           []string
@@ -111,6 +113,9 @@ func (c *common) working(cmd *cobra.Command) *cobra.Command {
 	set := cmd.Flags()
 	set.StringVar(&c.key, "key", "", "`FILE` with the secret OpenPGP key, as gpg --export-secret-keys writes it (default: the definition's)")
 	set.StringVar(&c.passphrase, "passphrase-file", "", "`FILE` with its passphrase")
+	set.StringVar(&c.cosignKey, "cosign-key", "", "`FILE` with a private key of cosign's, which signs the images too")
+	set.StringVar(&c.cosignPassphrase, "cosign-passphrase-file", "", "`FILE` with its passphrase")
+	set.StringArrayVar(&c.cosignPublicKeys, "cosign-public-key", nil, "`FILE` with a public key that these signatures are judged by (default: the one of --cosign-key); may be repeated")
 	set.StringArrayVar(&c.trustKeys, "trust-key", nil, "`FILE` of public OpenPGP keys that must have signed the payload; may be repeated")
 	set.StringArrayVar(&c.trustStores, "trust-store", nil, "`URL` of a store with the payload's signatures (default: the definition's); may be repeated")
 	set.StringArrayVar(&c.gates, "gate", nil, "result of a gate, as `NAME=passed|failed`; may be repeated")

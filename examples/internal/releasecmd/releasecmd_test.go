@@ -74,7 +74,8 @@ func (s *site) call(t *testing.T, command string, args ...string) (code int, std
 	t.Helper()
 	all := append([]string{command}, s.args...)
 	if command == "promote" || command == "resume" {
-		all = append(all, "--key="+keys+"ed.secret.asc", "--passphrase-file="+filepath.Join(s.dir, "passphrase"))
+		all = append(all, "--key="+keys+"ed.secret.asc", "--passphrase-file="+filepath.Join(s.dir, "passphrase"),
+			"--cosign-key="+keys+"../../cosignsigner/testdata/cosign.key", "--cosign-passphrase-file="+filepath.Join(s.dir, "passphrase"))
 	}
 	return call(t, append(all, args...)...)
 }
@@ -141,6 +142,11 @@ func TestRelease(t *testing.T) {
 	require.Equal(t, pullspec, result.Pullspec)
 	require.FileExists(t, filepath.Join(s.dir, "store", "graph.json"))
 	require.FileExists(t, filepath.Join(s.dir, "store", "signatures", "openshift", "release", strings.Replace(digest, ":", "=", 1), "signature-1"))
+
+	tag, err := name.NewTag(repository + "/scos-release:" + strings.Replace(digest, ":", "-", 1) + ".sig")
+	require.NoError(t, err)
+	_, err = s.registry.Head(t.Context(), tag)
+	require.NoError(t, err, "cosign's")
 
 	code, stdout, _ = s.call(t, "promote")
 	require.Zero(t, code)
