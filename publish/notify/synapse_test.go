@@ -35,7 +35,7 @@ func TestSynapse(t *testing.T) {
 	var timeline struct {
 		Chunk []struct {
 			Type    string
-			Content       map[string]any
+			Content map[string]any
 		}
 	}
 	require.NoError(t, bot.Call(t.Context(), "GET", "/_matrix/client/v3/rooms/"+url.PathEscape(made.Room)+"/messages?dir=b&limit=50", nil, &timeline))
