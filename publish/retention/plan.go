@@ -44,6 +44,14 @@ func (p Pin) keeps(id string, kind Kind) bool {
 // Options are options of New; the zero value is useful.
 type Options struct {
 	Pins []Pin
+	// Registry is looked at for what goes with container images: manifests of
+	// indexes, referrers and signatures. A build stays with an image that
+	// something else refers to: one of Keep, or a tag that is not the build's id
+	// nor begins with it and a dash. nil: images are named and not looked at.
+	Registry Registry
+	// Keep are images that stay: those of releases, of the graph, of promotions
+	// that are under way.
+	Keep []Root
 }
 
 // Plan is what goes, oldest build first.
@@ -71,6 +79,34 @@ type Step struct {
 	Bytes int64    `json:"bytes,omitempty"`
 	// Images are the container images that go, by name.
 	Images []string `json:"images,omitempty"`
+	// Manifests are what goes of a registry for that, in this order.
+	Manifests []Manifest `json:"manifests,omitempty"`
+
+	again bool // it was done before, and is of use only if something was left
+}
+
+// catalogue is what a store knows of its builds.
+type catalogue struct {
+	*bootimage.Builds
+	metas map[string]map[string]*bootimage.Meta // build, architecture
+}
+
+func (p *Plan) catalogue(ctx context.Context, store publish.Store) (*catalogue, error) {
+	data, _, err := publish.ReadDocument(ctx, store, p.Prefix+bootimage.BuildsFile)
+	if err != nil {
+		return nil, err
+	}
+	d, err := bootimage.DecodeBuilds(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("publish/retention: %s: %w", p.Prefix+bootimage.BuildsFile, err)
+	}
+	c := &catalogue{d.Value(), map[string]map[string]*bootimage.Meta{}}
+	for _, e := range c.Builds.Builds {
+		if c.metas[e.ID], err = p.metas(ctx, store, e); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // Bytes is what the plan frees in the store.
@@ -90,38 +126,53 @@ func New(ctx context.Context, store publish.Store, prefix string, policy Policy,
 	if prefix != "" && !strings.HasSuffix(prefix, "/") {
 		return nil, fmt.Errorf("publish/retention: prefix %q does not end in /: %w", prefix, fs.ErrInvalid)
 	}
-	data, _, err := publish.ReadDocument(ctx, store, prefix+bootimage.BuildsFile)
+	p := &Plan{Prefix: prefix, Made: now.UTC(), Steps: []Step{}}
+	c, err := p.catalogue(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	d, err := bootimage.DecodeBuilds(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("publish/retention: %s: %w", prefix+bootimage.BuildsFile, err)
-	}
-	catalogue := d.Value()
 	objects, err := list(ctx, store, prefix)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Prefix: prefix, Made: now.UTC(), Steps: []Step{}}
-	pins := slices.Concat(opts.Pins, own(catalogue))
-	for _, e := range slices.Backward(catalogue.Builds) {
-		if err := p.build(ctx, store, e, objects[e.ID], policy, pins, now); err != nil {
+	for _, e := range c.Tombstones {
+		if len(objects[e.ID]) > 0 {
+			if c.metas[e.ID], err = p.metas(ctx, store, e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	pins := slices.Concat(opts.Pins, own(c.Builds))
+	var k *keeper
+	if opts.Registry != nil {
+		var more []Pin
+		if k, more, err = c.referenced(ctx, opts.Registry, opts.Keep); err != nil {
+			return nil, fmt.Errorf("publish/retention: %w", err)
+		}
+		pins = append(pins, more...)
+	}
+	for _, e := range slices.Backward(c.Builds.Builds) {
+		if err := p.build(e, c.metas[e.ID], objects[e.ID], policy, pins, now, k != nil); err != nil {
 			return nil, err
 		}
 		delete(objects, e.ID)
 	}
-	for _, e := range catalogue.Tombstones {
+	for _, e := range c.Tombstones {
 		if left := objects[e.ID]; len(left) > 0 {
-			metas, err := p.metas(ctx, store, e)
-			if err != nil {
-				return nil, err
-			}
 			s := step(e.ID, Build, "left of a build that was deleted", left, func(string) bool { return true })
-			s.Images = containers(metas)
-			p.Steps = append(p.Steps, s)
+			s.Images = containers(c.metas[e.ID])
+			p.add(s, pins, k != nil)
 		}
 		delete(objects, e.ID)
+	}
+	if k != nil {
+		err := k.builds(ctx, c, p.Steps)
+		if err == nil {
+			err = p.manifests(ctx, k)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("publish/retention: %w", err)
+		}
 	}
 	p.Unknown = slices.Sorted(maps.Keys(objects))
 	return p, nil
@@ -143,6 +194,18 @@ func own(c *bootimage.Builds) []Pin {
 		}
 	}
 	return pins
+}
+
+// add takes a step of a build that was deleted already, unless an image that is
+// found by what is left of it stays.
+func (p *Plan) add(s Step, pins []Pin, looked bool) {
+	for _, pin := range pins {
+		if looked && pin.keeps(s.Build, Containers) {
+			p.Kept = append(p.Kept, Pin{Build: s.Build, Reason: pin.Reason, Kinds: []Kind{s.Kind}})
+			return
+		}
+	}
+	p.Steps = append(p.Steps, s)
 }
 
 // list gives the objects of the store by build.
@@ -195,16 +258,12 @@ func (p *Plan) metas(ctx context.Context, store publish.Store, e bootimage.Build
 }
 
 // build plans one build.
-func (p *Plan) build(ctx context.Context, store publish.Store, e bootimage.BuildEntry, objects []publish.Info, policy Policy, pins []Pin, now time.Time) error {
+func (p *Plan) build(e bootimage.BuildEntry, metas map[string]*bootimage.Meta, objects []publish.Info, policy Policy, pins []Pin, now time.Time, looked bool) error {
 	least := time.Duration(1 << 62)
 	for _, d := range []time.Duration{policy.CloudUploads, policy.Images, policy.Containers, policy.Build} {
 		if d > 0 {
 			least = min(least, d)
 		}
-	}
-	metas, err := p.metas(ctx, store, e)
-	if err != nil {
-		return err
 	}
 	var made time.Time
 	for _, m := range metas {
@@ -262,8 +321,8 @@ func (p *Plan) build(ctx context.Context, store publish.Store, e bootimage.Build
 			p.Steps = append(p.Steps, s)
 		}
 	}
-	if images := containers(metas); due(Containers, policy.Containers) && !was.Containers && len(images) > 0 {
-		p.Steps = append(p.Steps, Step{Build: e.ID, Kind: Containers, Reason: reason, Images: images})
+	if images := containers(metas); due(Containers, policy.Containers) && (!was.Containers || looked) && len(images) > 0 {
+		p.Steps = append(p.Steps, Step{Build: e.ID, Kind: Containers, Reason: reason, Images: images, again: was.Containers})
 	}
 	return nil
 }
@@ -283,13 +342,25 @@ func meta(ctx context.Context, store publish.Store, key string) (*bootimage.Meta
 	return d.Value(), nil
 }
 
-// containers are the names of the images that a build pushed, by digest.
+// containers are the names of the images that a build pushed, by digest: of each
+// architecture and of the list of them, wherever they were pushed to.
 func containers(metas map[string]*bootimage.Meta) []string {
 	var out []string
+	add := func(c bootimage.ContainerImage) {
+		for _, digest := range []string{c.Digest, c.ManifestListDigest} {
+			if c.Image != "" && digest != "" {
+				out = append(out, c.Image+"@"+digest)
+			}
+		}
+	}
 	for _, m := range metas {
 		for _, c := range []*bootimage.ContainerImage{m.BaseImage, m.OSContainer, m.Extensions, m.KubeVirt} {
-			if c != nil && c.Image != "" && c.Digest != "" {
-				out = append(out, c.Image+"@"+c.Digest)
+			if c == nil {
+				continue
+			}
+			add(*c)
+			for _, more := range c.AdditionalImages {
+				add(more)
 			}
 		}
 	}
@@ -341,6 +412,9 @@ func (p *Plan) check() error {
 			if !strings.HasPrefix(k, p.Prefix+s.Build+"/") {
 				return fmt.Errorf("%s is not of build %s", k, s.Build)
 			}
+		}
+		if err := s.checkManifests(); err != nil {
+			return fmt.Errorf("build %s: %w", s.Build, err)
 		}
 	}
 	return nil

@@ -2,15 +2,19 @@ package prunecmd_test
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/examples/internal/prunecmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/publish/layoutregistry"
 )
 
 // call runs `okd-streams prune` as a shell would.
@@ -81,6 +85,53 @@ func TestPrune(t *testing.T) {
 	require.Equal(t, "nothing is old\n", stdout)
 }
 
+// Container images go with --registry, but those that something refers to.
+func TestImages(t *testing.T) {
+	dir, args := shop(t)
+	registry, err := layoutregistry.Open(t.Context(), filepath.Join(dir, "registry"), nil)
+	require.NoError(t, err)
+	repo, err := name.NewRepository("localhost/scos")
+	require.NoError(t, err)
+	img, err := random.Image(10, 1)
+	require.NoError(t, err)
+	desc, err := registry.WriteImage(t.Context(), repo, img, nil)
+	require.NoError(t, err)
+	image := repo.Digest(desc.Digest.String())
+	meta := filepath.Join(dir, "store", "builds", "9.0.1-0", "x86_64", "meta.json")
+	text, err := os.ReadFile(meta)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(meta, []byte(strings.Replace(string(text), `"images"`, `"base-oscontainer":{"image":"`+repo.String()+`","digest":"`+desc.Digest.String()+`"},"images"`, 1)), 0o644))
+	for name, text := range map[string]string{
+		"policy.yaml":        "scos:\n  containers: 1m\n",
+		"store/streams.json": `{"stream":"next","metadata":{"last-modified":"2026-01-02T03:04:05Z"},"architectures":{"x86_64":{"artifacts":{"metal":{"release":"9.0.1-0","formats":{}}}}}}`,
+		"store/updates.json": `{"stream":"next","metadata":{"last-modified":"2026-01-02T03:04:05Z"},"releases":[{"version":"9.0.1-0","metadata":{"barrier":{"reason":"https://example.com/1"}}}]}`,
+		"graph.json":         `{"nodes":[{"version":"4.21.0","payload":"` + image.String() + `"}],"edges":[]}`,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	args = append(args, "--registry", "dir:"+filepath.Join(dir, "registry"))
+
+	code, stdout, stderr := call(t, append(args, "--keep-graph", filepath.Join(dir, "graph.json"))...)
+	require.Equal(t, 1, code, "it is no release")
+	require.Contains(t, stderr, "release 4.21.0 of the graph")
+	require.Empty(t, stdout)
+	code, _, stderr = call(t, append(args, "--keep-release", image.String())...)
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "release "+image.String())
+	for _, more := range [][]string{{"--keep", image.String() + "=promotion of 4.21.0"}, {"--streams", "streams.json"}, {"--updates", "updates.json"}} {
+		code, stdout, stderr = call(t, append(append(args, more...), "--apply")...)
+		require.Zero(t, code, stderr)
+		require.Contains(t, stdout, "stays")
+		_, err = registry.Head(t.Context(), image)
+		require.NoError(t, err)
+	}
+	code, _, stderr = call(t, append(args, "--apply")...)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stderr, "removed: containers of build 9.0.1-0")
+	_, err = registry.Head(t.Context(), image)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 func TestFailures(t *testing.T) {
 	dir, args := shop(t)
 	for name, test := range map[string]struct {
@@ -96,6 +147,12 @@ func TestFailures(t *testing.T) {
 		"no file":    {append(args, "--policy", filepath.Join(dir, "none")), 1, "no such file"},
 		"bad policy": {append(args, "--policy", filepath.Join(dir, "store", "builds", "builds.json")), 1, "builds.json: "},
 		"pin":        {append(args, "--pin", "9.0.1-0"), 2, "BUILD=REASON"},
+		"keep":       {append(args, "--keep", "x=y"), 2, "give --registry"},
+		"reason":     {append(args, "--registry", "dir:"+dir, "--keep", "x"), 2, "PULLSPEC=REASON"},
+		"registry":   {append(args, "--registry", "ftp://x"), 2, "--registry"},
+		"graph":      {append(args, "--registry", "dir:"+dir, "--keep-graph", filepath.Join(dir, "none")), 1, "no such file"},
+		"streams":    {append(args, "--streams", "none"), 1, "none"},
+		"updates":    {append(args, "--updates", "builds/builds.json"), 1, "builds.json"},
 		"time":       {append(args, "--now", "today"), 2, "--now"},
 		"prefix":     {append(args, "--prefix", "none/"), 1, "none/builds.json"},
 		"plan":       {append(args, "--plan", filepath.Join(dir, "policy.yaml")), 1, "publish/retention: plan"},
