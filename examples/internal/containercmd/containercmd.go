@@ -155,7 +155,7 @@ func (c *common) openRepo(cmd *cobra.Command) (*ostree.Repo, error) {
 	r, err := ostree.Open(cmd.Context(), path, &ostree.OpenOptions{Logger: c.logger(cmd)})
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			err = next(err, "make a repository with okd-streams ostree --repo="+path+" init, or name another with --repo=PATH")
+			err = ui.Next(err, "make a repository with okd-streams ostree --repo="+path+" init, or name another with --repo=PATH")
 		}
 		return nil, err
 	}
@@ -216,40 +216,31 @@ func (c *common) openRegistry(cmd *cobra.Command) (publish.Registry, error) {
 	return r, nil
 }
 
-// adviceError is an error with what to do next.
-type adviceError struct {
-	err    error
-	advice string
-}
-
-func (e *adviceError) Error() string { return e.err.Error() + "\n  " + e.advice }
-func (e *adviceError) Unwrap() error { return e.err }
-
-func next(err error, advice string) error { return &adviceError{err, advice} }
-
 // explain gives every error an advice, and the exit code that it has.
 func explain(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*adviceError](err); ok {
+	if _, ok := errors.AsType[*ui.AdviceError](err); ok {
 		return err
 	}
 	switch _, usage := errors.AsType[*ui.UsageError](err); {
 	case usage:
-		return next(err, cmd.CommandPath()+" --help shows what there is")
+		return ui.Next(err, cmd.CommandPath()+" --help shows what there is")
 	case errors.Is(err, ostree.ErrCorrupt) || errors.Is(err, publish.ErrDigest):
-		return next(&ui.VerificationError{Err: err}, "pull the image again; it stays wrong if it was pushed so")
+		return ui.Next(&ui.VerificationError{Err: err}, "pull the image again; it stays wrong if it was pushed so")
+	case errors.Is(err, publish.ErrSignature):
+		return ui.Next(&ui.VerificationError{Err: err}, "nothing was stored; --policy names the signature policy, --registries-d where signatures are")
 	case errors.Is(err, container.ErrRegression):
-		return next(err, "--allow=NAME accepts a package that is gone or older")
+		return ui.Next(err, "--allow=NAME accepts a package that is gone or older")
 	case errors.Is(err, errors.ErrUnsupported) && cmd.Name() == "reexport":
-		return next(err, "okd-streams container rechunk makes an image of its own of what can't be kept as it is")
+		return ui.Next(err, "okd-streams container rechunk makes an image of its own of what can't be kept as it is")
 	case errors.Is(err, errors.ErrUnsupported):
-		return next(err, cmd.CommandPath()+" --help shows what there is")
+		return ui.Next(err, cmd.CommandPath()+" --help shows what there is")
 	case errors.Is(err, fs.ErrNotExist):
-		return next(err, "okd-streams container list names the images of a repository; okd-streams ostree refs its refs")
+		return ui.Next(err, "okd-streams container list names the images of a repository; okd-streams ostree refs its refs")
 	}
-	return next(err, "okd-streams container lint IMAGE names every fault of an image")
+	return ui.Next(err, "okd-streams container lint IMAGE names every fault of an image")
 }
 
 func pairs(texts []string) (map[string]string, error) {

@@ -56,6 +56,7 @@ func system(packages ...string) fstest.MapFS {
 func newShop(t *testing.T) *shop {
 	t.Helper()
 	s := &shop{t: t, dir: t.TempDir()}
+	s.policy("", `{"default": [{"type": "insecureAcceptAnything"}]}`)
 	var err error
 	s.repo, err = ostree.Init(t.Context(), filepath.Join(s.dir, "repo"), ostree.ModeBareUser, nil)
 	require.NoError(t, err)
@@ -82,6 +83,7 @@ func (s *shop) call(args ...string) (code int, stdout, stderr string) {
 	s.t.Helper()
 	s.t.Setenv("SOURCE_DATE_EPOCH", "1795608000")
 	s.t.Setenv("OSTREE_REPO", "")
+	s.t.Setenv("HOME", s.dir+"/home") // whatever signature policy there is
 	var out, diagnostics bytes.Buffer
 	cmd := containercmd.Command()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true

@@ -303,7 +303,7 @@ func (c *common) faults(cmd *cobra.Command, err error, what, good, advice string
 	}); err != nil || len(out) == 0 {
 		return err
 	}
-	return next(fmt.Errorf("%s: %s", what, plural(len(out), "fault")), advice)
+	return ui.Next(fmt.Errorf("%s: %s", what, plural(len(out), "fault")), advice)
 }
 
 func (c *common) lint() *cobra.Command {

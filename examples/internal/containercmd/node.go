@@ -49,7 +49,7 @@ func (c *common) render() *cobra.Command {
 	cmd := c.leaf("render [FLAGS] SPEC", "Print the Containerfiles of a node image and of its extensions", specs, 1, 1, func(cmd *cobra.Command, args []string) error {
 		spec, err := readSpec(cmd, args[0])
 		if err != nil {
-			return next(err, "okd-streams container node render --help shows a spec")
+			return ui.Next(err, "okd-streams container node render --help shows a spec")
 		}
 		node, extensions, err := container.RenderNode(spec)
 		if err != nil {
@@ -93,7 +93,7 @@ does before anything is written.
 `+specs+images, 3, 4, func(cmd *cobra.Command, args []string) error {
 		spec, err := readSpec(cmd, args[0])
 		if err != nil {
-			return next(err, "okd-streams container node render --help shows a spec")
+			return ui.Next(err, "okd-streams container node render --help shows a spec")
 		}
 		_, rendered, err := container.RenderNode(spec)
 		if err != nil {

@@ -24,7 +24,7 @@ type place struct {
 }
 
 // transports of other tools, which mean what is not meant here.
-var transports = []string{"docker-archive:", "oci-archive:", "containers-storage:", "dir:", "docker-daemon:", "ostree-image-signed:", "ostree-unverified-image:", "ostree-unverified-registry:"}
+var transports = []string{"docker-archive:", "oci-archive:", "containers-storage:", "dir:", "docker-daemon:", "ostree-image-signed:", "ostree-unverified-image:", "ostree-unverified-registry:", "ostree-remote-image:", "ostree-remote-registry:"}
 
 func parsePlace(text string) (*place, error) {
 	if rest, ok := strings.CutPrefix(text, "oci:"); ok {

@@ -30,12 +30,22 @@ type imported struct {
 func (c *common) importImage() *cobra.Command {
 	var o container.ImportOptions
 	var noName bool
+	var trust trust
 	cmd := c.leaf("import [FLAGS] IMAGE", "Store an image in a repository as a commit", `
 The image is kept under its name, as bootc and ostree-ext keep theirs; what is
 interrupted goes on where it was.
+
+Before anything else of the image is read, the signature policy decides: by
+OpenPGP signatures and by those of cosign, by keys. As with ostree and bootc,
+ostree-image-signed: before the IMAGE asks for a policy that does not accept
+just anything (--signed), ostree-unverified-image: and
+ostree-unverified-registry: do not.
 `+images, 1, 1, func(cmd *cobra.Command, args []string) error {
-		img, from, err := c.image(cmd, args[0])
+		img, from, err := c.image(cmd, trust.prefix(args[0]))
 		if err != nil {
+			return err
+		}
+		if o.Verify, err = c.verifier(cmd, &trust, from); err != nil {
 			return err
 		}
 		repo, err := c.openRepo(cmd)
@@ -68,6 +78,7 @@ interrupted goes on where it was.
 		rows = append(rows, []string{"Digest:", out.Digest}, []string{"Layers:", fmt.Sprintf("%d, %d of them there already, %s read", out.Layers, out.Reused, ui.Size(out.Bytes))})
 		return c.print(cmd, out, table(rows))
 	})
+	trust.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.Name, "name", "", "`TRANSPORT:NAME` to keep the image under (default: its own)")
 	flags.BoolVar(&noName, "no-name", false, "keep the image under no name")
