@@ -472,25 +472,7 @@ func TestPayload(t *testing.T) {
 	require.NoError(t, err)
 	repo, err := name.NewRepository("localhost/okd/release")
 	require.NoError(t, err)
-	push := func(labels map[string]string, files ...string) name.Digest {
-		var buf bytes.Buffer
-		w := tar.NewWriter(&buf)
-		for i := 0; i < len(files); i += 2 {
-			require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i], Size: int64(len(files[i+1])), Mode: 0o644}))
-			_, err := io.WriteString(w, files[i+1])
-			require.NoError(t, err)
-		}
-		require.NoError(t, w.Close())
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
-		require.NoError(t, err)
-		img, err := mutate.AppendLayers(empty.Image, layer)
-		require.NoError(t, err)
-		img, err = mutate.Config(img, v1.Config{Labels: labels})
-		require.NoError(t, err)
-		desc, err := registry.WriteImage(t.Context(), repo, img, nil)
-		require.NoError(t, err)
-		return repo.Digest(desc.Digest.String())
-	}
+	push := push(t, registry, repo)
 	release := func(version, manifest string) gate.Subject {
 		built, err := payload.Assemble(t.Context(), registry, &payload.Spec{Version: version, Created: now, Components: map[string]name.Reference{
 			"cluster-version-operator": push(nil, "usr/bin/cvo", "x"),
@@ -519,6 +501,29 @@ func TestPayload(t *testing.T) {
 			require.Equal(t, tc.want.state, r.State, r.Reason)
 			require.Contains(t, r.Reason, tc.want.reason)
 		})
+	}
+}
+
+// push writes images of these labels and files: name, content, name, content.
+func push(t *testing.T, registry publish.Registry, repo name.Repository) func(labels map[string]string, files ...string) name.Digest {
+	return func(labels map[string]string, files ...string) name.Digest {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		for i := 0; i < len(files); i += 2 {
+			require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i], Size: int64(len(files[i+1])), Mode: 0o644}))
+			_, err := io.WriteString(w, files[i+1])
+			require.NoError(t, err)
+		}
+		require.NoError(t, w.Close())
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+		require.NoError(t, err)
+		img, err := mutate.AppendLayers(empty.Image, layer)
+		require.NoError(t, err)
+		img, err = mutate.Config(img, v1.Config{Labels: labels})
+		require.NoError(t, err)
+		desc, err := registry.WriteImage(t.Context(), repo, img, nil)
+		require.NoError(t, err)
+		return repo.Digest(desc.Digest.String())
 	}
 }
 
