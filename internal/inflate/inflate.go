@@ -380,7 +380,11 @@ func (z *Reader) codes() error {
 	return nil
 }
 
-// loop decodes until the block ends, out is full or in is nearly empty.
+// loop decodes until the block ends, out is full or in is nearly empty. Under the
+// race detector it would take a hundred times as long, and all tests that read
+// something compressed with it; what it touches is touched by its callers as well.
+//
+//go:norace
 func (z *Reader) loop(in []byte) error {
 	out := &z.out
 	lit, dist := &z.lit, &z.dist

@@ -67,7 +67,10 @@ func makeDistEntries() (e [numDist]uint32) {
 }
 
 // build fills a table for codes of the lengths given, and reports whether they
-// are a complete code, or one that has a single code of one bit, or none at all.
+// are a complete code, or one that has a single code of one bit, or none at all. As
+// with loop, the race detector would be in its way.
+//
+//go:norace
 func build(table []uint32, root int, lengths []uint8, entries []uint32) bool {
 	var count, next [maxCode + 2]int
 	for _, l := range lengths {
@@ -124,6 +127,8 @@ func entry(e uint32, length int) uint32 {
 
 // fill fills a table for a complete code. A table for codes of up to so many bits
 // is, twice, the beginning of the one for codes of one bit more.
+//
+//go:norace
 func fill(table []uint32, root int, count *[maxCode + 2]int, symbols []uint16, entries []uint32) {
 	c, end := 0, 2 // a code, as the stream has it, and the size of the table so far
 	l := 1
