@@ -18,7 +18,8 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 )
 
-// Open reads an object. A transfer that breaks off goes on where it stopped,
+// Open reads an object; [io.Copy] is faster with its reader than reading oneself.
+// A transfer that breaks off goes on where it stopped,
 // with a range of the same revision; if the object was replaced meanwhile the
 // reader fails with [publish.ErrConflict].
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, publish.Info, error) {
@@ -50,6 +51,8 @@ type reader struct {
 	read int64
 	err  error
 
+	lag *lag // of WriteTo; nil: each byte is hashed at once
+
 	breaks int   // since progress was made
 	mark   int64 // read when breaks was 0 last
 }
@@ -69,7 +72,9 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.body.Read(p)
 	r.read += int64(n)
-	if r.info.SHA256 != "" {
+	if r.lag != nil {
+		r.lag.full <- p[:n]
+	} else if r.info.SHA256 != "" {
 		r.hash.Write(p[:n])
 	}
 	if err == io.EOF && r.read < r.info.Size {
@@ -79,6 +84,9 @@ func (r *reader) Read(p []byte) (int, error) {
 	case r.read > r.info.Size:
 		err = fmt.Errorf("server sends more than the promised %d bytes: %w", r.info.Size, publish.ErrDigest)
 	case err == io.EOF:
+		if r.lag != nil {
+			r.lag.wait()
+		}
 		if sum := hex.EncodeToString(r.hash.Sum(nil)); r.info.SHA256 != "" && sum != r.info.SHA256 {
 			err = fmt.Errorf("content has sha256 %s, promised was %s: %w", sum, r.info.SHA256, publish.ErrDigest)
 			break
@@ -95,6 +103,82 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	r.err = r.s.fail(r.ctx, "read", r.info.Key, err)
 	return 0, r.err
+}
+
+// Blocks of [reader.WriteTo], bytes, and how many there are.
+const (
+	lagBlock  = 256 << 10
+	lagBlocks = 8
+)
+
+// lag hashes blocks while they are written and others are read.
+type lag struct {
+	full, empty chan []byte
+	done        chan struct{}
+	waited      bool
+}
+
+func newLag(add func([]byte)) *lag {
+	l := &lag{full: make(chan []byte, lagBlocks), empty: make(chan []byte, lagBlocks), done: make(chan struct{})}
+	for range lagBlocks {
+		l.empty <- nil
+	}
+	go func() {
+		defer close(l.done)
+		for block := range l.full {
+			add(block)
+			l.empty <- block
+		}
+	}()
+	return l
+}
+
+// wait waits until everything was hashed; nothing may follow.
+func (l *lag) wait() {
+	if !l.waited {
+		l.waited = true
+		close(l.full)
+		<-l.done
+	}
+}
+
+// WriteTo writes what is left to w, and hashes it beside. It says what Read says
+// of it, at the latest when all was written.
+func (r *reader) WriteTo(w io.Writer) (n int64, err error) {
+	if r.err == nil && r.info.SHA256 != "" && r.info.Size-r.read > lagBlock {
+		r.lag = newLag(func(block []byte) { r.hash.Write(block) })
+		defer func() {
+			r.lag.wait()
+			r.lag = nil
+		}()
+	}
+	var block []byte
+	for {
+		if r.lag != nil {
+			// One that is hashed was written before, by this loop.
+			block = <-r.lag.empty
+		}
+		if cap(block) == 0 {
+			block = make([]byte, lagBlock)
+		}
+		count, err := r.Read(block[:cap(block)])
+		if count > 0 {
+			wrote, writeErr := w.Write(block[:count])
+			n += int64(wrote)
+			if writeErr == nil && wrote < count {
+				writeErr = io.ErrShortWrite
+			}
+			if writeErr != nil {
+				return n, writeErr
+			}
+		}
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
 }
 
 // again opens the rest of the object after the body broke off with cause, or

@@ -48,6 +48,47 @@ func readAll(s publish.Store, t *testing.T, key string) ([]byte, error) {
 	return data, errors.Join(err, body.Close())
 }
 
+// copyAll is readAll by the reader's own way of copying.
+func copyAll(s publish.Store, t *testing.T, key string) ([]byte, error) {
+	t.Helper()
+	body, _, err := s.Open(t.Context(), key)
+	if err != nil {
+		return nil, err
+	}
+	var data bytes.Buffer
+	_, err = body.(io.WriterTo).WriteTo(&data)
+	return data.Bytes(), errors.Join(err, body.Close())
+}
+
+// full takes so many bytes.
+type full int
+
+var errFull = errors.New("full")
+
+func (f *full) Write(p []byte) (int, error) {
+	if *f -= full(len(p)); *f < 0 {
+		return 0, errFull
+	}
+	return len(p), nil
+}
+
+// Who cannot take all leaves nothing running, and may go on by hand.
+func TestCopyThatEndsEarly(t *testing.T) {
+	content := noise(3 << 20)
+	s := serveWithin(t, s3store.Config{}, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+		object(w, r, content, digest(content))
+	})
+	body, _, err := s.Open(t.Context(), "key")
+	require.NoError(t, err)
+	room := full(1 << 20)
+	n, err := io.Copy(&room, body)
+	require.ErrorIs(t, err, errFull)
+	require.LessOrEqual(t, n, int64(1<<20))
+	_, err = io.Copy(io.Discard, struct{ io.Reader }{body})
+	require.NoError(t, err, "the digest is of what was read, whoever took it")
+	require.NoError(t, body.Close())
+}
+
 func TestBrokenReadGoesOn(t *testing.T) {
 	content := noise(3 << 20)
 	// ranged answers as a server that keeps the rules.
@@ -133,20 +174,23 @@ func TestBrokenReadGoesOn(t *testing.T) {
 			if strings.HasPrefix(test.name, "stalled") {
 				silence = 300 * time.Millisecond
 			}
-			var calls atomic.Int32
-			s := serveWithin(t, s3store.Config{}, silence, func(w http.ResponseWriter, r *http.Request) {
-				test.reply(w, r, calls.Add(1))
-			})
-			data, err := readAll(s, t, "key")
-			require.Equal(t, test.calls, calls.Load())
-			if test.text == "" {
-				require.NoError(t, err)
-				require.Equal(t, digest(content), digest(data))
-				return
+			for _, all := range []func(publish.Store, *testing.T, string) ([]byte, error){readAll, copyAll} {
+				var calls atomic.Int32
+				s := serveWithin(t, s3store.Config{}, silence, func(w http.ResponseWriter, r *http.Request) {
+					test.reply(w, r, calls.Add(1))
+				})
+				data, err := all(s, t, "key")
+				require.Equal(t, test.calls, calls.Load())
+				if test.text == "" {
+					require.NoError(t, err)
+					require.Equal(t, digest(content), digest(data))
+					continue
+				}
+				require.ErrorIs(t, err, test.is)
+				require.ErrorContains(t, err, test.text)
+				require.ErrorContains(t, err, "s3://bucket/key")
+				require.Less(t, len(data), len(content), "the last bytes are kept back")
 			}
-			require.ErrorIs(t, err, test.is)
-			require.ErrorContains(t, err, test.text)
-			require.ErrorContains(t, err, "s3://bucket/key")
 		})
 	}
 }
