@@ -290,7 +290,7 @@ func peer(ctx context.Context, what string, at interop.S3Server, file string) er
 
 // read reads what a get gave in the way of the case.
 func read(what string, body io.Reader, file string) error {
-	to, size := io.Writer(struct{ io.Writer }{io.Discard}), 32<<10
+	size := 32 << 10
 	switch what {
 	case "get":
 	case "large get":
@@ -300,11 +300,12 @@ func read(what string, body io.Reader, file string) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		to, size = struct{ io.Writer }{f}, 256<<10
+		_, err = io.Copy(f, body)
+		return errors.Join(err, f.Close())
 	default:
 		return fmt.Errorf("no case %q", what)
 	}
-	_, err := io.CopyBuffer(to, struct{ io.Reader }{body}, make([]byte, size))
+	// Neither end may choose another size.
+	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{body}, make([]byte, size))
 	return err
 }
