@@ -42,8 +42,8 @@ type Options struct {
 	// around it does not count. nil: none can be had.
 	Secret func(ctx context.Context, c *stream.Credentials, role string) (string, error)
 	// Transport sends requests; nil: one with time limits and the
-	// environment's proxies. Requests that failed are sent again where that
-	// cannot tell people twice.
+	// environment's proxies. Requests that failed are sent again where the
+	// service, or by its key the receiver, knows that it was told already.
 	Transport http.RoundTripper
 	// Timeout is how long a target is tried; 0: [DefaultTimeout].
 	Timeout time.Duration
@@ -74,7 +74,7 @@ func Send(ctx context.Context, targets []stream.Notification, event *Event, opts
 		s.opts.Timeout = DefaultTimeout
 	}
 	s.http = httpx.NewClient(httpx.NewTransport(s.opts.Transport, &httpx.Options{
-		Jitter: s.opts.Jitter, MaxRetryAfter: s.opts.Timeout, Logger: s.opts.Logger,
+		Jitter: s.opts.Jitter, MaxRetryAfter: s.opts.Timeout, Logger: s.opts.Logger, Repeatable: repeatable,
 	}))
 	s.http.CheckRedirect = httpx.CheckSameMethod
 	if event == nil {
@@ -93,6 +93,11 @@ func Send(ctx context.Context, targets []stream.Notification, event *Event, opts
 	}
 	all.Wait()
 	return results
+}
+
+// repeatable: a receiver can tell by the key that it has a message already.
+func repeatable(req *http.Request) bool {
+	return httpx.Repeatable(req) || req.Header.Get("Idempotency-Key") != ""
 }
 
 // result tells one target, unless the event itself is at fault.

@@ -288,6 +288,35 @@ func TestWebhook(t *testing.T) {
 	require.Empty(t, header.Get("Authorization"))
 }
 
+// TestLostAnswers: a webhook is asked again with the same key; Slack, which has
+// none, is not.
+func TestLostAnswers(t *testing.T) {
+	tell := func(kind stream.NotificationKind) ([]string, error) {
+		keys := make(chan string, 10)
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if keys <- r.Header.Get("Idempotency-Key"); len(keys) == 1 {
+				panic(http.ErrAbortHandler)
+			}
+		}))
+		r := one(t, stream.Notification{Kind: kind, URL: server.URL}, event(), nil)
+		server.Close()
+		close(keys)
+		var all []string
+		for key := range keys {
+			all = append(all, key)
+		}
+		return all, r.Err
+	}
+	keys, err := tell(stream.Webhook)
+	require.NoError(t, err)
+	require.Len(t, keys, 2)
+	require.NotEmpty(t, keys[0])
+	require.Equal(t, keys[0], keys[1])
+	keys, err = tell(stream.Slack)
+	require.Error(t, err)
+	require.Equal(t, []string{""}, keys)
+}
+
 func TestOccasions(t *testing.T) {
 	var mu sync.Mutex
 	var asked []string
