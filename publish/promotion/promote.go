@@ -237,6 +237,11 @@ func (p *promotion) open(ctx context.Context) error {
 	if now := p.env.Now(); p.reservation.At.After(now.Add(skew)) {
 		return fmt.Errorf("it says %s, but %s was reserved at %s: %w", now.UTC().Format(timeFormat), p.version, p.reservation.At.Format(timeFormat), ErrClock)
 	}
+	return p.refresh(ctx)
+}
+
+// refresh reads the journal, or begins it.
+func (p *promotion) refresh(ctx context.Context) error {
 	return p.editJournal(ctx, func(j *Journal) error {
 		if j.State == Aborting || j.State == Aborted {
 			return fmt.Errorf("%s: %w", p.version, ErrAborted)
@@ -400,6 +405,13 @@ func inOrder(ctx context.Context, steps ...func(context.Context) error) error {
 
 // do makes a step whose output is kept, unless it was made before.
 func do[T any](ctx context.Context, p *promotion, step string, state State, output *T, fn func(context.Context) error) error {
+	if p.journal.step(step) == nil {
+		// Somebody else may have made it meanwhile, or aborted the promotion; and
+		// what was pointed to then may have been followed by a newer release.
+		if err := p.refresh(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+	}
 	if p.journal.step(step) == nil {
 		p.env.event(Event{Step: step})
 		if err := fn(ctx); err != nil {

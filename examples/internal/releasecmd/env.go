@@ -54,7 +54,11 @@ func (c *common) run(cmd *cobra.Command, signing bool, fn func(*run) error) (err
 	if err := c.setup(cmd.Context(), cmd, r, signing); err != nil {
 		return err
 	}
-	return fn(r)
+	err = fn(r)
+	if errors.Is(err, publish.ErrSignature) || errors.Is(err, publish.ErrDigest) {
+		return &ui.VerificationError{Err: err}
+	}
+	return err
 }
 
 func (c *common) setup(ctx context.Context, cmd *cobra.Command, r *run, signing bool) error {
@@ -328,32 +332,53 @@ func (c *common) gating(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	verdict := func(ctx context.Context, release *promotion.Release) (*gate.Verdict, error) {
-		_, digest, _ := strings.Cut(release.Pullspec, "@")
+	verdict := func(ctx context.Context, version, pullspec string) (*gate.Verdict, error) {
+		_, digest, _ := strings.Cut(pullspec, "@")
 		results, err := book.Results(ctx, digest)
 		if err != nil {
 			return nil, err
 		}
-		return gate.Evaluate(r.def.Gates, gate.Subject{Release: release.Version, Digest: digest}, results, r.env.Now(), nil), nil
+		return gate.Evaluate(r.def.Gates, gate.Subject{Release: version, Digest: digest}, results, r.env.Now(), nil), nil
 	}
 	r.env.Gate = func(ctx context.Context, release *promotion.Release, name string) (publish.GateResult, error) {
 		if result, ok := said[name]; ok {
 			return result, nil
 		}
-		v, err := verdict(ctx, release)
+		v, err := verdict(ctx, release.Version, release.Pullspec)
 		if err != nil {
+			return publish.GatePending, err
+		}
+		result, err := v.Gate(ctx, name)
+		if result != publish.GatePending || err != nil || !inherited(r.def.Gates, name) {
+			return result, err
+		}
+		if v, err = verdict(ctx, release.SourceVersion, release.Source); err != nil {
 			return publish.GatePending, err
 		}
 		return v.Gate(ctx, name)
 	}
 	r.env.Evidence = func(ctx context.Context, release *promotion.Release) ([]graph.Evidence, error) {
-		v, err := verdict(ctx, release)
+		v, err := verdict(ctx, release.Version, release.Pullspec)
 		if err != nil {
 			return nil, err
 		}
 		return evidence(r.def.Gates, v, release), nil
 	}
 	return nil
+}
+
+// inherited says of a gate that its result for the payload holds for the release,
+// which has the same images: all but what depends on the name.
+func inherited(gates []stream.Gate, name string) bool {
+	for _, g := range gates {
+		if g.Name == name {
+			switch g.Kind {
+			case stream.GateLint, stream.GatePayload, stream.GateRegression, stream.GateKola, stream.GateInstall:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // evidence is what gates that are upgrade jobs say of updates: from the newest

@@ -131,7 +131,8 @@ func (c *common) promote() *cobra.Command {
 
 Payloads are those of --release-stream at --release-controller, or of --flow in the
 store; --source names one. A gate without a result ends the run with an error that
-names it: run it again when there is one.`, 0, func(cmd *cobra.Command, _ []string) error {
+names it: run it again when there is one. Results for the payload count for the
+release, but those of upgrades and external ones.`, 0, func(cmd *cobra.Command, _ []string) error {
 		if source != "" {
 			ref, err := name.ParseReference(source, name.StrictValidation)
 			if err != nil {

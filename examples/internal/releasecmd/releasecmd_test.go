@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -125,11 +127,21 @@ func TestRelease(t *testing.T) {
 	store, err := open.Store(t.Context(), "dir:"+filepath.Join(s.dir, "store"), nil)
 	require.NoError(t, err)
 	_, digest, _ := strings.Cut(pullspec, "@")
-	for _, g := range []string{"lint", "payload", "upgrade", "upgrade-minor"} {
-		require.NoError(t, gate.Book{Store: store}.Record(t.Context(), gate.Result{
-			Gate: g, Subject: gate.Subject{Release: "4.21.0-okd-scos.0", Digest: digest}, State: gate.Passed, At: time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC),
-		}))
+	record := func(release, digest string, gates ...string) {
+		for _, g := range gates {
+			require.NoError(t, gate.Book{Store: store}.Record(t.Context(), gate.Result{
+				Gate: g, Subject: gate.Subject{Release: release, Digest: digest}, State: gate.Passed, At: time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC),
+			}))
+		}
 	}
+	flow, err := s.engine.Load(t.Context())
+	require.NoError(t, err)
+	_, picked, _ := strings.Cut(flow.Releases[0].PullSpec, "@")
+	record(flow.Releases[0].Name, picked, "lint", "payload", "upgrade", "upgrade-minor") // of the payload
+	code, _, stderr = s.call(t, "resume", "4.21.0-okd-scos.0", "--gate=aws=passed")
+	require.Equal(t, ui.ExitFailed, code)
+	require.Contains(t, stderr, "waiting for upgrade, upgrade-minor\n")
+	record("4.21.0-okd-scos.0", digest, "upgrade", "upgrade-minor")
 	code, _, stderr = s.call(t, "resume", "4.21.0-okd-scos.0", "--gate=aws=failed")
 	require.Equal(t, ui.ExitFailed, code)
 	require.Contains(t, stderr, "failed: aws")
@@ -246,4 +258,46 @@ func TestUsage(t *testing.T) {
 	code, stdout, _ := call(t)
 	require.Zero(t, code)
 	require.Contains(t, stdout, "promote")
+}
+
+// TestGitHub has GitHub refuse, and then know nothing of the release.
+func TestGitHub(t *testing.T) {
+	s := newSite(t)
+	s.accept(t, "4.21.0-0.okd-scos-nightly-2026-11-20-080000")
+	refuses := true
+	github := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case refuses:
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"message":"Bad credentials"}`)
+		case req.Method == http.MethodGet && strings.HasSuffix(req.URL.Path, "/releases"):
+			_, _ = io.WriteString(w, "[]")
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"message":"Not Found"}`)
+		}
+	}))
+	defer github.Close()
+	token := filepath.Join(s.dir, "token")
+	require.NoError(t, os.WriteFile(token, []byte("ghp_secret\n"), 0o600))
+	for i, a := range s.args {
+		if strings.Contains(a, "github-org-repo") {
+			s.args[i] = "--param=github-org-repo=okd-project/okd"
+		}
+	}
+	access := []string{"--github-api=" + github.URL, "--github-token-file=" + token}
+	passed := append([]string{"--gate=lint=passed", "--gate=payload=passed", "--gate=aws=passed", "--gate=upgrade=passed", "--gate=upgrade-minor=passed"}, access...)
+	code, stdout, stderr := s.call(t, "promote", passed...)
+	require.Equal(t, ui.ExitFailed, code)
+	require.Contains(t, stderr, "prepare: ")
+	require.Contains(t, stderr, "401")
+	require.NotContains(t, stderr+stdout, "ghp_secret")
+	require.Contains(t, stdout, "reserved")
+	code, _, stderr = s.call(t, "abort", append([]string{"4.21.0-okd-scos.0", "--by=me", "--reason=no token"}, access...)...)
+	require.Equal(t, ui.ExitFailed, code, "the draft could not be looked for")
+	require.Contains(t, stderr, "401")
+	refuses = false
+	code, _, stderr = s.call(t, "abort", append([]string{"4.21.0-okd-scos.0", "--by=me", "--reason=no token"}, access...)...)
+	require.Zero(t, code, stderr)
 }
