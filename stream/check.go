@@ -27,6 +27,7 @@ var (
 	reMail       = regexp.MustCompile(`^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
 	reRepository = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]{1,100}$`)
 	reBucket     = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	rePackage    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,252}$`)
 	reWord       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$`)
 )
 
@@ -191,6 +192,7 @@ func (d *Definition) check(f *faults) {
 	c.need("architectures", len(d.Architectures) > 0 || c.faulty("architectures"), "write architectures: [x86_64]")
 	unique(c, "architectures", d.Architectures, func(a Arch) (string, string) { return string(a), "" })
 	c.os(d)
+	c.packages(d)
 	c.profiles(d)
 	c.artifacts(d)
 	c.digest("extensions.image", d.Extensions.Image)
@@ -253,6 +255,9 @@ func (c checker) os(d *Definition) {
 	only("os.repositories", d.OS.Repositories != nil, Compose, Layer)
 	only("os.containerfile", d.OS.Containerfile != "", Layer)
 	only("os.buildArgs", d.OS.BuildArgs != nil, Layer)
+	only("os.manager", d.OS.Manager != "", Layer)
+	only("os.packages", d.OS.Packages != nil, Layer)
+	only("extensions.sets", d.Extensions.Sets != nil, Layer)
 
 	c.url(path+".git", s.Git)
 	c.gitRef(path+".ref", s.Ref)
@@ -317,6 +322,41 @@ func (c checker) os(d *Definition) {
 	}
 }
 
+// packages checks what is installed in the node image, and what may be.
+func (c checker) packages(d *Definition) {
+	const hint = "a package's name, as usbguard or kernel-devel-6.12.0"
+	c.words("os.packages", d.OS.Packages, rePackage, hint)
+	if d.OS.Containerfile != "" && (d.OS.Packages != nil || d.OS.Manager != "") {
+		c.fail("os.containerfile", "keep it, or manager and packages", "says already what is installed")
+	}
+	if d.OS.Manager == APT && d.OS.Repositories != nil {
+		c.fail("os.repositories", "apt's are in the base image", "are for RPM packages, not for apt")
+	}
+	if d.Extensions.Sets != nil && d.Extensions.Image != "" {
+		c.fail("extensions.sets", "keep one of them", "extensions.image is handed in")
+	}
+	for i, e := range d.Extensions.Sets {
+		at := fmt.Sprintf("extensions.sets[%d]", i)
+		c.need(at+".name", e.Name != "", "")
+		c.match(at+".name", e.Name, reWord, "")
+		c.need(at+".packages", len(e.Packages) > 0 || c.faulty(at+".packages"), "an extension has at least one package")
+		c.words(at+".packages", e.Packages, rePackage, hint)
+		c.match(at+".matchVersion", e.MatchVersion, rePackage, hint)
+		c.architectures(at, d, e.Architectures)
+	}
+	unique(c, "extensions.sets", d.Extensions.Sets, func(e Extension) (string, string) { return e.Name, ".name" })
+}
+
+// architectures checks some of the stream's.
+func (c checker) architectures(at string, d *Definition, list []Arch) {
+	unique(c, at+".architectures", list, func(a Arch) (string, string) { return string(a), "" })
+	for i, arch := range list {
+		if arch != "" && !slices.Contains(d.Architectures, arch) {
+			c.fail(fmt.Sprintf("%s.architectures[%d]", at, i), "add it to architectures", "the stream has no %s", arch)
+		}
+	}
+}
+
 // insidePath is the clean path if p is relative and stays inside, else "".
 func insidePath(p string) string {
 	if clean := path.Clean(p); !path.IsAbs(clean) && clean != ".." && !strings.HasPrefix(clean, "../") {
@@ -377,12 +417,7 @@ func (c checker) artifacts(d *Definition) {
 		}
 		c.need(at+".format", a.Format != "", "such as qcow2, raw.xz, iso")
 		c.match(at+".format", a.Format, reFormat, "such as qcow2, raw.xz, iso")
-		unique(c, at+".architectures", a.Architectures, func(a Arch) (string, string) { return string(a), "" })
-		for j, arch := range a.Architectures {
-			if arch != "" && !slices.Contains(d.Architectures, arch) {
-				c.fail(fmt.Sprintf("%s.architectures[%d]", at, j), "add it to architectures", "the stream has no %s", arch)
-			}
-		}
+		c.architectures(at, d, a.Architectures)
 	}
 	unique(c, "artifacts", d.Artifacts, func(a Artifact) (string, string) {
 		if a.Platform == "" || a.Format == "" {

@@ -343,6 +343,7 @@ func TestEncode(t *testing.T) {
 	d.Identity.Description = "- dash"
 	d.OS.BuildArgs["A"] = "true"
 	d.OS.BuildArgs["b_c"] = "1e3"
+	d.Extensions.Sets = []stream.Extension{{Name: "kernel-devel", Packages: []string{"kernel-devel"}, Architectures: []stream.Arch{stream.X8664}, MatchVersion: "kernel"}}
 	d.OS.Builder.Memory = 1500
 	d.OS.Builder.Timeout = 90*time.Minute + time.Millisecond
 	require.NoError(t, d.Encode(&b))

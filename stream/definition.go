@@ -106,6 +106,26 @@ type OS struct {
 	Repositories  []RPMRepository   `yaml:"repositories"`  // names are unique
 	Containerfile string            `yaml:"containerfile"` // path in the source; kind layer
 	BuildArgs     map[string]string `yaml:"buildArgs"`     // of the Containerfile; kind layer
+	// Packages are what the node image has more than its base, names that may have a
+	// version behind them, and Manager is what installs them. They take the place
+	// of Containerfile.
+	Manager  PackageManager `yaml:"manager"`  // kind layer; "": the tool's own choice
+	Packages []string       `yaml:"packages"` // kind layer; each once
+}
+
+// PackageManager is the program that installs packages in a node image.
+type PackageManager string
+
+// The package managers.
+const (
+	RPMOSTree PackageManager = "rpm-ostree"
+	DNF       PackageManager = "dnf"
+	APT       PackageManager = "apt" // without Repositories, which are for RPM packages
+)
+
+// UnmarshalText accepts a known package manager.
+func (m *PackageManager) UnmarshalText(text []byte) error {
+	return enum(m, "package manager", text, []PackageManager{RPMOSTree, DNF, APT})
 }
 
 // Source is where the operating system comes from. Compose reads Git and
@@ -185,10 +205,21 @@ type Artifact struct {
 	Architectures []Arch `yaml:"architectures"` // none: all of the stream
 }
 
-// Extensions says whether the extensions image must be there.
+// Extensions says whether the extensions image must be there, and what is in it.
 type Extensions struct {
-	Required bool   `yaml:"required"`
-	Image    string `yaml:"image"` // pullspec by digest, where it is handed in
+	Required bool        `yaml:"required"`
+	Image    string      `yaml:"image"` // pullspec by digest, where it is handed in
+	Sets     []Extension `yaml:"sets"`  // where it is built, by kind layer; names are unique
+}
+
+// Extension is a set of packages that nodes may install.
+type Extension struct {
+	Name          string   `yaml:"name"`
+	Packages      []string `yaml:"packages"`      // at least one, each once
+	Architectures []Arch   `yaml:"architectures"` // none: all of the stream
+	// MatchVersion is an installed package whose version the packages must have, as
+	// kernel for kernel-devel; "": any.
+	MatchVersion string `yaml:"matchVersion"`
 }
 
 // Gate is a check before announcement. A gate without a result is pending and

@@ -79,6 +79,8 @@
 //	                                      # roles: username, password, token, key, file, url
 //	  containerfile: Containerfile        # layer: path in the source
 //	  buildArgs: {OPENSHIFT_CI: "1"}      # layer
+//	  manager: rpm-ostree                 # layer, instead of containerfile: also dnf, apt
+//	  packages: [openshift-kubelet, cri-o] # layer, instead of containerfile
 //
 //	profiles:                             # what differs by version; ascending, no overlap
 //	  - from: "4.16"                      # required
@@ -102,6 +104,11 @@
 //	extensions:
 //	  required: true                      # a release without it stops before assembly
 //	  image: quay.io/a/b@sha256:…         # where it is handed in
+//	  sets:                               # layer, instead of image: what nodes may install
+//	    - name: kernel-devel              # required
+//	      packages: [kernel-devel]        # required
+//	      architectures: [x86_64]         # left out: all
+//	      matchVersion: kernel            # packages of that one's version
 //
 //	gates:                                # checks before announcement, in this order
 //	  - name: kola                        # required

@@ -71,17 +71,37 @@ func nodeSpec(def *stream.Definition, f *Flags) (*container.NodeSpec, error) {
 		}
 		return spec, nil
 	}
-	if def.OS.Containerfile == "" {
-		return nil, ui.Usagef("stream %s has no os.containerfile: say with -node-spec what the node image is built of", def.Identity.Name)
+	if def.OS.Containerfile == "" && len(def.OS.Packages) == 0 {
+		return nil, ui.Usagef("stream %s has neither os.containerfile nor os.packages: say with -node-spec what the node image is built of", def.Identity.Name)
 	}
 	spec := &container.NodeSpec{
 		Base: placeholderBase, Version: placeholderVersion, Containerfile: def.OS.Containerfile, Args: def.OS.BuildArgs,
-		Source: def.OS.Source.Git, Commit: def.OS.Source.Commit,
+		Source: def.OS.Source.Git, Commit: def.OS.Source.Commit, Manager: container.PackageManager(def.OS.Manager), Packages: def.OS.Packages,
 	}
-	// Where openshift/os has it.
-	const extensions = "extensions/Containerfile"
-	if _, err := os.Stat(filepath.Join(f.NodeContext, extensions)); err == nil {
-		spec.ExtensionsContainerfile = extensions
+	for _, e := range def.Extensions.Sets {
+		x := container.NodeExtension{Name: e.Name, Packages: e.Packages, MatchVersion: e.MatchVersion}
+		for _, arch := range e.Architectures {
+			x.Architectures = append(x.Architectures, string(arch))
+		}
+		spec.Extensions = append(spec.Extensions, x)
+	}
+	if def.OS.Containerfile != "" {
+		// Where openshift/os has it.
+		const extensions = "extensions/Containerfile"
+		if _, err := os.Stat(filepath.Join(f.NodeContext, extensions)); err == nil && spec.Extensions == nil {
+			spec.ExtensionsContainerfile = extensions
+		}
+		return spec, spec.Check()
+	}
+	for _, r := range def.OS.Repositories {
+		if r.Credentials != nil {
+			return nil, ui.Usagef("repository %s of stream %s needs credentials, which buildah is not given: -node-context takes what needs none", r.Name, def.Identity.Name)
+		}
+		url, err := r.BaseURL.Expand(stream.Vars{Minor: def.Version.String(), Stream: def.Identity.Name})
+		if err != nil {
+			return nil, ui.Usagef("repository %s of stream %s: %w", r.Name, def.Identity.Name, err)
+		}
+		spec.Repositories = append(spec.Repositories, container.NodeRepository{Name: r.Name, URL: url, GPGKey: r.GPGKey, Include: r.Include, Exclude: r.Exclude})
 	}
 	return spec, spec.Check()
 }

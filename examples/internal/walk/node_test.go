@@ -52,7 +52,7 @@ func TestNodeBuilderOfFlags(t *testing.T) {
 	}{
 		{[]string{"-node-spec", spec}, "-node-spec needs -node-context"},
 		{[]string{"-node-context", dir, "-node", "localhost/x:1"}, "-node-context builds a node image, and -node names one"},
-		{[]string{"-node-context", dir}, "stream sample has no os.containerfile"},
+		{[]string{"-node-context", dir}, "stream sample has neither os.containerfile nor os.packages"},
 	} {
 		_, err := setup(tc.args...)
 		require.ErrorContains(t, err, tc.want)
@@ -78,6 +78,50 @@ func TestNodeBuilderOfFlags(t *testing.T) {
 	r, err := setup("-stream", "okd-scos-next", "-plan", "-node-context", dir)
 	require.NoError(t, err)
 	require.NotEmpty(t, r.Options.NodeBuilderID)
+}
+
+// A definition says what is installed, and from where.
+func TestNodeSpecOfDefinition(t *testing.T) {
+	d, err := stream.Builtin("okd-scos-next")
+	require.NoError(t, err)
+	d.OS.Containerfile, d.OS.BuildArgs = "", nil
+	d.OS.Manager, d.OS.Packages = stream.DNF, []string{"cri-o"}
+	d.OS.Repositories = []stream.RPMRepository{{Name: "ose", BaseURL: "https://mirror.example.com/${MINOR}/$basearch", GPGKey: "https://mirror.example.com/key", Include: []string{"cri-*"}, Exclude: []string{"x"}}}
+	d.Extensions.Sets = []stream.Extension{{Name: "kernel-devel", Packages: []string{"kernel-devel"}, Architectures: []stream.Arch{stream.X8664}, MatchVersion: "kernel"}}
+	flags := &walk.Flags{NodeContext: t.TempDir()}
+	spec, err := walk.NodeSpec(d, flags)
+	require.NoError(t, err)
+	spec.Source, spec.Commit = "", ""
+	require.Equal(t, &container.NodeSpec{
+		Base: spec.Base, Version: spec.Version, Manager: container.ManagerDNF, Packages: []string{"cri-o"},
+		Repositories: []container.NodeRepository{{Name: "ose", URL: "https://mirror.example.com/4.22/$basearch", GPGKey: "https://mirror.example.com/key", Include: []string{"cri-*"}, Exclude: []string{"x"}}},
+		Extensions:   []container.NodeExtension{{Name: "kernel-devel", Packages: []string{"kernel-devel"}, Architectures: []string{"x86_64"}, MatchVersion: "kernel"}},
+	}, spec)
+	node, extensions, err := container.RenderNode(spec)
+	require.NoError(t, err)
+	require.Contains(t, node, "cri-o")
+	require.Contains(t, extensions, "kernel-devel")
+
+	d.OS.Repositories[0].BaseURL = "https://mirror.example.com/${VERSION}"
+	_, err = walk.NodeSpec(d, flags)
+	require.ErrorContains(t, err, "repository ose of stream okd-scos-next: stream: template")
+	d.OS.Repositories[0].Credentials = &stream.Credentials{Secret: "x"}
+	_, err = walk.NodeSpec(d, flags)
+	require.ErrorContains(t, err, "needs credentials")
+
+	// Beside one's own Containerfile extensions may be listed, too.
+	d, err = stream.Builtin("okd-scos-next")
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Join(flags.NodeContext, "extensions"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(flags.NodeContext, "extensions", "Containerfile"), nil, 0o644))
+	spec, err = walk.NodeSpec(d, flags)
+	require.NoError(t, err)
+	require.Equal(t, "extensions/Containerfile", spec.ExtensionsContainerfile)
+	d.Extensions.Sets = []stream.Extension{{Name: "usbguard", Packages: []string{"usbguard"}}}
+	spec, err = walk.NodeSpec(d, flags)
+	require.NoError(t, err)
+	require.Empty(t, spec.ExtensionsContainerfile)
+	require.Len(t, spec.Extensions, 1)
 }
 
 // Where the node image's tag has appeared, its extensions are there.
