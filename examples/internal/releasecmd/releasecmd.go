@@ -3,6 +3,7 @@
 package releasecmd
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func Command() *cobra.Command {
 	c.remote.Add(set)
 	c.pipeline.add(set)
 	set.StringArrayVar(&c.params, "param", nil, "`NAME=VALUE` of okd-release-pipeline; may be repeated")
-	root.AddCommand(c.promote(), c.resume(), c.abort(), c.shadow(), c.due(), c.list())
+	root.AddCommand(c.promote(), c.resume(), c.abort(), c.shadow(), c.due(), c.list(), c.show())
 	return root
 }
 
@@ -230,6 +231,28 @@ func (c *common) list() *cobra.Command {
 				var rows [][]string
 				for _, v := range all {
 					rows = append(rows, []string{v.Name, string(v.State), v.At.Format(time.RFC3339), v.By, v.SourceVersion, v.Reason})
+				}
+				return ui.Table(w, rows)
+			})
+		})
+	})
+}
+
+func (c *common) show() *cobra.Command {
+	return leaf("show VERSION", "Show the journal of a promotion: how far it is, and what each step noted", "", 1, func(cmd *cobra.Command, args []string) error {
+		return c.run(cmd, false, func(r *run) error {
+			j, err := promotion.JournalOf(cmd.Context(), r.env, r.settings.Stream, args[0])
+			if err != nil {
+				return err
+			}
+			return c.print(cmd, j, func(w io.Writer) error {
+				rows := [][]string{{"release", j.Name}, {"state", string(j.State)}}
+				for _, s := range j.Steps {
+					var noted bytes.Buffer
+					if err := json.Compact(&noted, s.Output); err != nil {
+						return err
+					}
+					rows = append(rows, []string{s.Name, s.At.Format(time.RFC3339), fmt.Sprintf("%.100s", noted.String())})
 				}
 				return ui.Table(w, rows)
 			})

@@ -170,6 +170,13 @@ func TestRelease(t *testing.T) {
 	require.Zero(t, code)
 	require.Equal(t, "4.21.0-okd-scos.0  promoted  2026-11-23T05:00:00Z  weekly  4.21.0-0.okd-scos-nightly-2026-11-20-080000  \n", stdout)
 
+	code, stdout, stderr = s.call(t, "show", "4.21.0-okd-scos.0")
+	require.Zero(t, code, stderr)
+	require.Regexp(t, `(?m)^state +promoted$`, stdout)
+	require.Regexp(t, `(?m)^assemble +2026-11-23T05:00:00Z +\{"digest": ?"sha256:`, stdout)
+	code, _, stderr = s.call(t, "show", "4.21.0-okd-scos.9")
+	require.Equal(t, ui.ExitFailed, code, stderr)
+
 	// A replay finds nothing to say.
 	code, stdout, stderr = s.call(t, "shadow", "--exit-code", "--write-notes="+filepath.Join(s.dir, "notes.md"))
 	require.Zero(t, code, stdout+stderr)
