@@ -1,6 +1,6 @@
 // Package ostreetar writes the tar dialects of OSTree-native container images,
 // byte for byte as current bootc does ("v1b") and as ostree-ext up to 0.15 did
-// ("v1a").
+// ("v1a"). [Writer.File] writes a layer without a repository, for other images.
 //
 // A layer holds an OSTree repository in mode bare-split-xattrs below
 // sysroot/ostree/repo, and a hard link to a content object at each path the

@@ -168,6 +168,26 @@ func (t *Writer) Object(o *Object, content io.Reader) error {
 	}
 
 	t.target, _ = t.objectPath(o.Checksum, "file")
+	return t.entry(o, content)
+}
+
+// File writes a file at a path of the tree, without a repository: in an image
+// that is no commit. [Writer.Path] then makes hard links to it.
+func (t *Writer) File(path string, o *Object, content io.Reader) error {
+	t.paxHeader(o.Xattrs)
+	t.target = path
+	return t.entry(o, content)
+}
+
+// Xattrs writes the attributes of the directory that comes next, without a
+// repository.
+func (t *Writer) Xattrs(xattrs []Xattr) error {
+	t.paxHeader(xattrs)
+	return t.err
+}
+
+// entry writes the object at t.target.
+func (t *Writer) entry(o *Object, content io.Reader) error {
 	t.have = true
 	if o.Symlink {
 		t.empty = false
@@ -217,7 +237,9 @@ func (t *Writer) Path(path string) error {
 	if !t.empty {
 		h[offType] = '1'
 		number(h[offSize:offMtime], 0)
-		putPath(h.link(), t.target, true)
+		if !putPath(h.link(), t.target, true) {
+			t.long('K', t.target)
+		}
 	}
 	t.named(&h, path)
 	return t.err

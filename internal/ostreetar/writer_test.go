@@ -219,6 +219,45 @@ func TestSharedXattrs(t *testing.T) {
 	require.Equal(t, []string{sums[0], link(0), sums[0], sums[1], link(1), sums[1], link(2), sums[0]}, names)
 }
 
+// Without a repository, the first path of an object has its content, and others
+// are links to that, however long its name is.
+func TestFile(t *testing.T) {
+	long := strings.Repeat("long/", 40) + "file"
+	var out bytes.Buffer
+	w := ostreetar.NewWriter(&out)
+	require.NoError(t, w.Xattrs([]ostreetar.Xattr{{Name: "security.selinux", Value: []byte("x")}, {Name: "user.dir", Value: []byte("y")}}))
+	require.NoError(t, w.Directory("long", 1, 2, 0o750))
+	require.NoError(t, w.File(long, &ostreetar.Object{UID: 3, GID: 4, Mode: 0o4755, Size: 4, Xattrs: []ostreetar.Xattr{{Name: "user.a", Value: []byte("b")}}}, strings.NewReader("data")))
+	require.NoError(t, w.Path("again"))
+	require.NoError(t, w.File("empty", &ostreetar.Object{Mode: 0o600}, nil))
+	require.NoError(t, w.Path("empty again"))
+	require.NoError(t, w.File("link", &ostreetar.Object{Mode: 0o777, Symlink: true, Target: "to"}, nil))
+	require.NoError(t, w.Close())
+	r := tar.NewReader(&out)
+	for _, want := range []struct {
+		name, link, content string
+		kind                byte
+		mode                int64
+		xattrs              map[string]string
+	}{
+		{name: "long", kind: tar.TypeDir, mode: 0o750, xattrs: map[string]string{"SCHILY.xattr.user.dir": "y"}},
+		{name: long, kind: tar.TypeReg, mode: 0o4755, content: "data", xattrs: map[string]string{"SCHILY.xattr.user.a": "b"}},
+		{name: "again", link: long, kind: tar.TypeLink, mode: 0o4755},
+		{name: "empty", kind: tar.TypeReg, mode: 0o600}, {name: "empty again", kind: tar.TypeReg, mode: 0o600},
+		{name: "link", link: "to", kind: tar.TypeSymlink, mode: 0o777},
+	} {
+		h, err := r.Next()
+		require.NoError(t, err)
+		content, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Equal(t, want.name, strings.TrimSuffix(h.Name, "/"))
+		require.Equal(t, []any{want.link, want.content, want.kind, want.mode}, []any{h.Linkname, string(content), h.Typeflag, h.Mode}, want.name)
+		require.Equal(t, want.xattrs, h.PAXRecords, want.name)
+	}
+	_, err := r.Next()
+	require.ErrorIs(t, err, io.EOF)
+}
+
 func TestEmptyFileIsNoLink(t *testing.T) {
 	got := split(t, write(t, func(w *ostreetar.Writer) {
 		require.NoError(t, w.Object(&ostreetar.Object{Checksum: checksum, Mode: 0o644}, nil))

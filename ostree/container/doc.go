@@ -6,7 +6,9 @@
 // ("chunks") have content objects, each below sysroot/ostree/repo and as a hard
 // link at every path. [Encapsulate] makes one, in the tar dialect of current
 // bootc, through a [Cache] that keeps compressed layers by what they are made
-// from, so that a day on which little changed costs little.
+// from, so that a day on which little changed costs little. In the dialect
+// [Plain] it makes an image of the same files that carries no commit, as chunkah
+// does.
 //
 // What changes together shall be in one layer. [Components] finds out what
 // belongs together, from the package database in the commit; a [Planner]

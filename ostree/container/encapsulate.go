@@ -31,6 +31,12 @@ const (
 	// hard links there to one file that has them, more than some file systems can
 	// count. It has neither FormatVersion 2 nor exclusive components.
 	V1a Dialect = "v1a"
+	// Plain is an image without the commit, as chunkah makes them: files at their
+	// paths, and what an object is in a commit only its content, owner, mode and
+	// attributes. Whoever imports it makes a commit of it anew, with the SELinux
+	// labels of its own policy: they are left out. Each layer has the directories
+	// above its files, none is reserved; there is no FormatVersion 2.
+	Plain Dialect = "plain"
 )
 
 // DefaultMaxLayers is how many layers an image has at most beside that of the
@@ -155,7 +161,11 @@ func encapsulate(ctx context.Context, cache *Cache, repo *ostree.Repo, commit os
 	if err != nil {
 		return nil, err
 	}
-	labels[LabelFinalDiffID] = layers[len(layers)-1].diffID.String()
+	if opts.Dialect == Plain {
+		delete(labels, LabelCommit)
+	} else {
+		labels[LabelFinalDiffID] = layers[len(layers)-1].diffID.String()
+	}
 	created := opts.Created
 	if created.IsZero() {
 		created = s.head.Timestamp
@@ -177,6 +187,8 @@ func checkDialect(opts *EncapsulateOptions) error {
 		if slices.ContainsFunc(opts.Components, func(c Component) bool { return c.Exclusive }) {
 			return fmt.Errorf("exclusive components in dialect %s: %w", V1a, errors.ErrUnsupported)
 		}
+	case Plain:
+		last = 1
 	default:
 		return fmt.Errorf("dialect %q: %w", opts.Dialect, errors.ErrUnsupported)
 	}
@@ -245,7 +257,8 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 			owner[i] = c
 		}
 	}
-	taken, exclusivePlans, err := planExclusive(s, exclusive, opts.FormatVersion == 2)
+	parents := opts.FormatVersion == 2 || dialect == Plain
+	taken, exclusivePlans, err := planExclusive(s, exclusive, dialect, parents)
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +277,7 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 	}
 	chunkOf := make(map[*Component]*layerPlan, len(planned))
 	for _, chunk := range chunks {
-		p := &layerPlan{snapshot: s, dialect: dialect, parents: opts.FormatVersion == 2, name: describeChunk(chunk.Components)}
+		p := &layerPlan{snapshot: s, dialect: dialect, parents: parents, name: describeChunk(chunk.Components)}
 		members := make([]*Component, len(chunk.Components))
 		for i, id := range chunk.Components {
 			members[i] = byID[id]
@@ -288,13 +301,15 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 	// Two layers without content would have one diff ID, and readers, which look
 	// for the last layer of the commit by its diff ID, would stop at the first.
 	plans = slices.DeleteFunc(plans, func(p *layerPlan) bool { return !p.commit && len(p.objects) == 0 })
-	plans = append(plans, &layerPlan{snapshot: s, dialect: dialect, parents: opts.FormatVersion == 2, name: reservedName})
+	if dialect != Plain {
+		plans = append(plans, &layerPlan{snapshot: s, dialect: dialect, parents: parents, name: reservedName})
+	}
 	return plans, weigh(ctx, cache, s, plans, opts)
 }
 
 // planExclusive gives each exclusive component its layer, and which files are
 // in those.
-func planExclusive(s *snapshot, components []*Component, parents bool) (taken map[int32]bool, plans []*layerPlan, err error) {
+func planExclusive(s *snapshot, components []*Component, dialect Dialect, parents bool) (taken map[int32]bool, plans []*layerPlan, err error) {
 	if len(components) == 0 {
 		return nil, nil, nil
 	}
@@ -315,7 +330,7 @@ func planExclusive(s *snapshot, components []*Component, parents bool) (taken ma
 	}
 	taken = make(map[int32]bool, len(at))
 	for _, c := range components {
-		p := &layerPlan{snapshot: s, dialect: V1b, parents: parents, name: c.ID, annotation: c.ID}
+		p := &layerPlan{snapshot: s, dialect: dialect, parents: parents, name: c.ID, annotation: c.ID}
 		runs := map[ostree.Checksum]int{}
 		for _, path := range c.Paths {
 			f, ok := at[path]

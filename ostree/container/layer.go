@@ -56,6 +56,9 @@ func (l *layerPlan) key() cacheKey {
 				k.number(uint64(m.uid))
 				k.number(uint64(m.gid))
 				k.number(uint64(m.mode))
+				if l.dialect == Plain { // has their attributes, too
+					k.text(string(m.raw))
+				}
 			}
 			k.text(l.snapshot.path(f))
 		}
@@ -126,6 +129,9 @@ func (t *dirTracker) before(file int32) []int32 {
 
 // write writes the layer's tar stream.
 func (l *layerPlan) write(ctx context.Context, to io.Writer) error {
+	if l.dialect == Plain {
+		return l.writePlain(ctx, ostreetar.NewWriter(to))
+	}
 	w := ostreetar.NewWriter(to)
 	if l.dialect == V1a {
 		w = ostreetar.NewWriterV1a(to)
@@ -162,33 +168,43 @@ func (l *layerPlan) write(ctx context.Context, to io.Writer) error {
 }
 
 func (l *layerPlan) writeObject(ctx context.Context, w *ostreetar.Writer, object ostree.Checksum) error {
+	return l.open(ctx, object, w.Object)
+}
+
+// open reads an object for one of the writer's methods.
+func (l *layerPlan) open(ctx context.Context, object ostree.Checksum, write func(*ostreetar.Object, io.Reader) error) error {
 	f, err := l.snapshot.repo.ReadFile(ctx, object)
 	if err != nil {
 		return err
 	}
 	o := ostreetar.Object{
 		Checksum: object.String(), UID: f.UID, GID: f.GID, Mode: f.Mode,
-		Symlink: f.Mode&ostree.ModeType == ostree.ModeSymlink, Target: f.Target, Size: f.Size,
+		Symlink: f.Mode&ostree.ModeType == ostree.ModeSymlink, Target: f.Target, Size: f.Size, Xattrs: tarXattrs(f.Xattrs),
 	}
 	if len(f.Xattrs) > 0 {
 		o.RawXattrs = ostree.MarshalXattrs(f.Xattrs)
-		for _, x := range f.Xattrs {
-			o.Xattrs = append(o.Xattrs, ostreetar.Xattr(x))
-		}
 	}
 	if o.Symlink {
-		return w.Object(&o, nil)
+		return write(&o, nil)
 	}
 	content, err := f.Open(ctx)
 	if err != nil {
 		return err
 	}
 	// The writer reads to the end, where the object's checksum is verified.
-	err = w.Object(&o, content)
+	err = write(&o, content)
 	if closeErr := content.Close(); err == nil {
 		err = closeErr
 	}
 	return err
+}
+
+func tarXattrs(xattrs []ostree.Xattr) []ostreetar.Xattr {
+	var out []ostreetar.Xattr
+	for _, x := range xattrs {
+		out = append(out, ostreetar.Xattr(x))
+	}
+	return out
 }
 
 // writeCommit writes the commit and every metadata object and directory of its

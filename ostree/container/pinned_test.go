@@ -55,6 +55,7 @@ func TestImageIsPinned(t *testing.T) {
 	}
 	pin("v1a", container.EncapsulateOptions{Dialect: container.V1a, Components: components, MaxLayers: 8})
 	pin("format 2", container.EncapsulateOptions{FormatVersion: 2, Components: components, MaxLayers: 8, Codec: container.Zstd})
-	require.Len(t, got, 10)
+	pin("plain", container.EncapsulateOptions{Dialect: container.Plain, Components: components, MaxLayers: 8})
+	require.Len(t, got, 11)
 	requireGolden(t, "pinned.json", got)
 }

@@ -50,7 +50,7 @@ func (s *splitting) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&s.labels, "label", nil, "label to add, `NAME=VALUE`; may be repeated")
 	flags.StringArrayVar(&s.copyKeys, "copymeta", nil, "metadata `KEY` of the commit that becomes a label; may be repeated")
 	flags.StringArrayVar(&s.copyKeysOptional, "copymeta-opt", nil, "the same for a `KEY` that may be missing; may be repeated")
-	flags.StringVar(&s.dialect, "dialect", "", "`v1a|v1b` of the layers: of ostree-ext 0.15, or of bootc (default)")
+	flags.StringVar(&s.dialect, "dialect", "", "`v1a|v1b|plain` of the layers: of ostree-ext 0.15, of bootc (default), or without a commit")
 }
 
 // options turns flags into options; components and planner may be left to the
