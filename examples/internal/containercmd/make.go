@@ -134,11 +134,7 @@ in the commit, so that a day on which little changes moves little.
 		if err != nil {
 			return err
 		}
-		out, err := c.write(cmd, to, img)
-		if err != nil {
-			return err
-		}
-		return c.printWritten(cmd, out)
+		return c.put(cmd, to, img)
 	})
 	s.register(cmd)
 	return cmd
@@ -188,11 +184,7 @@ labels, command and time is left out.
 		if err != nil {
 			return err
 		}
-		out, err := c.write(cmd, to, made)
-		if err != nil {
-			return err
-		}
-		return c.printWritten(cmd, out)
+		return c.put(cmd, to, made)
 	})
 	s.register(cmd)
 	return cmd
@@ -225,11 +217,7 @@ NAME is one that okd-streams container list prints.
 		if err != nil {
 			return err
 		}
-		out, err := c.write(cmd, to, img)
-		if err != nil {
-			return err
-		}
-		return c.printWritten(cmd, out)
+		return c.put(cmd, to, img)
 	})
 	e.register(cmd)
 	return cmd

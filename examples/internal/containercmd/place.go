@@ -140,6 +140,17 @@ func (c *common) write(cmd *cobra.Command, p *place, img v1.Image) (*written, er
 	})
 }
 
+// put writes an image where it shall be, and says so.
+func (c *common) put(cmd *cobra.Command, p *place, img v1.Image) error {
+	out, err := c.write(cmd, p, img)
+	if err != nil {
+		return err
+	}
+	return c.print(cmd, out, table([][]string{
+		{"Image:", out.Image}, {"Digest:", out.Digest}, {"Size:", ui.Size(out.Size)}, {"Layers:", fmt.Sprint(out.Layers)},
+	}))
+}
+
 // push writes by digest and then points the tag, if there is one, at it.
 func (c *common) push(cmd *cobra.Command, p *place, digest v1.Hash, write func(publish.Registry) error) error {
 	if d, ok := p.ref.(name.Digest); ok && d.DigestStr() != digest.String() {
@@ -181,11 +192,4 @@ func (p *place) writeLayout(write func(layout.Path, ...layout.Option) error) err
 		opts = append(opts, layout.WithAnnotations(map[string]string{annotationName: p.tag}))
 	}
 	return write(to, opts...)
-}
-
-// printWritten prints what write gave.
-func (c *common) printWritten(cmd *cobra.Command, out *written) error {
-	return c.print(cmd, out, table([][]string{
-		{"Image:", out.Image}, {"Digest:", out.Digest}, {"Size:", ui.Size(out.Size)}, {"Layers:", fmt.Sprint(out.Layers)},
-	}))
 }
