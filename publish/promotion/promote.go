@@ -21,9 +21,11 @@ import (
 	"github.com/okd-project/okd-streams/stream"
 )
 
-// Options say what is promoted in a run. Nil picks the newest accepted payload.
+// Options say what is promoted in a run. Nil goes on with the promotion that is
+// open, or else picks the newest accepted payload.
 type Options struct {
-	// Source is the payload; nil: the newest that Env.Accepted gives.
+	// Source is the payload; nil: that of the open promotion, else the newest
+	// that Env.Accepted gives.
 	Source name.Reference
 	// Version is what the release is called; "": the next of the scheme.
 	Version string
@@ -44,8 +46,7 @@ type Result struct {
 const maxTags = 200_000
 
 // Promote makes a release of an accepted payload and announces it, or goes on
-// with a promotion of this payload that was begun, here or elsewhere, by
-// whomever. A payload that was promoted is not promoted again: the result says
+// with the promotion that was begun, here or elsewhere, by whomever. A payload that was promoted is not promoted again: the result says
 // as what it was.
 //
 // Errors leave the journal true: Promote, or [Resume], goes on where it ended. A
@@ -148,6 +149,9 @@ func begin(ctx context.Context, env *Env, settings *Settings, opts *Options) (*p
 	if err := env.lacks(settings); err != nil {
 		return nil, err
 	}
+	if p, err := unfinished(ctx, env, settings, opts); p != nil || err != nil {
+		return p, err
+	}
 	source, err := pick(ctx, env, opts)
 	if err != nil {
 		return nil, err
@@ -180,16 +184,48 @@ func begin(ctx context.Context, env *Env, settings *Settings, opts *Options) (*p
 	if err != nil {
 		return nil, err
 	}
-	if was := p.reservation.Settings; was != nil {
-		fields, err := was.differ(settings)
-		if err != nil {
-			return nil, err
-		}
-		if len(fields) > 0 {
-			return nil, fmt.Errorf("%s was begun with other settings (%s): resume it as it was, or abort it: %w", p.reservation.Name, strings.Join(fields, ", "), ErrOther)
-		}
+	if err := p.reservation.agrees(settings); err != nil {
+		return nil, err
 	}
 	return p, p.open(ctx)
+}
+
+// unfinished finds the promotion that comes before any new one, where none is
+// asked for; nil if there is none.
+func unfinished(ctx context.Context, env *Env, settings *Settings, opts *Options) (*promotion, error) {
+	if opts.Source != nil || opts.Version != "" {
+		return nil, nil
+	}
+	r, err := env.register(ctx, settings.Stream)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range r.Reservations {
+		if !v.open() {
+			continue
+		}
+		if err := v.agrees(settings); err != nil {
+			return nil, err
+		}
+		p := &promotion{env: env, settings: settings, register: r, reservation: v}
+		if p.published, _, err = names(ctx, env, settings); err != nil {
+			return nil, err
+		}
+		return p, p.open(ctx)
+	}
+	return nil, nil
+}
+
+// agrees says in what a promotion was begun otherwise.
+func (r *Reservation) agrees(settings *Settings) error {
+	if r.Settings == nil {
+		return nil
+	}
+	fields, err := r.Settings.differ(settings)
+	if err == nil && len(fields) > 0 {
+		err = fmt.Errorf("%s was begun with other settings (%s): resume it as it was, or abort it: %w", r.Name, strings.Join(fields, ", "), ErrOther)
+	}
+	return err
 }
 
 const timeFormat = "2006-01-02T15:04:05Z"

@@ -395,6 +395,8 @@ func TestBusy(t *testing.T) {
 	require.ErrorIs(t, err, publish.ErrPending)
 	other := w.payload("4.21.0-0.okd-scos-nightly-2026-11-22-080000", "two")
 	_, err = promotion.Promote(t.Context(), w.env(), settings(), nil)
+	require.ErrorIs(t, err, publish.ErrPending, "a job that runs each week goes on with what is open, whatever was accepted since")
+	_, err = promotion.Promote(t.Context(), w.env(), settings(), &promotion.Options{Source: other})
 	require.EqualError(t, err, "publish/promotion: promote 4-scos-stable: 4.21.0-okd-scos.1, from "+source+", begun by alice at 2026-11-23T05:00:00Z, comes first; finish or abort it: another promotion of the stream is not finished")
 	require.NoError(t, promotion.Abort(t.Context(), w.env(), "4-scos-stable", "4.21.0-okd-scos.1", "bob", "superseded"))
 	w.gates["aws"] = publish.GatePassed

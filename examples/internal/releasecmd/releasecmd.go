@@ -128,7 +128,7 @@ func (c *common) working(cmd *cobra.Command) *cobra.Command {
 func (c *common) promote() *cobra.Command {
 	o := &promotion.Options{}
 	var source string
-	cmd := c.working(leaf("promote", "Promote the newest accepted payload, or go on with its promotion", `
+	cmd := c.working(leaf("promote", "Promote the newest accepted payload, or go on with the promotion that is open", `
 
 Payloads are those of --release-stream at --release-controller, or of --flow in the
 store; --source names one. A gate without a result ends the run with an error that
