@@ -1,8 +1,8 @@
 // Package promotion makes a release of an accepted payload: it is given a name,
 // assembled under it, signed and announced.
 //
-// [Promote] picks the newest accepted payload, reserves the next name of the
-// stream, and goes through these phases:
+// [Promote] picks the newest accepted payload, unless a promotion is open, reserves
+// the next name of the stream, and goes through these phases:
 //
 //   - content: signatures of the payload verified; the release assembled with
 //     its name and the promoted releases that lead to it; its images mirrored, by
@@ -20,7 +20,8 @@
 // A run can be stopped anywhere. The journal lies in the store, so that Promote
 // or [Resume] goes on from it on any machine; what it says was done is not done
 // again, all content is looked at again before a gate is asked. [Abort] takes a
-// promotion back until pointers are moved.
+// promotion back until pointers are moved. [Due] says when the next one is, and
+// [Shadow] what a release that was promoted, by whomever, lacks.
 //
 // # Names
 //
