@@ -108,7 +108,7 @@ const smallFile = 1 << 20
 
 // Limits of one batch of files that goes to a worker.
 const (
-	batchFiles = 16
+	batchFiles = 64
 	batchBytes = 4 << 20
 )
 
@@ -184,6 +184,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	}
 	if opts.Cache != nil {
 		opts.Cache.start(t.started)
+		t.present.many = len(opts.Cache.needed) >= 256*listAfter
 	}
 	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
 	if known, err := r.wholeTree(ctx, src, opts); err != nil {
@@ -345,7 +346,7 @@ type builder struct {
 
 type dirNode struct {
 	meta  []byte // serialized dirmeta
-	files map[string]*fileNode
+	files fileSet
 	dirs  map[string]*dirNode
 }
 
@@ -626,7 +627,7 @@ func (b *builder) remove(dir *dirNode, name, p string) {
 	if dir == nil {
 		return
 	}
-	delete(dir.files, name)
+	dir.files.remove(name)
 	if d := dir.dirs[name]; d != nil {
 		b.forget(d, p)
 		delete(dir.dirs, name)
@@ -658,7 +659,7 @@ func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 	}
 	d := &dirNode{meta: meta}
 	if e.Path != "." {
-		delete(dir.files, name)
+		dir.files.remove(name)
 		if dir.dirs == nil {
 			dir.dirs = make(map[string]*dirNode)
 		}
@@ -674,10 +675,7 @@ func (b *builder) place(dir *dirNode, name, p string, node *fileNode) {
 	if dir.dirs[name] != nil {
 		b.remove(dir, name, p)
 	}
-	if dir.files == nil {
-		dir.files = make(map[string]*fileNode)
-	}
-	dir.files[name] = node
+	dir.files.set(name, node)
 	b.stats.files.Add(1)
 }
 
@@ -685,7 +683,7 @@ func (b *builder) place(dir *dirNode, name, p string, node *fileNode) {
 func (b *builder) link(e *Entry, dir *dirNode, name string, keep bool) error {
 	var node *fileNode
 	if d, linked := b.lookup(e.Link); d != nil {
-		node = d.files[linked]
+		node = d.files.get(linked)
 	}
 	if node == nil {
 		node = b.gone[e.Link]
@@ -780,10 +778,9 @@ func (b *builder) writeDir(ctx context.Context, d *dirNode, p string) (tree, met
 		dirs = append(dirs, c)
 	}
 	b.encoder.reset()
-	for _, name := range slices.Sorted(maps.Keys(d.files)) {
-		node := d.files[name]
-		b.used[node.sum] = struct{}{}
-		b.encoder.file(name, &node.sum)
+	for _, f := range d.files.sorted() {
+		b.used[f.node.sum] = struct{}{}
+		b.encoder.file(f.name, &f.node.sum)
 	}
 	for i := range dirs {
 		b.encoder.dir(dirs[i].name, &dirs[i].tree, &dirs[i].meta)

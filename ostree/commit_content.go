@@ -174,8 +174,10 @@ func (w *contentWriter) content(ctx context.Context, o object, j *job) error {
 		j.node.sum = w.sum()
 		return w.store(o, j.node.sum, data)
 	}
-	// A large file is hashed first only if its object may be there already.
-	if !w.txn.filled {
+	// A large file is hashed first only if its object may well be there already:
+	// one that the cache does not know is new, which is worth a copy, though not
+	// a compression.
+	if !w.txn.filled || w.opts.Cache != nil && w.repo.settings.mode != ModeArchive {
 		if w.repo.settings.mode == ModeArchive {
 			return w.deflateUnknown(ctx, o, j)
 		}

@@ -102,6 +102,17 @@ func TestLinkedElsewhere(t *testing.T) {
 	}
 }
 
+// TestMountsBelow: below the root there is /proc at least; below a new folder,
+// nothing.
+func TestMountsBelow(t *testing.T) {
+	for path, want := range map[string]bool{"/": true, "/proc/..": true, t.TempDir(): false} {
+		f, err := os.Open(path)
+		require.NoError(t, err)
+		require.Equal(t, want, ostree.MountsBelow(int(f.Fd())), path)
+		require.NoError(t, f.Close())
+	}
+}
+
 // contentOf gives the content objects of a commit by path.
 func contentOf(t testing.TB, r *ostree.Repo, c ostree.Checksum) map[string]ostree.Checksum {
 	t.Helper()

@@ -17,6 +17,7 @@ var (
 		return k.bytes(), nil
 	}
 	DecodeFilez = readFilez
+	MountsBelow = mountsBelow
 	DeltaPath   = func(n DeltaName) string { return n.path("") }
 	// CountDeltaPart counts the objects of a part whose size and checksum are right.
 	CountDeltaPart = func(ctx context.Context, objects, file []byte) (n int, err error) {

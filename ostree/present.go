@@ -1,8 +1,6 @@
 package ostree
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +16,7 @@ import (
 type present struct {
 	repo    *Repo
 	broken  map[claimKey]struct{} // objects that are there and to be replaced
+	many    bool                  // so many questions will come that all is listed
 	folders [256]struct {
 		sync.Mutex
 		asked int
@@ -37,7 +36,7 @@ func (p *present) has(key *claimKey, path []byte) (bool, error) {
 	f.Lock()
 	defer f.Unlock()
 	if f.names == nil {
-		if f.asked++; f.asked <= listAfter {
+		if f.asked++; f.asked <= listAfter && !p.many {
 			return p.repo.hasPath(key.kind, string(path))
 		}
 		var err error
@@ -112,28 +111,20 @@ func (r *Repo) listFolder(folder string, fn func(*listed) error) error {
 		if n == 0 {
 			return nil
 		}
-		// struct linux_dirent64: inode and offset of 8 bytes each, the record's
-		// length, the file's type, the name and NUL.
-		for rest := buf[:n]; len(rest) > 19; {
-			length := min(max(int(binary.NativeEndian.Uint16(rest[16:])), 19), len(rest))
-			record := rest[:length]
-			rest = rest[length:]
-			o.ino, o.dtype = binary.NativeEndian.Uint64(record), record[18]
-			o.name, _, _ = bytes.Cut(record[19:], []byte{0})
+		err = eachDirent(buf[:n], func(ino uint64, dtype byte, name []byte) error {
+			o.ino, o.dtype, o.name = ino, dtype, name
 			const digits = 2*ChecksumSize - 2
-			if o.dtype != unix.DT_REG && o.dtype != unix.DT_UNKNOWN && (o.dtype != unix.DT_LNK || !links) || len(o.name) <= digits || o.name[digits] != '.' {
-				continue
+			if dtype != unix.DT_REG && dtype != unix.DT_UNKNOWN && (dtype != unix.DT_LNK || !links) || len(name) <= digits || name[digits] != '.' {
+				return nil
 			}
-			o.key.kind = kinds[string(o.name[digits+1:])]
-			if o.key.kind == 0 || o.dtype == unix.DT_LNK && o.key.kind != TypeFile {
-				continue
+			o.key.kind = kinds[string(name[digits+1:])]
+			if o.key.kind == 0 || dtype == unix.DT_LNK && o.key.kind != TypeFile || !decodeHex(o.key.sum[1:], name[:digits]) {
+				return nil
 			}
-			if !decodeHex(o.key.sum[1:], o.name[:digits]) {
-				continue
-			}
-			if err := fn(&o); err != nil {
-				return err
-			}
+			return fn(&o)
+		})
+		if err != nil {
+			return err
 		}
 	}
 }

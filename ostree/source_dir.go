@@ -42,6 +42,8 @@ type dirTree struct {
 	// byProc says that attributes are read by way of /proc: an old kernel, or a
 	// sandbox that does not know the call.
 	byProc bool
+	// listed says that the listings of directories have the inodes of files.
+	listed bool
 }
 
 // start opens the root directory once.
@@ -51,6 +53,7 @@ func (t *dirTree) start() error {
 			t.fd = int(t.file.Fd())
 			_, err := listxattrat(t.fd, ".", nil)
 			t.byProc = t.byProc || err == unix.ENOSYS || err == unix.EPERM
+			t.listed = direntInodes(t.fd) && !mountsBelow(t.fd)
 		}
 	})
 	return t.err
@@ -158,14 +161,18 @@ func (w *dirWalk) list(r *dirReader, l *listing) {
 	r.list(l)
 	w.mu.Lock()
 	w.held += len(l.items)
+	subs := 0
 	for i := range slices.Backward(l.items) {
 		if sub := l.items[i].sub; sub != nil {
 			w.todo = append(w.todo, sub)
+			subs++
 		}
 	}
 	w.mu.Unlock()
 	close(l.done)
-	w.changed.Broadcast()
+	if subs > 0 {
+		w.changed.Broadcast()
+	}
 }
 
 // dir yields what is in a directory and below it and reports whether to go on.
@@ -175,9 +182,13 @@ func (w *dirWalk) dir(r *dirReader, l *listing) bool {
 	}
 	<-l.done
 	w.mu.Lock()
+	full := w.held > maxAheadEntries
 	w.held -= len(l.items)
+	full = full && w.held <= maxAheadEntries
 	w.mu.Unlock()
-	w.changed.Broadcast()
+	if full {
+		w.changed.Broadcast()
+	}
 	return w.deliver(r, l)
 }
 
@@ -212,7 +223,14 @@ type dirReader struct {
 	*dirWalk
 	dirents []byte
 	buf     []byte // link targets, names and values of attributes; the kernel's limit is 64 KiB
-	names   []string
+	names   []dirName
+}
+
+// dirName is a name as a listing has it.
+type dirName struct {
+	name  string
+	ino   uint64
+	dtype byte // DT_REG and the like
 }
 
 func newDirReader(w *dirWalk) *dirReader {
@@ -260,12 +278,18 @@ func (r *dirReader) read(l *listing) error {
 		if n == 0 {
 			break
 		}
-		_, _, names = unix.ParseDirent(r.dirents[:n], -1, names)
+		_ = eachDirent(r.dirents[:n], func(ino uint64, dtype byte, name []byte) error {
+			if ino != 0 { // 0: removed by now
+				names = append(names, dirName{string(name), ino, dtype})
+			}
+			return nil
+		})
 	}
-	slices.Sort(names)
+	slices.SortFunc(names, func(a, b dirName) int { return strings.Compare(a.name, b.name) })
 	r.names = names
 	l.items = make([]dirItem, 0, len(names))
-	for i, name := range names {
+	for i, listed := range names {
+		name := listed.name
 		path := join(l.path, name)
 		if r.without.test != nil && r.without.test(path) {
 			l.items = append(l.items, dirItem{entry: Entry{Path: path}, out: true})
@@ -274,11 +298,35 @@ func (r *dirReader) read(l *listing) error {
 		if i%256 == 0 && r.ctx.Err() != nil {
 			return dirError(path, r.ctx.Err())
 		}
+		if r.linked(l, &listed, path) {
+			continue
+		}
 		if err := r.entry(l, fd, name, path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// linked adds path if its inode, as the listing has it, is a content object's:
+// there is nothing else to be known of it.
+func (r *dirReader) linked(l *listing, n *dirName, path string) bool {
+	if r.without.object == nil || !r.tree.listed || !utf8.ValidString(n.name) {
+		return false
+	}
+	e := Entry{Path: path, Detached: true, Identity: FileID{Dev: l.id.Dev, Ino: n.ino}}
+	switch n.dtype {
+	case unix.DT_REG:
+		e.Mode = ModeRegular
+	case unix.DT_LNK:
+		e.Mode = ModeSymlink
+	default:
+		return false
+	}
+	if e.Object, e.linked = r.without.object(&e.Identity); e.linked {
+		l.items = append(l.items, dirItem{entry: e})
+	}
+	return e.linked
 }
 
 // entry adds path, which is name in the directory open as fd.

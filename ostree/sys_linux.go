@@ -1,7 +1,10 @@
 package ostree
 
 import (
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +30,43 @@ func direntInodes(dir int) bool {
 	}
 	return false
 }
+
+// mountsBelow reports whether something may be mounted below an open directory:
+// the listing of the directory that it is mounted in says nothing of it.
+func mountsBelow(dir int) bool {
+	self := "/proc/self/fdinfo/" + strconv.Itoa(dir)
+	info, err := os.ReadFile(self)
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(info), "mnt_id:")
+	rest, _, _ = strings.Cut(rest, "\n")
+	id := strings.TrimSpace(rest)
+	root, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(dir))
+	if err != nil {
+		return true
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return true
+	}
+	known := false // it is of this namespace
+	for line := range strings.Lines(string(mounts)) {
+		// Number, that of the parent, device, root in it, where it is mounted.
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			return true
+		}
+		known = known || fields[0] == id
+		if at := unescapeMount.Replace(fields[4]); at != root && strings.HasPrefix(at, strings.TrimSuffix(root, "/")+"/") {
+			return true
+		}
+	}
+	return !known
+}
+
+// unescapeMount undoes what mountinfo does to paths.
+var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#")
 
 // listxattrat lists the attributes of name in dir, a symbolic link's own; Linux
 // 6.13 has the call.

@@ -24,6 +24,8 @@ func canWrite() error {
 
 func direntInodes(int) bool { return false }
 
+func mountsBelow(int) bool { return true }
+
 func listxattrat(int, string, []byte) (int, error) { return 0, unix.ENOSYS }
 
 func getxattrat(int, string, string, []byte) (int, error) { return 0, unix.ENOSYS }

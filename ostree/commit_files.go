@@ -1,0 +1,76 @@
+package ostree
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// fileSet is the files of a directory by name: a list as long as they come in
+// order, as sources give them, which costs a third of a map.
+type fileSet struct {
+	list  []namedFile
+	index map[string]*fileNode // instead, once they came in another order
+}
+
+type namedFile struct {
+	name string
+	node *fileNode
+}
+
+func (s *fileSet) find(name string) (int, bool) {
+	if n := len(s.list); n == 0 || s.list[n-1].name < name {
+		return n, false
+	}
+	return slices.BinarySearchFunc(s.list, name, func(f namedFile, name string) int { return strings.Compare(f.name, name) })
+}
+
+// get gives a file, or nil.
+func (s *fileSet) get(name string) *fileNode {
+	if s.index != nil {
+		return s.index[name]
+	}
+	if i, ok := s.find(name); ok {
+		return s.list[i].node
+	}
+	return nil
+}
+
+func (s *fileSet) set(name string, node *fileNode) {
+	if s.index == nil {
+		i, ok := s.find(name)
+		switch {
+		case ok:
+			s.list[i].node = node
+			return
+		case i == len(s.list):
+			s.list = append(s.list, namedFile{name, node})
+			return
+		}
+		s.index = make(map[string]*fileNode, len(s.list)+1)
+		for _, f := range s.list {
+			s.index[f.name] = f.node
+		}
+		s.list = nil
+	}
+	s.index[name] = node
+}
+
+func (s *fileSet) remove(name string) {
+	delete(s.index, name)
+	if i, ok := s.find(name); ok {
+		s.list = slices.Delete(s.list, i, i+1)
+	}
+}
+
+// sorted gives all in the order of their names.
+func (s *fileSet) sorted() []namedFile {
+	if s.index == nil {
+		return s.list
+	}
+	list := make([]namedFile, 0, len(s.index))
+	for _, name := range slices.Sorted(maps.Keys(s.index)) {
+		list = append(list, namedFile{name, s.index[name]})
+	}
+	return list
+}
