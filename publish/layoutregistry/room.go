@@ -12,6 +12,10 @@ import (
 // a size that is a lie takes no more of the disk than this.
 const roomStep = 64 << 20
 
+// writeStep is how much is written at a time, bytes. The larger it is, the larger
+// are the pages that the kernel looks for, which is dear where memory is in use.
+const writeStep = 32 << 10
+
 // roomy writes a new file from its start until ctx ends.
 type roomy struct {
 	ctx      context.Context // of the call that this writer serves
@@ -33,8 +37,15 @@ func (w *roomy) Write(p []byte) (int, error) {
 		w.refused = unix.Fallocate(int(w.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, w.room, more) != nil
 		w.room += more
 	}
-	n, err := w.f.Write(p)
+	n := 0
+	for n < len(p) {
+		wrote, err := w.f.Write(p[n:min(len(p), n+writeStep)])
+		n += wrote
+		if err != nil {
+			return n, err
+		}
+	}
 	w.at += int64(n)
 	w.progress(int64(n))
-	return n, err
+	return n, nil
 }
