@@ -467,7 +467,14 @@ func (p *localPull) content(ctx context.Context, w *contentWriter, c Checksum, b
 	e := fileEntry(c.String(), c, f)
 	e.Detached = true
 	if isRegular {
-		e.Open = func(ctx context.Context) (io.ReadCloser, error) { return p.src.openBody(ctx, c) }
+		first := true // is what is open already
+		e.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			if first {
+				first = false
+				return o.body(ctx, c), nil
+			}
+			return p.src.openBody(ctx, c)
+		}
 	}
 	j := job{node: &fileNode{}, entry: e}
 	if err := w.job(ctx, &j); err != nil {
