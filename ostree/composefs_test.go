@@ -63,7 +63,7 @@ func TestComposefsRecorded(t *testing.T) {
 		require.NoError(t, err)
 	}
 
-	made := map[string]bool{}
+	made, verified := map[string]bool{}, map[string]bool{}
 	for _, row := range table(t, interop.SharedData(t, "ostree", "v1b", "expected", "composefs-digests.tsv")) {
 		mode, name, digest, tree := row[0], row[2], row[3], row[8]
 		t.Run(mode+"/"+row[1]+"/"+name[:8], func(t *testing.T) {
@@ -82,7 +82,10 @@ func TestComposefsRecorded(t *testing.T) {
 				path := filepath.Join(r.Path(), "objects", name[:2], name[2:]+".commit")
 				require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 				require.NoError(t, os.WriteFile(path, data, 0o644))
-				require.NoError(t, r.VerifyComposefs(t.Context(), c, nil))
+				if !verified[mode] { // which makes the image once more
+					require.NoError(t, r.VerifyComposefs(t.Context(), c, nil))
+					verified[mode] = true
+				}
 				for _, noVerity := range []bool{false, true} {
 					var out bytes.Buffer
 					got, err := r.WriteComposefs(t.Context(), &out, c, &ostree.ComposefsOptions{NoVerity: noVerity})

@@ -41,8 +41,9 @@ func isRoot() bool { return os.Getuid() == 0 }
 // of its commits, in other modes, to the same checksum.
 func TestSharedRepositories(t *testing.T) {
 	interop.Peer(t, "tar", "zstd")
-	for _, name := range []string{"repo-archive", "repo-bare-user", "repo-bare"} {
+	for i, name := range []string{"repo-archive", "repo-bare-user", "repo-bare"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r, err := ostree.Open(t.Context(), unpack(t, name), nil)
 			require.NoError(t, err)
 			defer r.Close()
@@ -50,8 +51,10 @@ func TestSharedRepositories(t *testing.T) {
 
 			var refs strings.Builder
 			others := map[ostree.Mode]*ostree.Repo{}
-			for _, mode := range faithful() {
-				others[mode] = newRepo(t, mode)
+			for k, mode := range faithful() {
+				if i == 0 || i != k { // the same trees are in all three
+					others[mode] = newRepo(t, mode)
+				}
 			}
 			for ref, err := range r.Refs(t.Context()) {
 				require.NoError(t, err)
