@@ -21,6 +21,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/containercmd"
 	"github.com/okd-project/okd-streams/examples/internal/diskcmd"
+	"github.com/okd-project/okd-streams/examples/internal/doctorcmd"
 	"github.com/okd-project/okd-streams/examples/internal/gatecmd"
 	"github.com/okd-project/okd-streams/examples/internal/githubcmd"
 	"github.com/okd-project/okd-streams/examples/internal/graphcmd"
@@ -71,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
-		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), manCommand(), versionCommand())
+		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), manCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

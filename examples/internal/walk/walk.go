@@ -270,7 +270,7 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	def := r.Definition
 	r.Store, r.Registry = f.Store, f.Registry
 	if r.Store == "" {
-		r.Store = below(r.Env.State, storeURL(def))
+		r.Store = below(r.Env.State, StoreURL(def))
 	}
 	if r.Registry == "" {
 		r.Registry = below(r.Env.State, def.Registry.Repository)
@@ -360,8 +360,8 @@ func publicURL(def *stream.Definition, named, store string) string {
 	return strings.TrimSuffix("https://"+bucket+".s3.amazonaws.com/"+prefix, "/")
 }
 
-// storeURL is a definition's store as one URL.
-func storeURL(def *stream.Definition) string {
+// StoreURL is a definition's store as one URL.
+func StoreURL(def *stream.Definition) string {
 	s := def.Store
 	if !strings.HasPrefix(s.URL, "s3:") {
 		return s.URL
