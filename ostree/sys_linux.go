@@ -24,7 +24,7 @@ func direntInodes(dir int) bool {
 	if unix.Fstatfs(dir, &st) != nil {
 		return false
 	}
-	switch st.Type {
+	switch uint32(st.Type) { // signed, of another width for each architecture
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.F2FS_SUPER_MAGIC:
 		return true
 	}

@@ -120,10 +120,6 @@ func Openat(dirfd int, path string, flags int, mode uint32) (int, error) {
 	return unix.Openat(dirfd, path, flags, mode)
 }
 
-func ParseDirent(buf []byte, limit int, names []string) (consumed, count int, newnames []string) {
-	return unix.ParseDirent(buf, limit, names)
-}
-
 func Pread(fd int, p []byte, offset int64) (int, error) { return unix.Pread(fd, p, offset) }
 
 func Read(fd int, p []byte) (int, error) { return unix.Read(fd, p) }

@@ -357,7 +357,3 @@ func Lgetxattr(path, attr string, dest []byte) (int, error) { return 0, ENOTSUP 
 func Llistxattr(path string, dest []byte) (int, error) { return 0, ENOTSUP }
 
 func Lsetxattr(path, attr string, data []byte, flags int) error { return ENOTSUP }
-
-func ParseDirent(buf []byte, limit int, names []string) (consumed, count int, newnames []string) {
-	return 0, 0, names
-}
