@@ -29,6 +29,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/notifycmd"
 	"github.com/okd-project/okd-streams/examples/internal/ostreecmd"
 	"github.com/okd-project/okd-streams/examples/internal/payloadcmd"
+	"github.com/okd-project/okd-streams/examples/internal/prowcmd"
 	"github.com/okd-project/okd-streams/examples/internal/prunecmd"
 	"github.com/okd-project/okd-streams/examples/internal/releasecmd"
 	"github.com/okd-project/okd-streams/examples/internal/servecmd"
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
-		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), manCommand(), versionCommand())
+		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), prowcmd.Command(), manCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

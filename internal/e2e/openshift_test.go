@@ -9,6 +9,8 @@ import (
 	"math/rand"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -195,6 +197,36 @@ func answer(w http.ResponseWriter, code int, value any) {
 
 func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason, format string, args ...any) {
 	answer(w, code, &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: reason, Code: int32(code), Message: fmt.Sprintf(format, args...)})
+}
+
+// TestCommand drives okd-streams prow, whose requests the server decodes as
+// strictly as those of the library.
+func TestCommand(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "okd-streams")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./examples/okd-streams")
+	build.Dir = filepath.Join("..", "..")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	server := httptest.NewServer(&apiServer{t: t})
+	t.Cleanup(server.Close)
+	run := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), program, append([]string{"prow", "--api-server", server.URL}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+	node, other := "quay.io/okd/os@sha256:"+strings.Repeat("1", 64), "quay.io/okd/os@sha256:"+strings.Repeat("2", 64)
+	said, err := run("import", "--scheduled", namespace+"/"+object, "os=quay.io/okd/os:4.22")
+	require.NoError(t, err, said)
+	require.Contains(t, said, "sha256:"+strings.Repeat("a", 64))
+	said, err = run("import", namespace+"/"+object, "gone=quay.io/okd/gone:4.22")
+	require.Error(t, err)
+	require.Contains(t, said, "gone")
+	said, err = run("tag", namespace+"/"+object+":node", node)
+	require.NoError(t, err, said)
+	said, err = run("tag", namespace+"/"+object+":node", node)
+	require.NoError(t, err, said)
+	said, err = run("tag", namespace+"/"+object+":node", other)
+	require.Error(t, err)
+	require.Contains(t, said, node)
 }
 
 // TestOpenShiftImageStreams drives every request of ours: its body decodes

@@ -431,6 +431,13 @@ func (c *common) people(ctx context.Context, cmd *cobra.Command, r *run) error {
 			}
 		}
 		r.env.ImageStreams = oc{c.oc, namespace}
+		if c.cluster.Server != "" {
+			api, err := c.cluster.Open()
+			if err != nil {
+				return err
+			}
+			r.env.ImageStreams = cluster{api, namespace}
+		}
 	}
 	r.env.Notify = func(ctx context.Context, release *promotion.Release) error {
 		event := &notify.Event{

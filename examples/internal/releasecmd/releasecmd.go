@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/prowcmd"
 	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/publish"
@@ -48,6 +49,7 @@ type common struct {
 	os                                           []string
 	clones, githubToken, githubAPI               string
 	oc, namespace                                string
+	cluster                                      prowcmd.Cluster
 	noImageStream                                bool
 }
 
@@ -80,7 +82,8 @@ func Command() *cobra.Command {
 	set.StringArrayVar(&c.publicKeys, "public-key", nil, "`FILE` of public OpenPGP keys by which clusters judge the release; may be repeated")
 	set.StringVar(&c.githubToken, "github-token-file", "", "`FILE` with a token for GitHub (default: the definition's credentials, GITHUB_TOKEN, GH_TOKEN)")
 	set.StringVar(&c.githubAPI, "github-api", "", "`URL` of GitHub's API; of an Enterprise server https://HOST/api/v3")
-	set.StringVar(&c.oc, "oc", "oc", "`PROGRAM` that tags image streams")
+	set.StringVar(&c.oc, "oc", "oc", "`PROGRAM` that tags image streams, without --api-server")
+	c.cluster.Add(set)
 	set.StringVar(&c.namespace, "namespace", "", "`NAMESPACE` of the image stream (default: the definition's)")
 	set.BoolVar(&c.noImageStream, "no-image-stream", false, "tag no image stream")
 	set.BoolVar(&c.unsigned, "unsigned", false, "do not sign the release")

@@ -19,12 +19,14 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/releasecmd"
 	"github.com/okd-project/okd-streams/examples/internal/sample"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/internal/interop/githubserver"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish/controller"
 	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/prow"
 )
 
 // call runs `okd-streams release` as a shell would.
@@ -307,4 +309,70 @@ func TestGitHub(t *testing.T) {
 	refuses = false
 	code, _, stderr = s.call(t, "abort", append([]string{"4.21.0-okd-scos.0", "--by=me", "--reason=no token"}, access...)...)
 	require.Zero(t, code, stderr)
+}
+
+// TestPromotesToGitHub walks a whole promotion beside GitHub's stand-in: what is
+// announced is a draft until the gates have passed, and is there whole then. The
+// image stream is tagged through the API of a cluster.
+func TestPromotesToGitHub(t *testing.T) {
+	s := newSite(t)
+	s.accept(t, "4.21.0-0.okd-scos-nightly-2026-11-20-080000")
+	server := githubserver.New(githubserver.Options{Repository: "okd-project/okd", Tokens: []string{"ghp_secret"}, Now: time.Now})
+	github := httptest.NewServer(server)
+	defer github.Close()
+	token := filepath.Join(s.dir, "token")
+	require.NoError(t, os.WriteFile(token, []byte("ghp_secret\n"), 0o600))
+	follows := ""
+	cluster := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case req.Method == http.MethodPost && req.URL.Path == "/apis/image.openshift.io/v1/namespaces/origin/imagestreamtags":
+			var tag prow.ImageStreamTag
+			if json.NewDecoder(req.Body).Decode(&tag) == nil && tag.Tag != nil {
+				follows = tag.Metadata.Name + " " + tag.Tag.From.Name
+			}
+			w.WriteHeader(http.StatusCreated)
+			_ = json.NewEncoder(w).Encode(&tag)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+		}
+	}))
+	defer cluster.Close()
+	for i, a := range s.args {
+		switch {
+		case strings.Contains(a, "github-org-repo"):
+			s.args[i] = "--param=github-org-repo=okd-project/okd"
+		case a == "--no-image-stream":
+			s.args[i] = "--api-server=" + cluster.URL
+		}
+	}
+	access := []string{"--github-api=" + github.URL, "--github-token-file=" + token, "--gate=lint=passed", "--gate=payload=passed", "--gate=upgrade=passed", "--gate=upgrade-minor=passed"}
+	code, _, stderr := s.call(t, "promote", access...)
+	require.Equal(t, ui.ExitFailed, code)
+	require.Contains(t, stderr, "waiting for aws")
+	require.Empty(t, server.Releases(), "nothing before the gates")
+	require.Empty(t, follows)
+
+	code, stdout, stderr := s.call(t, "resume", append([]string{"4.21.0-okd-scos.0", "--gate=aws=passed", "--json"}, access...)...)
+	require.Zero(t, code, stderr)
+	var result struct{ Pullspec string }
+	require.NoError(t, json.Unmarshal([]byte(stdout), &result))
+	require.Equal(t, "release-scos:4.21.0-okd-scos.0 "+result.Pullspec, follows)
+	releases := server.Releases()
+	require.Len(t, releases, 1)
+	require.Equal(t, "4.21.0-okd-scos.0", releases[0].Tag)
+	require.False(t, releases[0].Draft)
+	require.Contains(t, releases[0].Body, result.Pullspec)
+	require.Equal(t, "4.21.0-okd-scos.0", server.Latest())
+	require.Empty(t, server.Faults())
+
+	// Once more changes nothing there.
+	server.Requests()
+	code, _, stderr = s.call(t, "promote", access...)
+	require.Zero(t, code, stderr)
+	for _, request := range server.Requests() {
+		require.True(t, strings.HasPrefix(request, http.MethodGet), request)
+	}
+	require.Equal(t, releases, server.Releases())
 }
