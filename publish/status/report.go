@@ -296,7 +296,9 @@ func (h *History) published(s *StreamReport, now time.Time, o *Options, reason f
 		}
 		return
 	}
-	last := slices.MaxFunc(h.Published, func(a, b Published) int { return a.At.Compare(b.At) })
+	last := slices.MaxFunc(h.Published, func(a, b Published) int {
+		return cmp.Or(a.At.Compare(b.At), graph.Compare(a.Version, b.Version))
+	})
 	d := now.Sub(last.At)
 	s.Published = &Age{Version: last.Version, At: last.At.UTC(), Hours: round(d.Hours()), Level: OK}
 	if o.PublishedAfter > 0 && d >= o.PublishedAfter {

@@ -143,10 +143,13 @@ func TestLimits(t *testing.T) {
 		level   status.Level
 		reason  string
 	}{
-		"nothing":              {status.History{}, status.Failing, "there is no build"},
-		"nothing accepted":     {status.History{Builds: []status.Build{build("4.22.0-0.okd-scos-2026-11-26-120000", 0, controller.Ready)}}, status.Failing, "there is no accepted build"},
-		"no time":              {status.History{Builds: []status.Build{{Version: "4.21.0-okd-scos.1", Phase: controller.Accepted}}}, status.Warning, "nobody knows when the last build, 4.21.0-okd-scos.1, was made"},
-		"nothing published":    {status.History{Builds: green().Builds, Published: []status.Published{}}, status.Warning, "nothing was ever published"},
+		"nothing":           {status.History{}, status.Failing, "there is no build"},
+		"nothing accepted":  {status.History{Builds: []status.Build{build("4.22.0-0.okd-scos-2026-11-26-120000", 0, controller.Ready)}}, status.Failing, "there is no accepted build"},
+		"no time":           {status.History{Builds: []status.Build{{Version: "4.21.0-okd-scos.1", Phase: controller.Accepted}}}, status.Warning, "nobody knows when the last build, 4.21.0-okd-scos.1, was made"},
+		"nothing published": {status.History{Builds: green().Builds, Published: []status.Published{}}, status.Warning, "nothing was ever published"},
+		"published at once": {status.History{Builds: green().Builds, Published: []status.Published{
+			{Version: "4.21.0-okd-scos.9", At: now.AddDate(0, -2, 0)}, {Version: "4.21.0-okd-scos.10", At: now.AddDate(0, -2, 0)},
+		}}, status.Warning, "the last published release, 4.21.0-okd-scos.10, is 61 days old"},
 		"published long ago":   {status.History{Builds: green().Builds, Published: []status.Published{{Version: "4.21.0-okd-scos.1", At: now.AddDate(0, -2, 0)}}}, status.Warning, "the last published release, 4.21.0-okd-scos.1, is 61 days old"},
 		"never green":          {status.History{Builds: []status.Build{build("4.22.0-0.okd-scos-2026-11-26-120000", 0, controller.Accepted, "~x=f")}}, status.Warning, "gate x is red since 4.22.0-0.okd-scos-2026-11-26-120000"},
 		"nobody looked inside": {status.History{Builds: green().Builds, Reference: &status.Content{Name: "rhcos"}}, status.Warning, "nobody looked into a build to compare it with rhcos"},
