@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/ostree"
@@ -336,6 +339,44 @@ func TestSourceIsTheDefinitionsImage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want.Commit.Content, got.Commit.Content)
 	require.Equal(t, "4.21.0-okd-scos.7", got.Version)
+}
+
+// TestTwoBuilders: builders of one stream on two machines, at once, lose nothing
+// and use no name twice.
+func TestTwoBuilders(t *testing.T) {
+	w := newWorld(t)
+	var group errgroup.Group
+	summaries := make([]*daily.Summary, 3)
+	for i := range summaries {
+		group.Go(func() error {
+			env, opts := *w.env, w.opts
+			env.State = filepath.Join(t.TempDir(), "state")
+			files := maps.Clone(w.files)
+			files["etc/machine"] = &fstest.MapFile{Data: fmt.Append(nil, i), Mode: 0o644}
+			opts.Source = ostree.FS(files)
+			var err error
+			summaries[i], err = daily.Run(t.Context(), w.def, &env, &opts)
+			return err
+		})
+	}
+	require.NoError(t, group.Wait())
+	builds, versions, releases := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, s := range summaries {
+		builds[s.Build], versions[s.Version], releases[s.Release.Digest] = true, true, true
+		ref, err := name.ParseReference(strings.Split(s.Release.Reference, "@")[0] + ":" + s.Version)
+		require.NoError(t, err)
+		d, err := w.registry.Head(t.Context(), ref)
+		require.NoError(t, err)
+		require.Equal(t, s.Release.Digest, d.Digest.String(), "the tag of %s", s.Version)
+	}
+	require.Len(t, builds, 3)
+	require.Len(t, versions, 3)
+	require.Len(t, releases, 3)
+	data, _, err := publish.ReadDocument(t.Context(), w.store, "test/builds/builds.json")
+	require.NoError(t, err)
+	for id := range builds {
+		require.Contains(t, string(data), id)
+	}
 }
 
 // An OSTree-native image as source gives the tree of its commit, with what a

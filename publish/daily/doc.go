@@ -12,6 +12,12 @@
 // the layer cache ("cache"), and "last.json", the last finished build. One run
 // at a time works in it ([ErrBusy]).
 //
+// The names of a new build and its release are taken in the store before anything
+// is made, in a folder "names" beside that of builds, so that builders of one
+// stream that begin at once on several machines get different ones. A name that
+// was taken is not used again, whatever came of the build. A store that knows no
+// conditions is for one builder at a time.
+//
 // The base image of a build is split over layers like that of the last finished
 // one, read from the registry, as far as that is good ([container.Frugal]); the
 // first one by [container.Stable].

@@ -360,17 +360,31 @@ func (b *build) assign(ctx context.Context, pinned *Pinned, digest string) error
 			return err
 		}
 	}
-	if in.Version, err = b.nextRelease(ctx, builds); err != nil {
-		return err
+	known := slices.Clone(builds)
+	for range maxTaken {
+		if in.Version, err = b.nextRelease(ctx, known); err != nil {
+			return err
+		}
+		if in.Build, err = b.nextBuild(ctx, known, in); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(builds, func(old Inputs) bool { return old.Build == in.Build }) {
+			return fmt.Errorf("build %s exists already, with other inputs; choose another version", in.Build)
+		}
+		err := b.take(ctx, in)
+		if err == nil {
+			b.in, b.id = in, in.Build
+			return nil
+		}
+		if !errors.Is(err, errTaken) {
+			return err
+		}
+		if b.opts.Version != "" {
+			return fmt.Errorf("version %s: another build has it: %w; choose another version", in.Version, err)
+		}
+		known = append(known, Inputs{Version: in.Version, Build: in.Build})
 	}
-	if in.Build, err = b.nextBuild(ctx, builds, in); err != nil {
-		return err
-	}
-	if slices.ContainsFunc(builds, func(old Inputs) bool { return old.Build == in.Build }) {
-		return fmt.Errorf("build %s exists already, with other inputs; choose another version", in.Build)
-	}
-	b.in, b.id = in, in.Build
-	return nil
+	return fmt.Errorf("%d names were taken by others", maxTaken)
 }
 
 // nextRelease names the release: as asked for, else the next that neither the

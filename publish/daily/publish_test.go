@@ -49,7 +49,7 @@ func (r *recorder) Put(ctx context.Context, key string, src publish.Source, opts
 	info, err := r.Store.Put(ctx, key, src, opts)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err == nil {
+	if err == nil && !strings.HasPrefix(key, "test/names/") { // taken before anything is made
 		r.puts = append(r.puts, key)
 		if r.options == nil {
 			r.options = map[string]publish.PutOptions{}
@@ -66,8 +66,11 @@ func (r *recorder) look(ctx context.Context, after string) {
 	var docs []linkcheck.Document
 	for info, err := range r.List(ctx, "") {
 		require.NoError(r.t, err)
+		if strings.HasPrefix(info.Key, "test/names/") { // who took which name
+			continue
+		}
 		file, err := bucket.Parse(info.Key)
-		require.NoError(r.t, err, "nothing lies outside of the layout")
+		require.NoError(r.t, err, "nothing else lies outside of the layout")
 		if file.Kind == bootimage.FileArtifact {
 			continue
 		}
