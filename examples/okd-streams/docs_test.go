@@ -90,9 +90,9 @@ func bashOf(commands []command) string {
 	var b strings.Builder
 	b.WriteString("set -e -o pipefail\n")
 	for _, c := range commands {
-		fmt.Fprintf(&b, "printf %%s %q\n%s\n", marker, c.text)
+		fmt.Fprintf(&b, "printf %%s '%s'\n%s\n", marker, c.text)
 	}
-	return strings.ReplaceAll(b.String(), `\n--- next command ---\n`, "\n--- next command ---\n")
+	return b.String()
 }
 
 // want matches output that has the lines shown, in order. "…" stands for

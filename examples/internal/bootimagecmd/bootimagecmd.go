@@ -4,7 +4,6 @@
 package bootimagecmd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -76,13 +75,6 @@ func (c *common) leaf(use, short, long string, args int, run func(cmd *cobra.Com
 			return explain(cmd, run(cmd, args))
 		},
 	}
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 // explain gives every error an advice.
@@ -206,7 +198,7 @@ func (f *found) print(w io.Writer, output, field string) error {
 		return nil
 	}
 	if output == "json" {
-		return writeJSON(w, f)
+		return ui.JSON(w, f)
 	}
 	rows := [][]string{{"ARCH", "PLATFORM", "FORMAT", "REGION", "RELEASE", "SIZE", "STATE", "WHERE"}}
 	var reasons, faults []string
@@ -338,7 +330,7 @@ func (d *drifted) print(w io.Writer, output string, all bool) error {
 		if d.Drift == nil {
 			d.Drift = []bootimage.Drift{}
 		}
-		return writeJSON(w, d)
+		return ui.JSON(w, d)
 	}
 	if len(d.Drift) == 0 {
 		_, err := fmt.Fprintln(w, "nothing differs")

@@ -132,7 +132,7 @@ func each(err error) []error {
 
 func (r *checked) print(w io.Writer, output, name string) error {
 	if output == "json" {
-		return writeJSON(w, r)
+		return ui.JSON(w, r)
 	}
 	for _, f := range r.Faults {
 		text := f.Text

@@ -130,7 +130,7 @@ func (c *common) repack(use, short, long string, o *bootimage.CompressBuildOptio
 			all = append(all, repacked(a))
 		}
 		if c.output == "json" {
-			return writeJSON(cmd.OutOrStdout(), all)
+			return ui.JSON(cmd.OutOrStdout(), all)
 		}
 		var rows [][]string
 		for _, a := range all {

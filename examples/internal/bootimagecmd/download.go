@@ -28,7 +28,7 @@ type got struct {
 
 func printGot(w io.Writer, output string, all []got) error {
 	if output == "json" {
-		return writeJSON(w, all)
+		return ui.JSON(w, all)
 	}
 	var rows [][]string
 	for _, g := range all {

@@ -148,7 +148,7 @@ func bytesOf(text string) (int64, error) {
 
 func printResults(w io.Writer, output string, results []disk.Result) error {
 	if output == "json" {
-		return writeJSON(w, results)
+		return ui.JSON(w, results)
 	}
 	rows := [][]string{{"FILE", "FORMAT", "PLATFORM", "SIZE", "DISK", "SHA256"}}
 	for _, r := range results {

@@ -3,7 +3,6 @@
 package diskcmd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -82,13 +81,6 @@ func explain(cmd *cobra.Command, err error) error {
 	return ui.Next(err, advice)
 }
 
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
 // open opens the file of an image and says how large it is.
 func open(path string) (*os.File, int64, error) {
 	file, err := os.Open(path)
@@ -133,7 +125,7 @@ from being read is said with exit code 3.
 
 func printInfo(w io.Writer, output string, info *disk.Info) error {
 	if output == "json" {
-		return writeJSON(w, info)
+		return ui.JSON(w, info)
 	}
 	rows := [][]string{{"format", string(info.Format)}, {"file", fmt.Sprintf("%d (%s)", info.Size, ui.Size(info.Size))}, {"disk", fmt.Sprintf("%d (%s)", info.VirtualSize, ui.Size(info.VirtualSize))}}
 	if info.BlockSize > 0 {

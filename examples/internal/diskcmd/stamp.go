@@ -99,7 +99,7 @@ func stampAdvice(err error) error {
 
 func printPlatform(w io.Writer, output, platform string) error {
 	if output == "json" {
-		return writeJSON(w, map[string]string{"platform": platform})
+		return ui.JSON(w, map[string]string{"platform": platform})
 	}
 	if platform == "" {
 		platform = "unstamped"
@@ -110,7 +110,7 @@ func printPlatform(w io.Writer, output, platform string) error {
 
 func printStamped(w io.Writer, output string, s *disk.Stamped) error {
 	if output == "json" {
-		return writeJSON(w, s)
+		return ui.JSON(w, s)
 	}
 	was := s.Was
 	if was == "" {

@@ -4,7 +4,6 @@ package doctorcmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -126,10 +125,7 @@ func (d *doctor) run(cmd *cobra.Command, _ []string) error {
 func (d *doctor) print(cmd *cobra.Command) error {
 	out := cmd.OutOrStdout()
 	if d.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(d.findings)
+		return ui.JSON(out, d.findings)
 	}
 	for _, f := range d.findings {
 		if _, err := fmt.Fprintf(out, "%-8s %s: %s\n", f.State, f.What, f.Found); err != nil {

@@ -4,7 +4,6 @@ package gatecmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -288,13 +287,13 @@ Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error 
 		}
 		if c.stream == "" || all {
 			if format == "json" {
-				return printJSON(cmd.OutOrStdout(), results)
+				return ui.JSON(cmd.OutOrStdout(), results)
 			}
 			return printResults(cmd.OutOrStdout(), results)
 		}
 		v := gate.Evaluate(gates, s, results, clock(), nil)
 		if format == "json" {
-			err = printJSON(cmd.OutOrStdout(), v)
+			err = ui.JSON(cmd.OutOrStdout(), v)
 		} else {
 			err = printVerdict(cmd.OutOrStdout(), v)
 		}
@@ -306,13 +305,6 @@ Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error 
 	cmd.Flags().StringVarP(&format, "format", "o", "text", "`FORMAT`: text, json")
 	cmd.Flags().BoolVar(&all, "all", false, "show every result that was recorded")
 	return cmd
-}
-
-func printJSON(w io.Writer, value any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(value)
 }
 
 func printVerdict(w io.Writer, v *gate.Verdict) error {

@@ -4,7 +4,6 @@ package githubcmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -377,7 +376,7 @@ func listCommand(a *access) *cobra.Command {
 				}
 			}
 			if a.json {
-				return printJSON(cmd.OutOrStdout(), all)
+				return ui.JSON(cmd.OutOrStdout(), all)
 			}
 			return ui.Table(cmd.OutOrStdout(), rows)
 		},
@@ -399,18 +398,11 @@ func state(r *github.Release) string {
 // print shows a release with its assets.
 func (a *access) print(cmd *cobra.Command, r *github.Release) error {
 	if a.json {
-		return printJSON(cmd.OutOrStdout(), r)
+		return ui.JSON(cmd.OutOrStdout(), r)
 	}
 	rows := [][]string{{r.Tag, state(r), r.URL}}
 	for _, asset := range r.Assets {
 		rows = append(rows, []string{"  " + asset.Name, ui.Size(asset.Size), strings.TrimPrefix(asset.Digest, "sha256:")})
 	}
 	return ui.Table(cmd.OutOrStdout(), rows)
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }

@@ -105,13 +105,6 @@ func (c *common) read(cmd *cobra.Command, source string) (*graph.Graph, error) {
 	return g, nil
 }
 
-func printJSON(w io.Writer, value any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(value)
-}
-
 // update is a line of show.
 type update struct {
 	Version string   `json:"version"`
@@ -147,7 +140,7 @@ func (c *common) show() *cobra.Command {
 			}
 		}
 		if c.json {
-			return printJSON(cmd.OutOrStdout(), list)
+			return ui.JSON(cmd.OutOrStdout(), list)
 		}
 		var rows [][]string
 		for _, u := range list {
@@ -174,7 +167,7 @@ func (c *common) path() *cobra.Command {
 			return err
 		}
 		if c.json {
-			return printJSON(cmd.OutOrStdout(), path)
+			return ui.JSON(cmd.OutOrStdout(), path)
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(path, "\n"))
 		return err
@@ -236,7 +229,7 @@ func (c *common) plan() *cobra.Command {
 			return &ui.UsageError{Err: err}
 		}
 		if c.json {
-			return printJSON(cmd.OutOrStdout(), append([]graph.Edge{}, edges...))
+			return ui.JSON(cmd.OutOrStdout(), append([]graph.Edge{}, edges...))
 		}
 		var rows [][]string
 		for _, e := range edges {
@@ -268,7 +261,7 @@ It fails if there is one.`, 1, -1, func(cmd *cobra.Command, args []string) error
 		}
 		gaps := graph.Gaps(g, published, &p.PlanOptions)
 		if c.json {
-			if err := printJSON(cmd.OutOrStdout(), append([]graph.Gap{}, gaps...)); err != nil {
+			if err := ui.JSON(cmd.OutOrStdout(), append([]graph.Gap{}, gaps...)); err != nil {
 				return err
 			}
 		} else {

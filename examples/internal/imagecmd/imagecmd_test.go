@@ -189,7 +189,7 @@ func TestRunsAsAnyone(t *testing.T) {
 	out, err = exec.CommandContext(t.Context(), "umoci", "unpack", "--image", filepath.Join(images, "okd-streams")+":v1", bundle).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	rootfs := filepath.Join(bundle, "rootfs")
-	require.NoError(t, os.Mkdir(filepath.Join(rootfs, "work"), 0o755))
+	require.NoError(t, os.Mkdir(filepath.Join(rootfs, "mine"), 0o755))
 	require.NoError(t, os.Mkdir(filepath.Join(rootfs, "proc"), 0o755))
 	require.NoError(t, os.Chmod(filepath.Dir(filepath.Dir(rootfs)), 0o755))
 
@@ -203,10 +203,10 @@ func TestRunsAsAnyone(t *testing.T) {
 	}
 	mount(rootfs, rootfs, unix.MS_BIND)
 	require.NoError(t, unix.Mount("", rootfs, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-	mount(work, filepath.Join(rootfs, "work"), unix.MS_BIND)
+	mount(work, filepath.Join(rootfs, "mine"), unix.MS_BIND)
 	mount("/proc", filepath.Join(rootfs, "proc"), unix.MS_BIND)
 
-	for _, args := range [][]string{{"version"}, {"stream", "list"}, {"build", "--state", "/work/state", "--quiet"}} {
+	for _, args := range [][]string{{"version"}, {"stream", "list"}, {"build", "--state", "/mine/state", "--quiet"}} {
 		task := exec.CommandContext(t.Context(), "/usr/bin/okd-streams", args...)
 		task.Dir, task.Env = "/", []string{"PATH=/usr/bin"}
 		task.SysProcAttr = &syscall.SysProcAttr{Chroot: rootfs, Credential: &syscall.Credential{Uid: uid, Gid: uid}}

@@ -4,9 +4,7 @@ package prowcmd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -147,7 +145,7 @@ func (p *common) importCommand() *cobra.Command {
 			return err
 		}
 		if asJSON {
-			return printJSON(cmd.OutOrStdout(), done.Status)
+			return ui.JSON(cmd.OutOrStdout(), done.Status)
 		}
 		var rows [][]string
 		for i, s := range done.Status.Images {
@@ -260,11 +258,4 @@ func (p *common) watch() *cobra.Command {
 func (p *common) registry(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.from, "from", "docker://", "where the tag is: docker:// or dir:PATH")
 	p.remote.Add(cmd.Flags())
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }

@@ -387,8 +387,5 @@ func (c *common) print(cmd *cobra.Command, value any, text func(io.Writer) error
 	if !c.json {
 		return text(cmd.OutOrStdout())
 	}
-	enc := json.NewEncoder(cmd.OutOrStdout())
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(value)
+	return ui.JSON(cmd.OutOrStdout(), value)
 }

@@ -4,7 +4,6 @@ package servecmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
@@ -231,10 +230,7 @@ func readGraph(path string) (*graph.Graph, error) {
 
 func (s *serve) announce(w io.Writer, base string, services []service) error {
 	if s.json {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(struct {
+		return ui.JSON(w, struct {
 			URL      string    `json:"url"`
 			Services []service `json:"services"`
 		}{base, services})

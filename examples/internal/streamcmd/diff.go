@@ -2,7 +2,6 @@ package streamcmd
 
 import (
 	"encoding"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -37,10 +37,7 @@ func diffCommand() *cobra.Command {
 		}
 		changes := differences(defs[0], defs[1])
 		if asJSON {
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			enc.SetEscapeHTML(false)
-			return enc.Encode(changes)
+			return ui.JSON(cmd.OutOrStdout(), changes)
 		}
 		return printChanges(cmd.OutOrStdout(), changes)
 	})

@@ -2,7 +2,6 @@ package walk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,7 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 			return classify(err)
 		}
 		if f.JSON {
-			return printJSON(stdout, outline)
+			return ui.JSON(stdout, outline)
 		}
 		return printOutline(stdout, r, outline)
 	}
@@ -31,7 +30,7 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 	r.progress.Done()
 	print := printSummary
 	if f.JSON {
-		print = func(w io.Writer, s *daily.Summary) error { return printJSON(w, s) }
+		print = func(w io.Writer, s *daily.Summary) error { return ui.JSON(w, s) }
 	}
 	if err := print(stdout, summary); err != nil {
 		return err
@@ -40,14 +39,6 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 		return ui.ErrNothing
 	}
 	return nil
-}
-
-// printJSON prints v for programs.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }
 
 // printSummary prints what a run made, for people.
