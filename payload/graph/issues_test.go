@@ -57,6 +57,14 @@ func TestIssues(t *testing.T) {
 			[]string{"no update from 4.22.0-okd-scos.7 to 4.22.0-okd-scos.8", "no update from 4.22.0-okd-scos.7 to any newer version"},
 			"4.22.0-okd-scos.8", []string{"4.22.0-okd-scos.7", "4.22.0-okd-scos.3", "4.22.0-okd-scos.2"},
 		},
+		// The same between consecutive releases; of which, the reports at hand do
+		// not say, so these versions stand for them.
+		"okd#2226, okd-scos#16": {
+			chain("4.18.0-okd-scos.0", "4.18.0-okd-scos.1"),
+			[]string{"4.18.0-okd-scos.0", "4.18.0-okd-scos.1"}, nil,
+			[]string{"no update from 4.18.0-okd-scos.0 to 4.18.0-okd-scos.1", "no update from 4.18.0-okd-scos.0 to any newer version", "no update to 4.18.0-okd-scos.1 from any older version"},
+			"4.18.0-okd-scos.1", []string{"4.18.0-okd-scos.0"},
+		},
 		// Of OKD on Fedora CoreOS: releases are days.
 		"okd#1113": {
 			chain("4.9.0-0.okd-2021-12-12-025847 4.9.0-0.okd-2022-01-29-035536", "4.9.0-0.okd-2022-01-29-035536", "4.9.0-0.okd-2022-02-12-140851"),
