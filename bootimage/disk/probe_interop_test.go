@@ -148,7 +148,9 @@ func TestQemuRefusedInterop(t *testing.T) {
 	}
 	t.Run("encrypted", func(t *testing.T) {
 		path := filepath.Join(dir, "encrypted.qcow2")
-		tool(t, dir, "qemu-img", "create", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", path, "8M")
+		// Not LUKS: for that qemu-img measures the processor first, and it
+		// gives up on a busy machine.
+		tool(t, dir, "qemu-img", "create", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o", "encrypt.format=aes,encrypt.key-secret=s", path, "8M")
 		info, err := probeFile(t, path)
 		require.NoError(t, err)
 		require.Contains(t, info.Features, "encrypted")
