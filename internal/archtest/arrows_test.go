@@ -25,7 +25,7 @@ var arrows = []struct {
 	may  []string
 	not  []string
 }{
-	{room: "stream/tekton", may: []string{"stream"}},
+	{room: "stream/tekton", may: []string{"stream"}}, {room: "stream/actions", may: []string{"stream"}},
 	{room: "stream", may: nil},
 
 	{room: "ostree/container", may: []string{"ostree"}},
@@ -44,7 +44,9 @@ var arrows = []struct {
 	{room: "publish/gate", may: append([]string{"publish/controller", "publish/linkcheck", "publish/prow"}, verbs...)},
 	{room: "publish/promotion", may: append([]string{"publish/controller", "publish/gate", "publish/github", "publish/notify", "publish/prow"}, verbs...)},
 	{room: "publish/status", may: append([]string{"publish/controller", "publish/gate"}, verbs...)}, {room: "publish/retention", may: verbs},
-	{room: "publish/linkcheck", may: verbs},
+	{room: "publish/linkcheck", may: verbs}, {room: "publish/rpmrepo", may: verbs},
+	{room: "publish/components", may: append([]string{"ostree/container"}, verbs...)},
+	{room: "publish/browse", may: append([]string{"publish/daily", "publish/status", "publish/gate", "publish/controller", "ostree/container"}, verbs...)},
 	{room: "publish", may: []string{"publish"}}, // backends, registryserver, publishtest; the root imports none
 
 	{room: "examples", may: []string{everything}, not: []string{"internal", "publish/publishtest"}},
