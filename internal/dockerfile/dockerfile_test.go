@@ -1,0 +1,173 @@
+package dockerfile_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/internal/dockerfile"
+)
+
+func TestImages(t *testing.T) {
+	for _, tc := range []struct {
+		name, text string
+		opts       *dockerfile.Options
+		want       []string
+	}{
+		{"one", "FROM a", nil, []string{"a"}},
+		{"scratch", "from scratch\nCOPY x /", nil, nil},
+		{"stages", "FROM a AS Build\nFROM b\nCOPY --from=build /x /y\n", nil, []string{"a", "b"}},
+		{"stage by number", "FROM a\nFROM b\nCOPY --from=0 /x /y\n", nil, []string{"a", "b"}},
+		{"from stage", "FROM a AS base\nFROM base AS more\nFROM more\n", nil, []string{"a"}},
+		{"later stage is none", "FROM b\nFROM a AS b\n", &dockerfile.Options{Target: "0"}, []string{"b"}},
+		{"not needed", "FROM rhel AS rhel\nFROM c9s AS scos\nFROM scos\n", nil, []string{"c9s"}},
+		{"target", "FROM a AS one\nFROM b AS two\n", &dockerfile.Options{Target: "One"}, []string{"a"}},
+		{"copied from outside", "FROM a\nCOPY --chown=1:1 --from=registry.example/x:1 /x /y\n", nil, []string{"a", "registry.example/x:1"}},
+		{"mounted", "FROM a\nRUN --mount=type=cache,target=/c --mount=type=bind,from=b,target=/b make\n", nil, []string{"a", "b"}},
+		{"once", "FROM a AS x\nFROM a\nCOPY --from=a / /\n", nil, []string{"a"}},
+		{"arg", "ARG TAG=1\nARG IMAGE=a:$TAG\nFROM ${IMAGE}\n", nil, []string{"a:1"}},
+		{"arg given", "ARG TAG=1\nFROM a:$TAG\n", &dockerfile.Options{Args: map[string]string{"TAG": "2"}}, []string{"a:2"}},
+		{"arg not declared", "FROM a${TAG}b\n", &dockerfile.Options{Args: map[string]string{"TAG": "2"}}, []string{"ab"}},
+		{"arg of a stage", "ARG FROM=x\nFROM a\nARG FROM\nCOPY --from=$FROM / /\n", nil, []string{"a", "x"}},
+		{"arg with a default in a stage", "FROM a\nARG FROM=\"x\" OTHER='y z'\nARG SRC=q\nCOPY --from=${SRC} / /\n", nil, []string{"a", "q"}},
+		{"default", "FROM a:${TAG:-${OTHER:-3}}\n", nil, []string{"a:3"}},
+		{"alternative", "ARG OKD=\nARG X=y\nFROM a:${OKD:+okd}${OKD-no}${X+ocp}${Z+no}\n", nil, []string{"a:ocp"}},
+		{"platform", "FROM --platform=$BUILDPLATFORM a:$TARGETARCH AS x\nFROM x\n", &dockerfile.Options{OS: "linux", Architecture: "arm64"}, []string{"a:arm64"}},
+		{"quoted", `FROM "a"` + "\n", nil, []string{"a"}},
+		{"continued", "FROM \\\n  # why\n\n  a \\\n  AS x\nFROM x\n", nil, []string{"a"}},
+		{"escape", "# escape=`\n\nFROM `\n a\nRUN dir c:\\\nCOPY --from=b x y\n", nil, []string{"a", "b"}},
+		{"here document", "FROM a\nRUN <<EOF cat >x\nFROM b\nCOPY --from=c / /\nEOF\nCOPY --from=d / /\n", nil, []string{"a", "d"}},
+		{"here document with tabs", "FROM a\nCOPY <<-'x' /y\n\tFROM b\n\tx\n", nil, []string{"a"}},
+		{"comment", "# FROM x\nFROM a\n  # FROM b\n", nil, []string{"a"}},
+		{"other base", "FROM b AS build\nFROM rhel\nCOPY --from=build / /\n", &dockerfile.Options{From: "build"}, []string{"b", "build"}},
+		{"carriage returns", "FROM a \\\r\n AS x\r\nFROM x\r\n", nil, []string{"a"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f, err := dockerfile.Parse([]byte(tc.text))
+			require.NoError(t, err)
+			list, err := f.Images(tc.opts)
+			require.NoError(t, err)
+			var names []string
+			for _, i := range list {
+				names = append(names, i.Name)
+			}
+			require.Equal(t, tc.want, names)
+		})
+	}
+}
+
+func TestReplace(t *testing.T) {
+	f, err := dockerfile.Parse([]byte(`# syntax=docker/dockerfile:1
+ARG VERSION=4.20
+FROM registry.example/builder:${VERSION} AS rhel
+FROM --platform=$BUILDPLATFORM registry.example/builder:c9s AS Build
+RUN --mount=type=bind,from=tools,target=/t \
+    # why
+    --mount=type=bind,from=tool,target=/u make
+FROM registry.example/${VERSION}:base
+COPY --from=1 /x /y
+COPY --from=build /x /z
+RUN <<EOF
+COPY --from=tools
+EOF
+LABEL a=b`))
+	require.NoError(t, err)
+	got, err := f.Replace(nil, map[string]string{"registry.example/builder:c9s": "B", "registry.example/4.20:base": "X", "tools": "T", "tool": "U"})
+	require.NoError(t, err)
+	require.Equal(t, `ARG VERSION=4.20
+FROM B AS build
+RUN --mount=type=bind,from=T,target=/t \
+    # why
+    --mount=type=bind,from=U,target=/u make
+FROM X
+COPY --from=0 /x /y
+COPY --from=build /x /z
+RUN <<EOF
+COPY --from=tools
+EOF
+LABEL a=b
+`, string(got))
+	require.True(t, f.Declares("VERSION"))
+	require.False(t, f.Declares("TAGS"))
+
+	_, err = f.Replace(nil, map[string]string{"tools": "T"})
+	require.ErrorContains(t, err, "line 4: image registry.example/builder:c9s has no replacement")
+}
+
+func TestFaults(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                           "without FROM",
+		"RUN x":                      "line 1: RUN before the first FROM",
+		"FROM":                       "line 1: \"\" is not FROM IMAGE",
+		"FROM a b":                   "is not FROM IMAGE",
+		"FROM a\nRUN <<EOF\nx\n":     "line 2: here document without its end \"EOF\"",
+		"FROM a\n=x\n":               "line 2: \"=x\" is not an instruction",
+		"# escape=x\nFROM a":         "line 1: escape",
+		"FROM a\x00":                 "zero byte",
+		"FROM ${a":                   "line 1: FROM \"${a\": no name or no closing",
+		"FROM ${a:?x}":               "is followed by neither",
+		"FROM ${a:-x":                "no closing }",
+		"FROM 'a":                    "no closing '",
+		"FROM $x":                    "line 1: no image is left",
+		"FROM a\nCOPY --from= x y":   "line 2: no image is left",
+		"ARG A=${x\nFROM a":          "line 1: ARG A",
+		"FROM a AS x\nFROM y AS Y\n": "no stage \"z\"",
+	} {
+		f, err := dockerfile.Parse([]byte(text))
+		if err == nil {
+			opts := &dockerfile.Options{}
+			if strings.Contains(want, "no stage") {
+				opts.Target = "z"
+			}
+			_, err = f.Images(opts)
+		}
+		require.ErrorContains(t, err, want, "%q", text)
+	}
+	_, err := dockerfile.Parse(make([]byte, dockerfile.MaxSize+1))
+	require.ErrorContains(t, err, "limit")
+	doubling := "ARG A=xxxxxxxxxxxxxxxx\n" + strings.Repeat("ARG A=$A$A\n", 30) + "FROM $A\n"
+	f, err := dockerfile.Parse([]byte(doubling))
+	require.NoError(t, err)
+	_, err = f.Images(nil)
+	require.ErrorContains(t, err, "after expansion")
+}
+
+// FuzzParse: what can be read is written as a file of the same images.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"FROM a AS b\nFROM b\nCOPY --from=c / /\n", "ARG X=1\nFROM a:${X:-$Y}\nRUN <<EOF\nEOF\n", "# escape=`\nFROM `\n a\n", "FROM a\nRUN --mount=from=b,type=bind x\nCOPY --from=0 . .\nFROM c\nCOPY --from=0 . .\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := dockerfile.Parse(data)
+		if err != nil {
+			return
+		}
+		images, err := file.Images(nil)
+		if err != nil {
+			return
+		}
+		instead, want := map[string]string{}, []string{}
+		for i, image := range images {
+			require.NotEmpty(t, image.Name)
+			name := "registry.invalid/i:" + strings.Repeat("x", i+1)
+			instead[image.Name] = name
+			want = append(want, name)
+		}
+		text, err := file.Replace(nil, instead)
+		if err != nil {
+			return
+		}
+		again, err := dockerfile.Parse(text)
+		require.NoError(t, err, "%q", text)
+		list, err := again.Images(nil)
+		require.NoError(t, err, "%q", text)
+		got := []string{}
+		for _, image := range list {
+			got = append(got, image.Name)
+		}
+		require.Equal(t, want, got, "%q", text)
+	})
+}

@@ -1,0 +1,218 @@
+package dockerfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Limits of a file. Real ones have a few kilobytes and ten stages at most.
+const (
+	MaxSize         = 1 << 20 // bytes
+	maxInstructions = 10_000
+	maxStages       = 200
+	maxValue        = 4096 // bytes of a word after expansion
+)
+
+// File is a Dockerfile.
+type File struct {
+	args   []instruction // ARG before the first FROM
+	stages []stage
+	escape byte
+}
+
+type stage struct {
+	name  string // "": it has none
+	image string // as written
+	from  instruction
+	rest  []instruction
+}
+
+// instruction is one with its flags. raw is its text with here documents and the
+// line breaks at the end, of which text has the words after the name.
+type instruction struct {
+	name  string // capital letters
+	flags []string
+	text  string
+	raw   string
+	line  int
+}
+
+// Parse reads a file. Errors name the line.
+func Parse(text []byte) (*File, error) {
+	if len(text) > MaxSize {
+		return nil, fmt.Errorf("dockerfile of %d bytes, limit %d", len(text), MaxSize)
+	}
+	if bytes.IndexByte(text, 0) >= 0 {
+		return nil, errors.New("dockerfile has a zero byte")
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	f := &File{escape: '\\'}
+	list, err := f.instructions(string(text))
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range list {
+		switch {
+		case in.name == "FROM":
+			s, err := fromStage(in)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %w", in.line, err)
+			}
+			if f.stages = append(f.stages, s); len(f.stages) > maxStages {
+				return nil, fmt.Errorf("line %d: more than %d stages", in.line, maxStages)
+			}
+		case len(f.stages) > 0:
+			s := &f.stages[len(f.stages)-1]
+			s.rest = append(s.rest, in)
+		case in.name == "ARG":
+			f.args = append(f.args, in)
+		default:
+			return nil, fmt.Errorf("line %d: %.40s before the first FROM", in.line, in.name)
+		}
+	}
+	if len(f.stages) == 0 {
+		return nil, errors.New("dockerfile without FROM")
+	}
+	return f, nil
+}
+
+func fromStage(in instruction) (stage, error) {
+	words := strings.Fields(in.text)
+	s := stage{from: in}
+	switch {
+	case len(words) == 1:
+	case len(words) == 3 && strings.EqualFold(words[1], "as"):
+		s.name = strings.ToLower(words[2])
+	default:
+		return stage{}, fmt.Errorf("%.200q is not FROM IMAGE [AS NAME]", in.text)
+	}
+	s.image = words[0]
+	return s, nil
+}
+
+var (
+	directive = regexp.MustCompile(`^#[ \t]*([A-Za-z]+)[ \t]*=[ \t]*(.*?)[ \t\r]*$`)
+	heredoc   = regexp.MustCompile(`^[0-9]*<<(-?)(?:"([A-Za-z0-9_.]+)"|'([A-Za-z0-9_.]+)'|([A-Za-z0-9_.]+))$`)
+	word      = regexp.MustCompile(`^[A-Za-z]+$`)
+)
+
+// instructions cuts a file into instructions.
+func (f *File) instructions(text string) ([]instruction, error) {
+	lines := strings.SplitAfter(text, "\n")
+	n := 0
+	for ; n < len(lines); n++ { // directives come first
+		m := directive.FindStringSubmatch(strings.TrimRight(lines[n], "\n"))
+		if m == nil {
+			break
+		}
+		if strings.EqualFold(m[1], "escape") {
+			if m[2] != `\` && m[2] != "`" {
+				return nil, fmt.Errorf("line %d: escape %.10q, not \\ or `", n+1, m[2])
+			}
+			f.escape = m[2][0]
+		}
+	}
+	var list []instruction
+	for n < len(lines) {
+		if blank(lines[n]) || comment(lines[n]) {
+			n++
+			continue
+		}
+		in := instruction{line: n + 1}
+		var joined, raw strings.Builder
+		for n < len(lines) {
+			line := lines[n]
+			n++
+			raw.WriteString(line)
+			if comment(line) || joined.Len() > 0 && blank(line) {
+				continue // within an instruction, too
+			}
+			part := strings.TrimRight(line, " \t\r\n")
+			goesOn := strings.HasSuffix(part, string(f.escape))
+			joined.WriteString(strings.TrimSuffix(part, string(f.escape)))
+			if !goesOn {
+				break
+			}
+		}
+		if err := in.split(joined.String()); err != nil {
+			return nil, fmt.Errorf("line %d: %w", in.line, err)
+		}
+		for _, doc := range in.heredocs() {
+			ended := false
+			for n < len(lines) && !ended {
+				raw.WriteString(lines[n])
+				ended = doc.ends(lines[n])
+				n++
+			}
+			if !ended {
+				return nil, fmt.Errorf("line %d: here document without its end %.100q", in.line, doc.end)
+			}
+		}
+		in.raw = raw.String()
+		if list = append(list, in); len(list) > maxInstructions {
+			return nil, fmt.Errorf("line %d: more than %d instructions", in.line, maxInstructions)
+		}
+	}
+	return list, nil
+}
+
+func blank(line string) bool { return strings.TrimSpace(line) == "" }
+
+func comment(line string) bool { return strings.HasPrefix(strings.TrimLeft(line, " \t"), "#") }
+
+// split finds the name, the flags and the rest.
+func (in *instruction) split(line string) error {
+	name, rest, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(line), "\t", " "), " ")
+	if !word.MatchString(name) {
+		return fmt.Errorf("%.40q is not an instruction", name)
+	}
+	in.name = strings.ToUpper(name)
+	for rest = strings.TrimLeft(rest, " "); strings.HasPrefix(rest, "--"); rest = strings.TrimLeft(rest, " ") {
+		var flag string
+		flag, rest, _ = strings.Cut(rest, " ")
+		in.flags = append(in.flags, flag)
+	}
+	in.text = rest
+	return nil
+}
+
+// flag gives the values of a flag.
+func (in *instruction) flag(name string) []string {
+	var values []string
+	for _, f := range in.flags {
+		if v, ok := strings.CutPrefix(f, "--"+name+"="); ok {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+type document struct {
+	end  string
+	tabs bool // that stand before the end are no part of it
+}
+
+func (d document) ends(line string) bool {
+	line = strings.TrimRight(line, "\r\n")
+	if d.tabs {
+		line = strings.TrimLeft(line, "\t")
+	}
+	return line == d.end
+}
+
+// heredocs are the here documents that an instruction announces.
+func (in *instruction) heredocs() []document {
+	if in.name != "RUN" && in.name != "COPY" && in.name != "ADD" {
+		return nil
+	}
+	var list []document
+	for _, w := range strings.Fields(in.text) {
+		if m := heredoc.FindStringSubmatch(w); m != nil {
+			list = append(list, document{end: m[2] + m[3] + m[4], tabs: m[1] == "-"})
+		}
+	}
+	return list
+}
