@@ -48,6 +48,13 @@ Results go to standard output, everything else to standard error.
 Every flag may come from the environment: --max-layers is
 OKD_STREAMS_MAX_LAYERS. What is on the command line counts more.
 
+In the task of a pipeline, --results-dir (OKD_STREAMS_RESULTS_DIR) names a
+folder, as Tekton's /tekton/results, for the few values that a command ends with:
+a file each, without a newline, of the names that its help lists. Lists and
+sentences are cut to 512 bytes, and end in " ..." then; names and digests are
+never cut. If all together are more than Tekton takes (4096 bytes as it encodes
+them, of which 512 are its own) no file is written, and the command fails.
+
 Exit codes:
   0  it is done
   1  it failed
@@ -63,6 +70,19 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	usageErrors(root)
+	fromEnvironment(root)
+	return root.ExecuteContext(ctx)
+}
+
+// newRoot makes the command with all that is below it.
+func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "okd-streams",
 		Short:         "Build and release the operating system of OKD",
@@ -74,14 +94,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
 		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), prowcmd.Command(), manCommand(), versionCommand())
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd(args...)
-	usageErrors(root)
-	fromEnvironment(root)
-	return root.ExecuteContext(ctx)
+	giveResults(root)
+	return root
 }
 
 // usageErrors makes what cobra finds wrong with arguments a [ui.UsageError], in a

@@ -146,6 +146,11 @@ func (c *common) put(cmd *cobra.Command, p *place, img v1.Image) error {
 	if err != nil {
 		return err
 	}
+	ui.SetResult(cmd.Context(), "digest", out.Digest)
+	ui.SetResult(cmd.Context(), "image", out.Image)
+	if p.ref != nil {
+		ui.SetResult(cmd.Context(), "image", p.ref.Context().Digest(out.Digest))
+	}
 	return c.print(cmd, out, table([][]string{
 		{"Image:", out.Image}, {"Digest:", out.Digest}, {"Size:", ui.Size(out.Size)}, {"Layers:", fmt.Sprint(out.Layers)},
 	}))

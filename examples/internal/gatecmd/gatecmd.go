@@ -292,6 +292,7 @@ Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error 
 			return printResults(cmd.OutOrStdout(), results)
 		}
 		v := gate.Evaluate(gates, s, results, clock(), nil)
+		setResults(ctx, v)
 		if format == "json" {
 			err = ui.JSON(cmd.OutOrStdout(), v)
 		} else {
@@ -305,6 +306,17 @@ Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error 
 	cmd.Flags().StringVarP(&format, "format", "o", "text", "`FORMAT`: text, json")
 	cmd.Flags().BoolVar(&all, "all", false, "show every result that was recorded")
 	return cmd
+}
+
+// setResults leaves a verdict for a pipeline.
+func setResults(ctx context.Context, v *gate.Verdict) {
+	by := map[gate.State][]string{}
+	for _, s := range v.Gates {
+		by[s.State] = append(by[s.State], s.Gate)
+	}
+	ui.SetResult(ctx, "state", v.State)
+	ui.SetResult(ctx, "pending", by[gate.Pending])
+	ui.SetResult(ctx, "failed", by[gate.Failed])
 }
 
 func printVerdict(w io.Writer, v *gate.Verdict) error {

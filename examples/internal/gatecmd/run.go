@@ -70,6 +70,9 @@ it finds RELEASE and DIGEST in its environment. Exit code 1 unless the gate pass
 			return err
 		}
 		r, err := gate.Run(ctx, g, s, check, clock, opts)
+		ui.SetResult(ctx, "gate", r.Gate)
+		ui.SetResult(ctx, "state", r.State)
+		ui.SetResult(ctx, "reason", r.Reason)
 		if r.Gate != "" { // pending, where it could not be found out
 			err = errors.Join(err, book.Record(context.WithoutCancel(ctx), r), printResults(cmd.OutOrStdout(), []gate.Result{r}))
 		}

@@ -3,7 +3,6 @@
 package imagecmd
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -147,10 +146,10 @@ func (b *build) run(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 	out.Image = tag.Context().Digest(digest.String()).Name()
+	ui.SetResult(cmd.Context(), "image", out.Image)
+	ui.SetResult(cmd.Context(), "digest", digest)
 	if b.json {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		return enc.Encode(out)
+		return ui.JSON(cmd.OutOrStdout(), out)
 	}
 	rows := [][]string{{"Image:", out.Image}, {"Tag:", out.Tag}}
 	for _, p := range out.Platforms {

@@ -139,6 +139,8 @@ func (c *common) runCommit(ctx context.Context, cmd *cobra.Command, r *ostree.Re
 		}
 	}
 	done()
+	ui.SetResult(cmd.Context(), "commit", commit)
+	ui.SetResult(cmd.Context(), "ref", f.branch)
 	return c.printCommitted(cmd, commit, stats, f.table)
 }
 

@@ -35,6 +35,7 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 		if err != nil {
 			return err
 		}
+		setRelease(cmd, r)
 		if len(args) == 2 {
 			to, _, err := c.release(cmd, args[1])
 			if err != nil {
@@ -63,6 +64,7 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 		case image != "":
 			ref, err := r.Image(image)
 			if err == nil {
+				ui.SetResult(cmd.Context(), "image", ref.Name())
 				_, err = fmt.Fprintln(out, ref.Name())
 			}
 			return err
@@ -112,6 +114,22 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 	flags.BoolVar(&manifests, "manifests", false, "of two releases, also list the manifests that are different")
 	flags.StringArrayVar(&capabilities, "capability", nil, "of two releases, only list the capabilities that the update enables by itself in a cluster that has `NAME` enabled; may be repeated")
 	return cmd
+}
+
+// setRelease leaves which release it is for a pipeline; of several
+// architectures that of all of them.
+func setRelease(cmd *cobra.Command, r *payload.Release) {
+	ctx := cmd.Context()
+	ui.SetResult(ctx, "release-name", r.Version())
+	if r.Ref == nil {
+		return
+	}
+	pullspec := r.Pullspec()
+	if r.ListDigest.Hex != "" {
+		pullspec = pullspec.Context().Digest(r.ListDigest.String())
+	}
+	ui.SetResult(ctx, "release-pullspec", pullspec)
+	ui.SetResult(ctx, "release-digest", pullspec.DigestStr())
 }
 
 func (c *common) lint() *cobra.Command {

@@ -67,6 +67,7 @@ There --components says which repository of the folder has the components.`, 2, 
 		if _, err := move(cmd.Context(), cmd.ErrOrStderr(), target, source(src), moves, false); err != nil {
 			return err
 		}
+		setMirrored(cmd, r, to, &o)
 		sets, err := payload.MirrorSets(copies, "")
 		if err != nil {
 			return err
@@ -87,6 +88,24 @@ There --components says which repository of the folder has the components.`, 2, 
 	flags.BoolVar(&o.NoReferrers, "no-referrers", false, "leave what refers to images where it is")
 	flags.BoolVar(&plan, "plan", false, "print the copies as JSON, and make none")
 	return cmd
+}
+
+// setMirrored leaves where the release is now for a pipeline.
+func setMirrored(cmd *cobra.Command, r *payload.Release, to name.Repository, o *payload.MirrorOptions) {
+	ctx := cmd.Context()
+	digest := r.Digest
+	if r.ListDigest.Hex != "" {
+		digest = r.ListDigest
+	}
+	ui.SetResult(ctx, "release-name", r.Version())
+	ui.SetResult(ctx, "release-digest", digest)
+	if o.SkipRelease {
+		return
+	}
+	if o.Release.RepositoryStr() != "" {
+		to = o.Release
+	}
+	ui.SetResult(ctx, "mirrored-pullspec", to.Digest(digest.String()))
 }
 
 // mirrorSignatures carries a release's signatures to where a mirror in a folder

@@ -60,6 +60,8 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 	if built.Index != nil {
 		digest = built.ListDigest
 	}
+	ui.SetResult(ctx, "release-name", built.Metadata.Version)
+	ui.SetResult(ctx, "release-digest", digest)
 	if m.plan || m.to == "" {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s (%d images, %d manifests)\n", digest, built.Metadata.Version, len(built.References.Tags), built.Manifests)
 		return err
@@ -91,6 +93,7 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 	if err := registry.Tag(ctx, target, digest); err != nil {
 		return err
 	}
+	ui.SetResult(ctx, "release-pullspec", target.Context().Digest(digest.String()))
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s\n", target.Context().Digest(digest.String()), built.Metadata.Version, built.References.Created.Format("2006-01-02T15:04:05Z07:00"))
 	return err
 }

@@ -2,8 +2,10 @@ package payloadcmd
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +94,7 @@ trusted already (--trusted-by); never from the release itself.`, 1, 1, func(cmd 
 		if r.Ref == nil {
 			return ui.Usagef("an unpacked payload has no digest to verify")
 		}
+		setRelease(cmd, r)
 		at, err := ui.BuildTime()
 		if err != nil {
 			return err
@@ -156,6 +159,11 @@ trusted already (--trusted-by); never from the release itself.`, 1, 1, func(cmd 
 		if err != nil {
 			return err
 		}
+		signers := slices.Sorted(maps.Values(v.Signers))
+		if v.CosignKey != "" {
+			signers = append(signers, v.CosignKey)
+		}
+		ui.SetResult(ctx, "signers", signers)
 		for ring, fingerprint := range v.Signers {
 			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: signed by %s (%s)\n", r.Pullspec(), fingerprint, ring); err != nil {
 				return err

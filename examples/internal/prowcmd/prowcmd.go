@@ -144,16 +144,19 @@ func (p *common) importCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			return ui.JSON(cmd.OutOrStdout(), done.Status)
-		}
 		var rows [][]string
+		var arrived []string
 		for i, s := range done.Status.Images {
 			digest := ""
 			if s.Image != nil {
 				digest = s.Image.Metadata.Name
 			}
 			rows = append(rows, []string{images[i].To.Name, digest})
+			arrived = append(arrived, images[i].To.Name+"="+digest)
+		}
+		ui.SetResult(cmd.Context(), "images", arrived)
+		if asJSON {
+			return ui.JSON(cmd.OutOrStdout(), done.Status)
 		}
 		return ui.Table(cmd.OutOrStdout(), rows)
 	})
@@ -213,6 +216,8 @@ it must have it, too, within --limit.`, 2, 2, func(cmd *cobra.Command, args []st
 		if err := prow.HandOver(cmd.Context(), registry, tag, digest, opts); err != nil {
 			return err
 		}
+		ui.SetResult(cmd.Context(), "image", tag.Context().Digest(digest.String()))
+		ui.SetResult(cmd.Context(), "digest", digest)
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", tag, digest)
 		return err
 	})
@@ -239,6 +244,7 @@ func (p *common) watch() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			ui.SetResult(cmd.Context(), "digest", digest)
 			if _, err := fmt.Fprintln(cmd.OutOrStdout(), digest); err != nil {
 				return err
 			}

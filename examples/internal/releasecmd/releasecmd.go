@@ -176,6 +176,7 @@ func (c *common) resume() *cobra.Command {
 func (c *common) ended(cmd *cobra.Command, r *run, out *promotion.Result, err error) error {
 	r.progress.Done()
 	if out != nil {
+		setResults(cmd, out)
 		if printErr := c.print(cmd, out, func(w io.Writer) error {
 			rows := [][]string{{"release", out.Version}, {"state", string(out.State)}, {"source", out.SourceVersion + "  " + out.Source}}
 			if out.Pullspec != "" {
@@ -200,6 +201,22 @@ func (c *common) ended(cmd *cobra.Command, r *run, out *promotion.Result, err er
 		return ui.Next(err, "when it passed after all: "+again+"; else: okd-streams release abort "+out.Version+" --by NAME --reason TEXT")
 	}
 	return err
+}
+
+// setResults leaves what a pipeline goes on with.
+func setResults(cmd *cobra.Command, out *promotion.Result) {
+	set := func(name string, value any) { ui.SetResult(cmd.Context(), name, value) }
+	set("changed", !out.Unchanged)
+	set("state", out.State)
+	set("release-name", out.SourceVersion)
+	set("release-pullspec", out.Source)
+	_, digest, _ := strings.Cut(out.Source, "@")
+	set("release-digest", digest)
+	set("target-release-name", out.Version)
+	set("mirrored-pullspec", out.Pullspec)
+	_, digest, _ = strings.Cut(out.Pullspec, "@")
+	set("mirrored-digest", digest)
+	set("previous", out.Previous)
 }
 
 func (c *common) abort() *cobra.Command {
@@ -273,6 +290,13 @@ func (c *common) due() *cobra.Command {
 			s, err := promotion.Due(cmd.Context(), r.env, r.settings.Stream, r.def.Cadences.Promotion)
 			if err != nil {
 				return err
+			}
+			ui.SetResult(cmd.Context(), "due", s.Due)
+			if !s.At.IsZero() {
+				ui.SetResult(cmd.Context(), "at", s.At.Format(time.RFC3339))
+			}
+			if s.Open != nil {
+				ui.SetResult(cmd.Context(), "target-release-name", s.Open.Name)
 			}
 			if err := c.print(cmd, s, func(w io.Writer) error { return ui.Table(w, dueRows(s)) }); err != nil {
 				return err

@@ -28,6 +28,7 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 		return classify(fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err))
 	}
 	r.progress.Done()
+	setResults(ctx, summary)
 	print := printSummary
 	if f.JSON {
 		print = func(w io.Writer, s *daily.Summary) error { return ui.JSON(w, s) }
@@ -39,6 +40,38 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 		return ui.ErrNothing
 	}
 	return nil
+}
+
+// setResults leaves what a pipeline goes on with.
+func setResults(ctx context.Context, s *daily.Summary) {
+	set := func(name string, value any) { ui.SetResult(ctx, name, value) }
+	set("output", "OK")
+	set("changed", !s.Unchanged)
+	set("stream", s.Stream)
+	set("build", s.Build)
+	set("arch", s.Arch)
+	set("release-name", s.Version)
+	set("published", s.Published != nil)
+	if s.Commit != nil {
+		set("commit", s.Commit.Commit)
+		set("ref", s.Commit.Ref)
+	}
+	for name, i := range map[string]*daily.ImageOutputs{"base": s.Base, "node": s.Node, "extensions": s.Extensions} {
+		if i != nil {
+			set(name+"-image", i.Reference)
+			set(name+"-digest", i.Digest)
+		}
+	}
+	if s.Release != nil {
+		set("release-pullspec", s.Release.Reference)
+		set("release-digest", s.Release.Digest)
+	}
+	if s.Published != nil {
+		set("tags", s.Published.Tags)
+		if s.Published.Verdict != nil {
+			set("gates", s.Published.Verdict.State)
+		}
+	}
 }
 
 // printSummary prints what a run made, for people.
