@@ -55,6 +55,10 @@ sentences are cut to 512 bytes, and end in " ..." then; names and digests are
 never cut. If all together are more than Tekton takes (4096 bytes as it encodes
 them, of which 512 are its own) no file is written, and the command fails.
 
+In a Prow job ($ARTIFACTS), commands that work leave junit_okd-streams-COMMAND.xml
+there, with a case for the run and for each step and gate, and their report as
+okd-streams-COMMAND-summary.html, which Prow shows.
+
 Exit codes:
   0  it is done
   1  it failed
@@ -95,6 +99,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
 		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), prowcmd.Command(), manCommand(), versionCommand())
 	giveResults(root)
+	keepArtifacts(root)
 	return root
 }
 

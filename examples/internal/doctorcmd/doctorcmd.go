@@ -23,6 +23,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/prow"
 	"github.com/okd-project/okd-streams/publish/s3store"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -112,9 +113,12 @@ func (d *doctor) run(cmd *cobra.Command, _ []string) error {
 	}
 	failed := 0
 	for _, f := range d.findings {
+		c := prow.Case{Name: f.What}
 		if f.State == "failed" {
 			failed++
+			c.Failure = f.Found + "\n" + f.Advice
 		}
+		ui.AddCases(ctx, c)
 	}
 	if failed > 0 {
 		return ui.Next(fmt.Errorf("%d of %d checks failed", failed, len(d.findings)), "do what is written beside them, and run it again")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +23,6 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/publish/open"
-	"github.com/okd-project/okd-streams/publish/prow"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -259,7 +257,7 @@ func (c *common) show() *cobra.Command {
 	cmd := leaf("show", "Say what the gates of a release say, and whether it may be announced", `
 
 With --stream the verdict is that on the definition's gates: exit code 1 unless all
-that block passed or are waived; in a Prow job junit_gates.xml goes into $ARTIFACTS.
+that block passed or are waived; in a Prow job each gate is a case.
 Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		if format != "text" && format != "json" {
@@ -298,9 +296,7 @@ Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error 
 		} else {
 			err = printVerdict(cmd.OutOrStdout(), v)
 		}
-		if artifacts := os.Getenv(prow.ArtifactsVariable); artifacts != "" {
-			err = errors.Join(err, v.JUnit().WriteArtifact(artifacts, "junit_gates.xml"))
-		}
+		ui.AddCases(ctx, v.JUnit().Cases...)
 		return errors.Join(err, v.Err())
 	})
 	cmd.Flags().StringVarP(&format, "format", "o", "text", "`FORMAT`: text, json")

@@ -195,15 +195,11 @@ func TestVerdict(t *testing.T) {
 	require.Empty(t, show("passed"))
 	require.Contains(t, show("pending", "--now", "2026-06-13T12:00:00Z"), "waiting for install")
 
-	t.Setenv("ARTIFACTS", s.dir)
 	code, stdout, stderr = s.call(t, "show", "--stream", def, "-o", "json")
 	require.Zero(t, code, stderr)
 	var v gate.Verdict
 	require.NoError(t, json.Unmarshal([]byte(stdout), &v))
 	require.Equal(t, gate.Passed, v.State)
-	junit, err := os.ReadFile(filepath.Join(s.dir, "junit_gates.xml"))
-	require.NoError(t, err)
-	require.Contains(t, string(junit), `tests="2" failures="0" skipped="1"`)
 	code, stdout, stderr = s.call(t, "show", "--stream", def, "--all")
 	require.Zero(t, code, stderr)
 	require.Equal(t, 3, strings.Count(stdout, "\n"))

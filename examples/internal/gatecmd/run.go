@@ -24,6 +24,7 @@ import (
 	"github.com/okd-project/okd-streams/publish/gate"
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/publish/pgpsigner"
+	"github.com/okd-project/okd-streams/publish/prow"
 )
 
 // runFlags say how a gate is checked.
@@ -73,6 +74,11 @@ it finds RELEASE and DIGEST in its environment. Exit code 1 unless the gate pass
 		ui.SetResult(ctx, "gate", r.Gate)
 		ui.SetResult(ctx, "state", r.State)
 		ui.SetResult(ctx, "reason", r.Reason)
+		c := prow.Case{Suite: "gates of " + s.Release, Name: g.Name}
+		if r.State != gate.Passed && r.State != gate.Waived {
+			c.Failure = string(r.State) + ": " + r.Reason
+		}
+		ui.AddCases(ctx, c)
 		if r.Gate != "" { // pending, where it could not be found out
 			err = errors.Join(err, book.Record(context.WithoutCancel(ctx), r), printResults(cmd.OutOrStdout(), []gate.Result{r}))
 		}

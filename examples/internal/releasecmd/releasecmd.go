@@ -18,8 +18,10 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/prowcmd"
 	"github.com/okd-project/okd-streams/examples/internal/remote"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/promotion"
+	"github.com/okd-project/okd-streams/publish/prow"
 )
 
 const about = `Promote accepted payloads to releases.
@@ -177,6 +179,7 @@ func (c *common) ended(cmd *cobra.Command, r *run, out *promotion.Result, err er
 	r.progress.Done()
 	if out != nil {
 		setResults(cmd, out)
+		err = errors.Join(err, cases(cmd, r, out, err))
 		if printErr := c.print(cmd, out, func(w io.Writer) error {
 			rows := [][]string{{"release", out.Version}, {"state", string(out.State)}, {"source", out.SourceVersion + "  " + out.Source}}
 			if out.Pullspec != "" {
@@ -217,6 +220,22 @@ func setResults(cmd *cobra.Command, out *promotion.Result) {
 	_, digest, _ = strings.Cut(out.Pullspec, "@")
 	set("mirrored-digest", digest)
 	set("previous", out.Previous)
+}
+
+// cases has a Prow job keep the steps that are done and the gates that are not.
+func cases(cmd *cobra.Command, r *run, out *promotion.Result, failed error) error {
+	if out.Unchanged || !ui.InJob(cmd.Context()) {
+		return nil
+	}
+	journal, err := promotion.JournalOf(cmd.Context(), r.env, r.settings.Stream, out.Version)
+	if err != nil {
+		return err
+	}
+	for _, s := range journal.Steps {
+		ui.AddCases(cmd.Context(), prow.Case{Name: s.Name})
+	}
+	ui.AddCases(cmd.Context(), walk.Gates(failed)...)
+	return nil
 }
 
 func (c *common) abort() *cobra.Command {

@@ -121,6 +121,7 @@ type Run struct {
 	Store      string // URLs, for people
 	Registry   string
 	progress   *ui.Progress
+	steps      steps
 	closers    []func() error
 }
 
@@ -156,6 +157,7 @@ func Setup(ctx context.Context, f *Flags, stderr io.Writer) (_ *Run, err error) 
 	r.Env = &daily.Env{
 		State: f.State, Clock: time.Now,
 		Progress: func(e daily.Event) {
+			r.steps.event(e, time.Now())
 			switch e.Phase {
 			case "done":
 			case "reused":
