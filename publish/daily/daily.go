@@ -262,12 +262,12 @@ func RunTo(ctx context.Context, def *stream.Definition, env *Env, opts *Options,
 				return nil, err
 			}
 			if same {
-				return b.lastSummary()
+				return b.lastSummary(ctx)
 			}
 		}
 		if step == last {
 			break
 		}
 	}
-	return b.summary(last == StepPublish)
+	return b.summary(ctx, last == StepPublish)
 }

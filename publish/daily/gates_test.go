@@ -60,7 +60,7 @@ func TestGatesOfABook(t *testing.T) {
 	}, got)
 	page, err := os.ReadFile(s.Report)
 	require.NoError(t, err)
-	require.Contains(t, string(page), "<td>look (informs)</td><td class=\"pending\">pending</td>")
+	require.Contains(t, string(page), "<th scope=\"row\">look (informs)</th><td class=\"warn\">pending</td>")
 	require.Contains(t, string(page), "3 nodes")
 
 	results, err := book.Results(t.Context(), subject.Digest)

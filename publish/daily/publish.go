@@ -176,6 +176,11 @@ func (b *build) planImages(ctx context.Context, p *publish.Plan) error {
 	if err := sameDigest("release image", release.Image, b.release.Digest); err != nil {
 		return err
 	}
+	// What the release image has of the image that it was made from.
+	var from []string
+	if tag := release.References.Tag(operatorComponent); tag != nil {
+		from = []string{tag.Pullspec, b.in.Pinned.FromRelease}
+	}
 	seen := map[string]bool{}
 	add := func(out *ImageOutputs) error {
 		img := b.images[out.Digest]
@@ -188,9 +193,11 @@ func (b *build) planImages(ctx context.Context, p *publish.Plan) error {
 			return err
 		}
 		repo, _, _ := strings.Cut(out.Reference, "@")
-		p.Steps = append(p.Steps, publish.Step{Stage: publish.StageContent, Image: &publish.ImageStep{
-			Repository: repo, Digest: out.Digest, Size: size, MediaType: types.MediaType(out.MediaType),
-		}})
+		step := &publish.ImageStep{Repository: repo, Digest: out.Digest, Size: size, MediaType: types.MediaType(out.MediaType)}
+		if out.Digest == b.release.Digest {
+			step.From = mountable(repo, from)
+		}
+		p.Steps = append(p.Steps, publish.Step{Stage: publish.StageContent, Image: step})
 		return nil
 	}
 	for _, out := range []*ImageOutputs{b.nodes.Extensions, &b.base, &b.nodes.Node, &b.release.ImageOutputs} {
@@ -201,6 +208,23 @@ func (b *build) planImages(ctx context.Context, p *publish.Plan) error {
 		}
 	}
 	return nil
+}
+
+// mountable are the repositories of images in the registry of repo, from which
+// blobs may be mounted.
+func mountable(repo string, pullspecs []string) (from []string) {
+	to, err := name.NewRepository(repo)
+	if err != nil {
+		return nil
+	}
+	for _, pullspec := range pullspecs {
+		ref, err := name.NewDigest(pullspec)
+		if err != nil || ref.Context().Registry != to.Registry || ref.Context() == to || slices.Contains(from, ref.Context().Name()) {
+			continue
+		}
+		from = append(from, ref.Context().Name())
+	}
+	return from
 }
 
 // planDocuments changes the catalogue and announces the build.

@@ -1,25 +1,30 @@
 package daily
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
 	"io"
+	"net/url"
+	"reflect"
 	"strings"
 
 	"github.com/okd-project/okd-streams/internal/atomicfile"
+	"github.com/okd-project/okd-streams/internal/page"
+	"github.com/okd-project/okd-streams/ostree/container"
 )
 
 // reportFile is the page for people, beside the records.
 const reportFile = "report.html"
 
+// maxListed bounds each list of the report.
+const maxListed = 5000
+
 //go:embed report.html.tmpl
 var reportText string
 
-var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
-	"size":  sizeText,
-	"count": countText,
-	"short": func(s any) string { t := strings.TrimPrefix(fmt.Sprint(s), "sha256:"); return t[:min(12, len(t))] },
+var reportPage = page.Parse("report", reportText, template.FuncMap{
 	"width": func(part, all float64) float64 {
 		if all <= 0 {
 			return 0
@@ -38,29 +43,99 @@ var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
 		}
 		return all
 	},
-}).Parse(reportText))
+	"bars": bars,
+	"versions": func(r *container.Regression) []versionGroup {
+		return []versionGroup{{"Upgraded", r.Upgraded}, {"Downgraded", r.Downgraded}, {"Written otherwise", r.Changed}, {"Added", r.Added}, {"Removed", r.Removed}}
+	},
+	"origins": origins,
+	"link": func(text string) bool {
+		return strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://")
+	},
+	"image": func(pullspec string) string {
+		repo, _, _ := strings.Cut(pullspec, "@")
+		return repo + "@" + page.Short(pullspec)
+	},
+	"first": first,
+	"more":  func(list any) int { return max(0, reflect.ValueOf(list).Len()-maxListed) },
+})
 
-// countText is a number of things, with their name.
-func countText(n any, what string) string {
-	text := fmt.Sprint(n)
-	if text != "1" {
-		what += "s"
-	}
-	return text + " " + what
+// first is the part of a list that is shown.
+func first(list any) any {
+	v := reflect.ValueOf(list)
+	return v.Slice(0, min(v.Len(), maxListed)).Interface()
 }
 
-func sizeText(n int64) string {
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n), 0
-	for value >= 1<<10 && unit < 5 {
-		value /= 1 << 10
-		unit++
-	}
-	return fmt.Sprintf("%.1f %ciB", value, " KMGTP"[unit])
+// versionGroup are packages to which the same happened.
+type versionGroup struct {
+	What  string
+	Steps []container.VersionStep
 }
 
-func writeReport(path string, s *Summary) error {
-	return atomicfile.Write(path, func(w io.Writer) error { return reportPage.Execute(w, s) })
+// bar is a layer in the picture, in its units.
+type bar struct {
+	X, Y, Width, Height float64
+	Layer               layerDetails
+}
+
+// The picture of layers is this wide and high; its width is stretched.
+const (
+	chartWidth  = 1000
+	chartHeight = 140
+)
+
+// bars draws layers: one bar each, in the order of the image, as high as the
+// layer is big.
+func bars(layers []layerDetails) []bar {
+	var most int64 = 1
+	for _, l := range layers {
+		most = max(most, l.Size)
+	}
+	pitch := chartWidth / float64(max(len(layers), 8))
+	out := make([]bar, len(layers))
+	for i, l := range layers {
+		height := max(2, float64(l.Size)/float64(most)*(chartHeight-8))
+		out[i] = bar{X: float64(i)*pitch + pitch*.1, Y: chartHeight - height, Width: pitch * .8, Height: height, Layer: l}
+	}
+	return out
+}
+
+// origins counts components by where they are from, in words.
+func origins(list []componentDetails) string {
+	n := map[origin]int{}
+	for _, c := range list {
+		n[c.Origin]++
+	}
+	var parts []string
+	for _, o := range []struct {
+		origin origin
+		text   string
+	}{
+		{originBuild, "of this build"}, {originReplaced, "replaced"}, {originAdded, "added"}, {originGiven, "given"}, {originBase, "as in the base release"},
+	} {
+		if n[o.origin] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n[o.origin], o.text))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// report is what the page is made of.
+type report struct {
+	*Summary
+	Details *details
+}
+
+// Title names the build.
+func (r report) Title() string { return r.Stream + " " + r.Version }
+
+// Link is the address of a file in the store; "" where there is none.
+func (r report) Link(key string) template.URL {
+	if r.Details.store == "" {
+		return ""
+	}
+	return template.URL(r.Details.store + (&url.URL{Path: key}).EscapedPath())
+}
+
+func writeReport(path string, s *Summary, d *details) error {
+	return atomicfile.Write(path, func(w io.Writer) error { return reportPage.Execute(w, report{s, cmp.Or(d, &details{})}) })
 }

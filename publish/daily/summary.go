@@ -113,7 +113,7 @@ type PublishOutputs struct {
 }
 
 // summary collects the outputs of the steps that ran.
-func (b *build) summary(finished bool) (*Summary, error) {
+func (b *build) summary(ctx context.Context, finished bool) (*Summary, error) {
 	s := &Summary{Stream: b.in.Stream, Build: b.in.Build, Version: b.in.Version, Arch: b.in.Arch, Time: b.in.Time, Steps: b.records}
 	for _, record := range b.records {
 		if err := s.take(record); err != nil {
@@ -123,8 +123,17 @@ func (b *build) summary(finished bool) (*Summary, error) {
 	if !finished {
 		return s, nil
 	}
+	return s, b.report(ctx, s)
+}
+
+// report writes the page of a finished build.
+func (b *build) report(ctx context.Context, s *Summary) error {
 	s.Report = filepath.Join(b.dir, reportFile)
-	return s, writeReport(s.Report, s)
+	d, err := b.details(ctx, s)
+	if err != nil {
+		return err
+	}
+	return writeReport(s.Report, s, d)
 }
 
 func (s *Summary) take(record Record) error {
@@ -169,7 +178,7 @@ func (b *build) unchanged(ctx context.Context, upTo string) (bool, error) {
 }
 
 // lastSummary reads the summary of a finished build from its records.
-func (b *build) lastSummary() (*Summary, error) {
+func (b *build) lastSummary(ctx context.Context) (*Summary, error) {
 	s := &Summary{Stream: b.in.Stream, Build: b.in.Build, Version: b.in.Version, Arch: b.in.Arch, Time: b.in.Time, Unchanged: true}
 	for _, step := range Steps()[1:] {
 		var record Record
@@ -189,7 +198,7 @@ func (b *build) lastSummary() (*Summary, error) {
 	s.Report = filepath.Join(b.dir, reportFile)
 	if _, err := os.Lstat(s.Report); errors.Is(err, fs.ErrNotExist) {
 		// The run was killed after its last record.
-		return s, writeReport(s.Report, s)
+		return s, b.report(ctx, s)
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/okd-project/okd-streams/internal/page"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish/controller"
 )
@@ -154,24 +155,22 @@ func printable(text string) string {
 //go:embed report.html.tmpl
 var pageText string
 
+var readinessPage = page.Parse("readiness", pageText, template.FuncMap{
+	"hours": hours, "plural": count,
+	"decided": func(g GateReport) int { return g.Passed + g.Failed },
+	"sign":    sign,
+	"lines":   func(b *Broken) []string { return b.lines() },
+	"recent":  func(h []Result) []Result { return first(h) },
+	"behind":  func(c *Comparison) []Beside { return first(c.Behind) },
+	"missing": func(c *Comparison) []string { return first(c.Missing) },
+	"lower":   func(s controller.State) string { return strings.ToLower(string(s)) },
+	"link":    func(u string) bool { return strings.HasPrefix(u, "https://") || strings.HasPrefix(u, "http://") },
+})
+
 // WriteHTML writes the report as one page without scripts or files beside it.
 func (r *Report) WriteHTML(w io.Writer) error {
-	page, err := template.New("readiness").Funcs(template.FuncMap{
-		"hours": hours, "count": count,
-		"decided": func(g GateReport) int { return g.Passed + g.Failed },
-		"sign":    sign,
-		"lines":   func(b *Broken) []string { return b.lines() },
-		"short":   func(h []Result) []Result { return h[:min(len(h), mostListed)] },
-		"behind":  func(c *Comparison) []Beside { return first(c.Behind) },
-		"missing": func(c *Comparison) []string { return first(c.Missing) },
-		"lower":   func(s controller.State) string { return strings.ToLower(string(s)) },
-		"link":    func(u string) bool { return strings.HasPrefix(u, "https://") || strings.HasPrefix(u, "http://") },
-	}).Parse(pageText)
-	if err != nil {
-		return err
-	}
 	b := bufio.NewWriter(w)
-	if err := page.Execute(b, r); err != nil {
+	if err := readinessPage.Execute(b, r); err != nil {
 		return err
 	}
 	return b.Flush()
