@@ -238,7 +238,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		return c, err
 	}
 	if refFile != "" {
-		if err := r.writeRef(refFile, c); err != nil {
+		if err := r.writeRef(refFile, c, t.fsync); err != nil {
 			return c, err
 		}
 	}
@@ -334,8 +334,9 @@ type builder struct {
 
 	dirs    map[string]*dirNode  // by path
 	gone    map[string]*fileNode // files left out by Edit, which hard links may name
-	left    map[string]struct{}  // directories left out by Edit
-	last    string               // the directory last looked up
+	nodes   []fileNode
+	left    map[string]struct{} // directories left out by Edit
+	last    string              // the directory last looked up
 	lastDir *dirNode
 
 	encoder dirTreeEncoder
@@ -371,7 +372,7 @@ type batch struct {
 func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 	var without prune
 	if b.opts.Cache != nil {
-		without.bare = b.opts.Cache.isBare
+		without.cached = b.opts.Cache.search
 	}
 	if b.opts.Linked {
 		inodes, err := b.txn.inodes(ctx)
@@ -489,7 +490,9 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 	if e.linked {
 		b.stats.hits.Add(1)
 		if b.opts.keepsTree(b.repo) {
-			b.place(dir, name, e.Path, &fileNode{e.Object})
+			node := b.node()
+			node.sum = e.Object
+			b.place(dir, name, e.Path, node)
 			return job{}, 0, nil
 		}
 		if err := b.readLinked(ctx, &e); err != nil {
@@ -501,18 +504,9 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 	}
 	keep := true
 	if b.opts.Edit != nil {
-		before := e
 		var err error
-		if keep, err = b.opts.Edit(&e); err != nil {
+		if e, keep, err = b.edit(e); err != nil {
 			return job{}, 0, err
-		}
-		if e.Path != before.Path {
-			return job{}, 0, fmt.Errorf("edit changed the path to %.80q", e.Path)
-		}
-		if e.Link != "" {
-			e = before
-		} else if e.UID != before.UID || e.GID != before.GID || e.Mode != before.Mode || e.Target != before.Target || !equalXattrs(e.Xattrs, before.Xattrs) || e.Size != before.Size {
-			e.Object = Checksum{}
 		}
 	}
 	if e.Link != "" {
@@ -547,6 +541,25 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 	default:
 		return job{}, 0, fmt.Errorf("mode %#o has no known type", e.Mode)
 	}
+}
+
+// edit has the caller edit an entry.
+func (b *builder) edit(e Entry) (Entry, bool, error) {
+	before := e
+	keep, err := b.opts.Edit(&e)
+	if err != nil {
+		return e, false, err
+	}
+	if e.Path != before.Path {
+		return e, false, fmt.Errorf("edit changed the path to %.80q", e.Path)
+	}
+	if e.Link != "" {
+		return before, keep, nil
+	}
+	if e.UID != before.UID || e.GID != before.GID || e.Mode != before.Mode || e.Target != before.Target || !equalXattrs(e.Xattrs, before.Xattrs) || e.Size != before.Size {
+		e.Object = Checksum{}
+	}
+	return e, keep, nil
 }
 
 // orphan handles an entry whose directory is not in the tree: that is a fault of
@@ -700,9 +713,19 @@ func (b *builder) link(e *Entry, dir *dirNode, name string, keep bool) error {
 	return nil
 }
 
+// node gives a new node, many from one allocation.
+func (b *builder) node() *fileNode {
+	if len(b.nodes) == 0 {
+		b.nodes = make([]fileNode, 128)
+	}
+	node := &b.nodes[0]
+	b.nodes = b.nodes[1:]
+	return node
+}
+
 // file puts a regular file or symbolic link in the tree.
 func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirNode, name string, keep bool) (job, int64, error) {
-	node := &fileNode{}
+	node := b.node()
 	if !keep {
 		b.remove(dir, name, e.Path)
 		if e.Detached {

@@ -112,7 +112,7 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 	var key cacheKey
 	if cache != nil && e.Identity != (FileID{}) {
 		key = newCacheKey(e, w.header)
-		if c, ok := cache.lookup(&key); ok {
+		if c, ok := cache.lookup(&key, e.cached); ok {
 			if ok, err := w.known(&c); err != nil {
 				return err
 			} else if ok {

@@ -15,7 +15,7 @@ type inodes map[inodeID]Checksum
 
 type inodeID struct{ dev, ino uint64 }
 
-func (m inodes) find(id *FileID) (Checksum, bool) {
+func (m inodes) find(id FileID) (Checksum, bool) {
 	c, ok := m[inodeID{id.Dev, id.Ino}]
 	return c, ok
 }

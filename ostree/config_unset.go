@@ -36,5 +36,5 @@ func (r *Repo) unsetConfig(ctx context.Context, group, key string) (bool, error)
 	if _, err := parseSettings(k); err != nil {
 		return false, err
 	}
-	return true, r.replace("config", k.bytes())
+	return true, r.replace("config", k.bytes(), r.settings.fsync)
 }

@@ -225,26 +225,42 @@ func newCacheKey(e *Entry, header []byte) cacheKey {
 
 func stateOf(id *FileID) inodeState { return inodeState{id.Dev, id.Ino, id.CtimeNs} }
 
-// isBare reports whether a file is known to have no attributes.
-func (c *DevInoCache) isBare(id *FileID) bool {
+// search gives what [Entry] keeps as cached, 0 of a file without record, and
+// whether it is known to have no attributes.
+func (c *DevInoCache) search(id FileID) (at int32, bare bool) {
 	var buf [cacheInode]byte
-	state := stateOf(id)
+	state := stateOf(&id)
 	prefix := state.append(buf[:0])
-	for i := c.find(prefix); ; i++ {
+	first := c.find(prefix)
+	for i := first; ; i++ {
 		record, ok := c.record(i, prefix)
-		if !ok || record[cacheRecord-1]&bareBit != 0 {
-			return ok
+		if !ok {
+			return at, false
+		}
+		at = int32(first + 1)
+		if record[cacheRecord-1]&bareBit != 0 {
+			return at, true
 		}
 	}
 }
 
-func (c *DevInoCache) lookup(k *cacheKey) (Checksum, bool) {
+// lookup finds a file. at is what search gave for it; 0: it has to be found.
+func (c *DevInoCache) lookup(k *cacheKey, at int32) (Checksum, bool) {
 	var buf [keySize]byte
 	key := k.append(buf[:0])
-	i := c.find(key)
-	if record, ok := c.record(i, key); ok {
-		c.needed[i].Store(true)
-		return Checksum(record[keySize:]), true
+	i := int(at) - 1
+	if at == 0 {
+		i = c.find(key)
+	}
+	for ; ; i++ {
+		record, ok := c.record(i, key[:cacheInode])
+		if !ok {
+			break
+		}
+		if bytes.HasPrefix(record, key) {
+			c.needed[i].Store(true)
+			return Checksum(record[keySize:]), true
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

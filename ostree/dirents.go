@@ -15,7 +15,7 @@ func eachDirent(buf []byte, fn func(ino uint64, dtype byte, name []byte) error) 
 		record := buf[:length]
 		buf = buf[length:]
 		name, _, _ := bytes.Cut(record[19:], []byte{0})
-		if s := string(name); s == "." || s == ".." {
+		if len(name) <= 2 && (string(name) == "." || string(name) == "..") {
 			continue
 		}
 		if err := fn(binary.NativeEndian.Uint64(record), record[18], name); err != nil {

@@ -927,7 +927,7 @@ func (x *Receiver) name(ctx context.Context, k *keep) error {
 		return err
 	}
 	for _, ref := range k.refs {
-		if err := x.repo.writeRef(ref, c); err != nil {
+		if err := x.repo.writeRef(ref, c, fsync); err != nil {
 			return err
 		}
 	}

@@ -175,7 +175,7 @@ func (p *localPull) run(ctx context.Context) (err error) {
 		if ref.path == "" {
 			continue
 		}
-		if err := p.repo.writeRef(ref.path, ref.commit); err != nil {
+		if err := p.repo.writeRef(ref.path, ref.commit, t.fsync); err != nil {
 			return err
 		}
 	}
@@ -571,7 +571,7 @@ func (p *localPull) writeCommit(ctx context.Context, c *pulledCommit, fsync bool
 	}
 	if !there {
 		if p.opts.CommitsOnly {
-			if err := p.repo.replace(partialPath(c.sum), nil); err != nil {
+			if err := p.repo.replace(partialPath(c.sum), nil, fsync); err != nil {
 				return err
 			}
 		}
@@ -613,7 +613,7 @@ func (r *Repo) putObject(kind ObjectType, c Checksum, data []byte, fsync bool) e
 	if err := mkdirat(r.objects, path[:2], 0o777); err != nil {
 		return err
 	}
-	if err := r.replace("objects/"+path, data); err != nil {
+	if err := r.replace("objects/"+path, data, fsync); err != nil {
 		return err
 	}
 	if fsync {

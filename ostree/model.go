@@ -125,8 +125,9 @@ type Entry struct {
 	// not known.
 	Identity FileID
 
-	bare   bool // a file on disk without attributes, whatever Xattrs has by now
-	linked bool // a hard link to Object, of which only the kind of file is known yet
+	bare   bool  // a file on disk without attributes, whatever Xattrs has by now
+	linked bool  // a hard link to Object, of which only the kind of file is known yet
+	cached int32 // where a [DevInoCache] may have the file: 1 + the record's number
 }
 
 // FileID is what the kernel tells about a file on disk that changes when its

@@ -99,9 +99,10 @@ func (r *Repo) listFolder(folder string, fn func(*listed) error) error {
 	if !decodeHex(o.key.sum[:1], []byte(folder)) {
 		return fmt.Errorf("objects/%s is no folder of objects", folder)
 	}
-	buf := make([]byte, 32<<10)
+	buf := direntBuffers.Get().(*[]byte)
+	defer direntBuffers.Put(buf)
 	for {
-		n, err := unix.ReadDirent(dir, buf)
+		n, err := unix.ReadDirent(dir, *buf)
 		if err == unix.EINTR {
 			continue
 		}
@@ -111,7 +112,7 @@ func (r *Repo) listFolder(folder string, fn func(*listed) error) error {
 		if n == 0 {
 			return nil
 		}
-		err = eachDirent(buf[:n], func(ino uint64, dtype byte, name []byte) error {
+		err = eachDirent((*buf)[:n], func(ino uint64, dtype byte, name []byte) error {
 			o.ino, o.dtype, o.name = ino, dtype, name
 			const digits = 2*ChecksumSize - 2
 			if dtype != unix.DT_REG && dtype != unix.DT_UNKNOWN && (dtype != unix.DT_LNK || !links) || len(name) <= digits || name[digits] != '.' {
@@ -128,6 +129,8 @@ func (r *Repo) listFolder(folder string, fn func(*listed) error) error {
 		}
 	}
 }
+
+var direntBuffers = sync.Pool{New: func() any { return new(make([]byte, 32<<10)) }}
 
 // decodeHex decodes lower-case hexadecimal digits, two for each byte of dst;
 // false: src is something else.

@@ -157,7 +157,7 @@ func (r *Repo) writeTombstone(c Checksum) error {
 	if err != nil {
 		return err
 	}
-	return r.replace("objects/"+r.objectPath(TypeTombstone, c), data)
+	return r.replace("objects/"+r.objectPath(TypeTombstone, c), data, r.settings.fsync)
 }
 
 // partialPath is the file below the repository that says that a commit may lack

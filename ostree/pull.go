@@ -536,7 +536,7 @@ func (p *httpPull) finish(ctx context.Context) error {
 		if c, err := p.repo.readRefPath(ref.path); err == nil && c == ref.commit {
 			continue
 		}
-		if err := p.repo.writeRef(ref.path, ref.commit); err != nil {
+		if err := p.repo.writeRef(ref.path, ref.commit, p.repo.settings.fsync && !p.opts.NoFsync); err != nil {
 			return err
 		}
 	}

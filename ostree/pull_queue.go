@@ -455,7 +455,7 @@ func (p *httpPull) storeCommit(ctx context.Context, c Checksum, data, detached [
 		if err := mkdirat(p.repo.dir, "state", 0o775); err != nil {
 			return err
 		}
-		if err := p.repo.replace(partialPath(c), nil); err != nil {
+		if err := p.repo.replace(partialPath(c), nil, p.txn.fsync); err != nil {
 			return err
 		}
 	}

@@ -247,7 +247,7 @@ func (r *Repo) SetRef(ctx context.Context, name string, c Checksum) error {
 		} else if !ok {
 			return fmt.Errorf("commit %s: %w", c, fs.ErrNotExist)
 		}
-		return r.writeRef(p, c)
+		return r.writeRef(p, c, r.settings.fsync)
 	}()
 	if err != nil {
 		return &Error{Op: "set ref", Target: name, Err: err}
@@ -358,15 +358,15 @@ func (r *Repo) makeRefDirs(p string) error {
 	return nil
 }
 
-// writeRef writes a ref's file, p below refs/.
-func (r *Repo) writeRef(p string, c Checksum) error {
+// writeRef writes a ref's file, p below refs/, with fsync durably.
+func (r *Repo) writeRef(p string, c Checksum, fsync bool) error {
 	if err := r.makeRefDirs(p); err != nil {
 		return err
 	}
-	if err := r.replace("refs/"+p, append([]byte(c.String()), '\n')); err != nil {
+	if err := r.replace("refs/"+p, append([]byte(c.String()), '\n'), fsync); err != nil {
 		return err
 	}
-	if r.settings.fsync {
+	if fsync {
 		if err := fsyncDir(r.dir, "refs/"+path.Dir(p)); err != nil {
 			return err
 		}

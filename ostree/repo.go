@@ -231,7 +231,7 @@ func (r *Repo) SetConfig(ctx context.Context, group, key, value string) error {
 		if _, err := parseSettings(k); err != nil {
 			return err
 		}
-		return r.replace("config", k.bytes())
+		return r.replace("config", k.bytes(), r.settings.fsync)
 	}()
 	if err != nil {
 		return &Error{Op: "set config", Target: group + "." + key, Err: err}
@@ -242,11 +242,12 @@ func (r *Repo) SetConfig(ctx context.Context, group, key, value string) error {
 // replacementPrefix begins the names of files in tmp/ on their way to their place.
 const replacementPrefix = "okd-"
 
-// replace writes a small file of the repository by way of tmp/.
-func (r *Repo) replace(path string, data []byte) error {
+// replace writes a small file of the repository by way of tmp/, with fsync
+// durably.
+func (r *Repo) replace(path string, data []byte, fsync bool) error {
 	for i := range 1000 {
 		tmp := fmt.Sprintf("tmp/"+replacementPrefix+"%d-%d", unix.Getpid(), i)
-		err := replaceFile(r.dir, tmp, r.dir, path, data, 0o644, r.settings.fsync)
+		err := replaceFile(r.dir, tmp, r.dir, path, data, 0o644, fsync)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}

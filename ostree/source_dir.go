@@ -92,6 +92,7 @@ func (t *dirTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, e
 const (
 	maxReadAhead    = 4       // goroutines
 	maxAheadEntries = 8 << 10 // that nobody has taken yet
+	maxFreeItems    = 16      // lists of entries that are kept for reuse
 )
 
 // dirWalk is one pass over a dirTree. Listing a directory costs system calls
@@ -104,9 +105,10 @@ type dirWalk struct {
 	yield   func(Entry, error) bool
 
 	mu      sync.Mutex
-	changed sync.Cond  // of what follows
-	todo    []*listing // a stack: the next to come is on top
-	held    int        // entries that were listed and not taken yet
+	changed sync.Cond   // of what follows
+	todo    []*listing  // a stack: the next to come is on top
+	held    int         // entries that were listed and not taken yet
+	free    [][]dirItem // that were taken, for the next
 	stopped bool
 }
 
@@ -215,7 +217,26 @@ func (w *dirWalk) deliver(r *dirReader, l *listing) bool {
 		w.yield(Entry{}, l.err)
 		return false
 	}
+	w.mu.Lock()
+	if len(w.free) < maxFreeItems {
+		w.free = append(w.free, l.items[:0])
+	}
+	w.mu.Unlock()
+	l.items = nil
 	return true
+}
+
+// items gives room for n entries.
+func (w *dirWalk) items(n int) []dirItem {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range slices.Backward(w.free) {
+		if items := w.free[i]; cap(items) >= n {
+			w.free = slices.Delete(w.free, i, i+1)
+			return items
+		}
+	}
+	return make([]dirItem, 0, n)
 }
 
 // dirReader lists directories. It belongs to one goroutine.
@@ -224,13 +245,16 @@ type dirReader struct {
 	dirents []byte
 	buf     []byte // link targets, names and values of attributes; the kernel's limit is 64 KiB
 	names   []dirName
+	text    []byte // the paths of names
+	st      unix.Stat_t
 }
 
 // dirName is a name as a listing has it.
 type dirName struct {
-	name  string
-	ino   uint64
-	dtype byte // DT_REG and the like
+	path, name string // the name is the end of the path
+	ino        uint64
+	end        int  // of the path in what all paths are
+	dtype      byte // DT_REG and the like
 }
 
 func newDirReader(w *dirWalk) *dirReader {
@@ -266,7 +290,8 @@ func (r *dirReader) read(l *listing) error {
 	if uint64(now.Dev) != l.id.Dev || now.Ino != l.id.Ino {
 		return dirError(l.path, errChanged)
 	}
-	names := r.names[:0]
+	prefix := join(l.path, "")
+	names, text := r.names[:0], r.text[:0]
 	for {
 		n, err := unix.ReadDirent(fd, r.dirents)
 		if errors.Is(err, unix.EINTR) {
@@ -280,17 +305,24 @@ func (r *dirReader) read(l *listing) error {
 		}
 		_ = eachDirent(r.dirents[:n], func(ino uint64, dtype byte, name []byte) error {
 			if ino != 0 { // 0: removed by now
-				names = append(names, dirName{string(name), ino, dtype})
+				text = append(append(text, prefix...), name...)
+				names = append(names, dirName{ino: ino, end: len(text), dtype: dtype})
 			}
 			return nil
 		})
 	}
+	// One string for all: most of what a commit allocates would be names.
+	all, start := string(text), 0
+	for i := range names {
+		names[i].path = all[start:names[i].end]
+		names[i].name, start = names[i].path[len(prefix):], names[i].end
+	}
 	slices.SortFunc(names, func(a, b dirName) int { return strings.Compare(a.name, b.name) })
-	r.names = names
-	l.items = make([]dirItem, 0, len(names))
-	for i, listed := range names {
-		name := listed.name
-		path := join(l.path, name)
+	r.names, r.text = names, text
+	defer clear(names)
+	l.items = r.items(len(names))
+	for i := range names {
+		name, path := names[i].name, names[i].path
 		if r.without.test != nil && r.without.test(path) {
 			l.items = append(l.items, dirItem{entry: Entry{Path: path}, out: true})
 			continue
@@ -298,7 +330,7 @@ func (r *dirReader) read(l *listing) error {
 		if i%256 == 0 && r.ctx.Err() != nil {
 			return dirError(path, r.ctx.Err())
 		}
-		if r.linked(l, &listed, path) {
+		if r.linked(l, &names[i], path) {
 			continue
 		}
 		if err := r.entry(l, fd, name, path); err != nil {
@@ -323,7 +355,7 @@ func (r *dirReader) linked(l *listing, n *dirName, path string) bool {
 	default:
 		return false
 	}
-	if e.Object, e.linked = r.without.object(&e.Identity); e.linked {
+	if e.Object, e.linked = r.without.object(e.Identity); e.linked {
 		l.items = append(l.items, dirItem{entry: e})
 	}
 	return e.linked
@@ -334,8 +366,8 @@ func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 	if !utf8.ValidString(name) {
 		return dirError(path, errNotUTF8)
 	}
-	var st unix.Stat_t
-	if err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+	st := &r.st
+	if err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return dirError(path, err)
 	}
 	item := dirItem{entry: Entry{
@@ -344,7 +376,7 @@ func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 	}}
 	e := &item.entry
 	if kind := st.Mode & ModeType; r.without.object != nil && (kind == ModeRegular || kind == ModeSymlink) {
-		if e.Object, e.linked = r.without.object(&e.Identity); e.linked {
+		if e.Object, e.linked = r.without.object(e.Identity); e.linked {
 			l.items = append(l.items, item)
 			return nil
 		}
@@ -354,7 +386,7 @@ func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 		item.sub = &listing{path: path, id: e.Identity, done: make(chan struct{})}
 	case ModeRegular:
 		e.Size = st.Size
-		e.Open = (&dirFile{tree: r.tree, path: path, size: st.Size, id: e.Identity}).open
+		e.Open = r.tree.opener(path, st.Size, e.Identity)
 	case ModeSymlink:
 		n, err := unix.Readlinkat(fd, name, r.buf)
 		if err != nil {
@@ -369,7 +401,9 @@ func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 	default:
 		return dirError(path, specialFile(specialKind(st.Mode)))
 	}
-	e.bare = item.sub == nil && r.without.bare != nil && r.without.bare(&e.Identity)
+	if r.without.cached != nil && st.Mode&ModeType == ModeRegular {
+		e.cached, e.bare = r.without.cached(e.Identity)
+	}
 	if !e.bare {
 		var err error
 		if e.Xattrs, err = r.xattrs(fd, name); err != nil {
@@ -424,35 +458,33 @@ func procPath(fd int, name string) string { return "/proc/self/fd/" + strconv.It
 
 var errChanged = errors.New("changed since it was listed")
 
-// dirFile opens one regular file of a dirTree.
-type dirFile struct {
-	tree *dirTree
-	path string
-	size int64
-	id   FileID
+// opener gives the [Entry.Open] of a regular file.
+func (t *dirTree) opener(path string, size int64, id FileID) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) { return t.openFile(ctx, path, size, id) }
 }
 
-func (f *dirFile) open(ctx context.Context) (io.ReadCloser, error) {
+// openFile opens a regular file that is as it was listed.
+func (t *dirTree) openFile(ctx context.Context, path string, size int64, id FileID) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &Error{"dir", quoted(f.path), err}
+		return nil, &Error{"dir", quoted(path), err}
 	}
 	// O_NONBLOCK: should a pipe have taken the file's place, do not wait for its
 	// writer.
-	fd, err := openBeneath(f.tree.fd, f.path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	fd, err := openBeneath(t.fd, path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
 	if err != nil {
-		return nil, &Error{"dir", quoted(f.path), err}
+		return nil, &Error{"dir", quoted(path), err}
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
-	if err == nil && (st.Mode&ModeType != ModeRegular || uint64(st.Dev) != f.id.Dev || st.Ino != f.id.Ino ||
-		st.Size != f.size || st.Mtim.Nano() != f.id.MtimeNs) {
+	if err == nil && (st.Mode&ModeType != ModeRegular || uint64(st.Dev) != id.Dev || st.Ino != id.Ino ||
+		st.Size != size || st.Mtim.Nano() != id.MtimeNs) {
 		err = errChanged
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, &Error{"dir", quoted(f.path), err}
+		return nil, &Error{"dir", quoted(path), err}
 	}
-	return unix.NewFile(fd, f.path), nil
+	return unix.NewFile(fd, path), nil
 }
 
 // openBeneath opens path below the directory dir without following any link.

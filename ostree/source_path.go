@@ -22,13 +22,14 @@ type prune struct {
 	// by the goroutine that reads it; of what is below one only where the tree
 	// comes by it.
 	report func(path string)
-	// bare is true for a regular file that is known to have no attributes.
-	// Called from any goroutine; nil: none is.
-	bare func(*FileID) bool
+	// cached gives what [Entry] keeps as cached of a regular file, and whether it
+	// is known to have no attributes. Called from any goroutine; nil: nothing is
+	// known.
+	cached func(FileID) (at int32, bare bool)
 	// object gives the content object that a regular file or symbolic link is a
 	// hard link to, which then are not looked at further: Object says all of it.
 	// Called from any goroutine; nil: none is.
-	object func(*FileID) (Checksum, bool)
+	object func(FileID) (Checksum, bool)
 }
 
 // skips tests and reports a path.

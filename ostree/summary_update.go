@@ -120,7 +120,7 @@ func (r *Repo) updateSummary(ctx context.Context, opts *SummaryOptions) error {
 	}
 	if indexed, ok := config.get("core", "indexed-deltas"); !ok || indexed != "true" {
 		config.set("core", "indexed-deltas", "true")
-		if err := r.replace("config", config.bytes()); err != nil {
+		if err := r.replace("config", config.bytes(), r.settings.fsync); err != nil {
 			return err
 		}
 	}
@@ -141,7 +141,7 @@ func (r *Repo) updateSummary(ctx context.Context, opts *SummaryOptions) error {
 // nil.
 func (r *Repo) replaceSummary(data, sig []byte) error {
 	if sig == nil {
-		if err := r.replace("summary", data); err != nil {
+		if err := r.replace("summary", data, r.settings.fsync); err != nil {
 			return err
 		}
 		if err := unix.Unlinkat(r.dir, "summary.sig", 0); err != nil && err != unix.ENOENT {
@@ -155,10 +155,10 @@ func (r *Repo) replaceSummary(data, sig []byte) error {
 // replacePair replaces two files with as little time as may be between them.
 func (r *Repo) replacePair(first string, a []byte, second string, b []byte) error {
 	next := ".new-" + second
-	if err := r.replace("tmp/"+next, b); err != nil {
+	if err := r.replace("tmp/"+next, b, r.settings.fsync); err != nil {
 		return err
 	}
-	err := r.replace(first, a)
+	err := r.replace(first, a, r.settings.fsync)
 	if err == nil {
 		err = pathError("rename", second, retry(func() error { return unix.Renameat(r.dir, "tmp/"+next, r.dir, second) }))
 	}
@@ -368,7 +368,7 @@ func (r *Repo) writeSummaryIndexes(deltas []summaryDelta) error {
 				return err
 			}
 		}
-		if err := r.replace(file, data); err != nil {
+		if err := r.replace(file, data, r.settings.fsync); err != nil {
 			return err
 		}
 	}
