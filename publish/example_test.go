@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -152,4 +153,24 @@ func ExampleDecodeCopies() {
 func ExampleCheckCopies() {
 	fmt.Println(publish.CheckCopies([]publish.Copy{{From: "scos-release", To: "mirror.example/okd/release"}}))
 	// Output: publish: check copies: copies[0].from: "scos-release" is no reference: invalid argument
+}
+
+func ExampleTakeLease() {
+	ctx := context.Background()
+	store := memstore.New()
+	clock := func() time.Time { return time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC) }
+	lease, err := publish.TakeLease(ctx, store, "okd-scos/lease.json", "run-1", clock, &publish.LeaseOptions{TTL: 5 * time.Hour})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(lease.Holder, lease.Turn, lease.Until.Format(time.TimeOnly))
+	_, err = publish.TakeLease(ctx, store, "okd-scos/lease.json", "run-2", clock, nil)
+	fmt.Println(err)
+	if err := publish.GiveLease(ctx, store, "okd-scos/lease.json", "run-1", clock); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// run-1 1 17:00:00
+	// publish: lease okd-scos/lease.json: run-1 holds it since 2026-11-26T12:00:00Z, until 2026-11-26T17:00:00Z at most
 }
