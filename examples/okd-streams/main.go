@@ -35,6 +35,7 @@ import (
 	"github.com/okd-project/okd-streams/examples/internal/servecmd"
 	"github.com/okd-project/okd-streams/examples/internal/statuscmd"
 	"github.com/okd-project/okd-streams/examples/internal/streamcmd"
+	"github.com/okd-project/okd-streams/examples/internal/tektoncmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/examples/internal/walk"
 	"github.com/okd-project/okd-streams/publish/daily"
@@ -97,7 +98,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
-		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), prowcmd.Command(), manCommand(), versionCommand())
+		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), prowcmd.Command(), tektoncmd.Command(), manCommand(), versionCommand())
 	giveResults(root)
 	keepArtifacts(root)
 	return root

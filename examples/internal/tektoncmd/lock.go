@@ -1,0 +1,132 @@
+package tektoncmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/examples/internal/walk"
+	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/s3store"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// leaseFile is beside the folder of a stream's builds.
+const leaseFile = "lease.json"
+
+// lease is which lease is meant, and for whom.
+type lease struct {
+	stream, state, arch, store, credentials, holder string
+}
+
+func (l *lease) add(set *pflag.FlagSet) {
+	set.StringVar(&l.stream, "stream", "", "`STREAM`: the name of a built-in one, or a definition's file (required)")
+	set.StringVar(&l.holder, "holder", "", "`NAME` of who holds the lease, a run for instance (required)")
+	set.StringVar(&l.store, "store", "", "`STORE` with the stream's index: dir:PATH or s3://BUCKET/PREFIX?endpoint=URL (default: the definition's)")
+	set.StringVar(&l.state, "state", ".", "`FOLDER` that a relative folder of the definition is in")
+	set.StringVar(&l.arch, "arch", "", "`ARCHITECTURE`, where the definition's prefix has one (default: the definition's first)")
+	set.StringVar(&l.credentials, "s3-credentials", "", "shared credentials `FILE` of the AWS tools, or the folder with it (default: as the AWS SDK finds them)")
+}
+
+// do opens the store and does something with the lease.
+func (l *lease) do(cmd *cobra.Command, fn func(s publish.Store, key string) error) (err error) {
+	if l.holder == "" {
+		return ui.Usagef("give --holder NAME")
+	}
+	def, err := definition(l.stream)
+	if err != nil {
+		return err
+	}
+	if l.arch == "" {
+		l.arch = string(def.Architectures[0])
+	}
+	prefix, err := def.Store.Prefix.Expand(stream.Vars{Stream: def.Identity.Name, Arch: l.arch, Minor: def.Version.String()})
+	if err != nil {
+		return err
+	}
+	url := l.store
+	if url == "" {
+		url = walk.StoreURL(def)
+		if dir, ok := strings.CutPrefix(url, "dir:"); ok && !filepath.IsAbs(dir) {
+			url = "dir:" + filepath.Join(l.state, dir)
+		}
+	}
+	if url == "" {
+		return ui.Usagef("the definition of %s has no store: give --store STORE", def.Identity.Name)
+	}
+	s, err := open.Store(cmd.Context(), url, &open.StoreOptions{S3: s3store.Options{CredentialsFile: l.credentials, Jitter: rand.Float64}})
+	if err != nil {
+		return err
+	}
+	if closer, ok := s.(io.Closer); ok {
+		defer func() { err = errors.Join(err, closer.Close()) }()
+	}
+	return fn(s, path.Join(prefix, leaseFile))
+}
+
+func lock() *cobra.Command {
+	l, opts := &lease{}, &publish.LeaseOptions{Jitter: rand.Float64}
+	cmd := &cobra.Command{
+		Use: "lock --stream STREAM --holder NAME", Short: "Take the lease of a stream's index, so that one run at a time writes it", DisableFlagsInUseLine: true,
+		Long: `Take the lease of a stream's index, so that one run at a time writes it.
+
+The lease is an object in the store. Who holds it may take it again; another waits
+for --wait. It ends with unlock, or after --ttl. Its end is judged by the clocks of those who
+want it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return l.do(cmd, func(s publish.Store, key string) error {
+				said := ""
+				opts.Waiting = func(other publish.Lease) {
+					if said != other.Holder {
+						said = other.Holder
+						_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "waiting: %s holds the lease until %s at most\n", other.Holder, other.Until.Format(time.RFC3339))
+					}
+				}
+				got, err := publish.TakeLease(cmd.Context(), s, key, l.holder, time.Now, opts)
+				if errors.Is(err, publish.ErrLeased) {
+					return ui.Next(err, "run this again when that run has ended; if it has, and left the lease behind: okd-streams tekton unlock with its --holder")
+				}
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s holds it until %s, turn %d\n", key, got.Holder, got.Until.Format(time.RFC3339), got.Turn)
+				return err
+			})
+		},
+	}
+	l.add(cmd.Flags())
+	cmd.Flags().DurationVar(&opts.TTL, "ttl", publish.DefaultLeaseTTL, "`TIME` that the lease lasts")
+	cmd.Flags().DurationVar(&opts.Wait, "wait", 0, "`TIME` to wait for another holder")
+	return cmd
+}
+
+func unlock() *cobra.Command {
+	l := &lease{}
+	cmd := &cobra.Command{
+		Use: "unlock --stream STREAM --holder NAME", Short: "Give back the lease of a stream's index", DisableFlagsInUseLine: true,
+		Long: "Give back the lease of a stream's index. If NAME does not hold it, nothing happens.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return l.do(cmd, func(s publish.Store, key string) error {
+				if err := publish.GiveLease(cmd.Context(), s, key, l.holder, time.Now); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s does not hold it\n", key, l.holder)
+				return err
+			})
+		},
+	}
+	l.add(cmd.Flags())
+	return cmd
+}

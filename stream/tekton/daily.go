@@ -1,0 +1,330 @@
+package tekton
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// defaultTimeout is for cadences without one: that of okd-coreos-pipeline.
+const defaultTimeout = 4 * time.Hour
+
+// finallyTimeout is what a run has beyond, to say how it ended.
+const finallyTimeout = 15 * time.Minute
+
+// The steps of the daily build are those of publish/daily, a task each, and what each leaves for the
+// others and for people to see.
+var dailySteps = []struct {
+	step, does string
+	results    []string
+}{
+	{"inputs", "Pin the inputs and name the build", []string{"build", "release-name"}},
+	{"commit", "Commit the tree and lint it", []string{"commit", "ref"}},
+	{"encapsulate", "Make the base image of the commit", []string{"base-image", "base-digest"}},
+	{"node", "Find the node image and its extensions", []string{"node-image", "node-digest", "extensions-image", "extensions-digest"}},
+	{"bootimage", "Measure the boot artifacts", nil},
+	{"payload", "Assemble the release image", []string{"release-name", "release-pullspec", "release-digest"}},
+	{"publish", "Publish, pointers last", []string{"published", "gates", "tags", "changed"}},
+}
+
+var resultsMean = map[string]string{
+	"build": "version of the build", "release-name": "version of the release", "commit": "checksum of the commit", "ref": "OSTree ref of the commit",
+	"base-image": "base image, by digest", "base-digest": "its digest", "node-image": "node image, by digest", "node-digest": "its digest",
+	"extensions-image": "extensions image, by digest, empty if there is none", "extensions-digest": "its digest",
+	"release-pullspec": "the release's image, by digest", "release-digest": "its digest", "published": "true when it is published",
+	"gates": "what the gates say together: passed, pending or failed", "tags": "tags that were moved", "changed": "false if there was nothing to do",
+	"output": "OK when it is done",
+}
+
+func results(names ...string) []Result {
+	var out []Result
+	for _, n := range names {
+		out = append(out, Result{Name: n, Type: typeString, Description: resultsMean[n]})
+	}
+	return out
+}
+
+// task begins a task of the pipeline of a name.
+func (p *plan) task(of, pipeline, does string) *Task {
+	h := p.head(tektonAPI, kindTask, of)
+	if pipeline != "" {
+		h.Metadata.Labels[labelPipeline] = pipeline
+	}
+	return &Task{Header: h, Spec: TaskSpec{Description: does + "."}}
+}
+
+// Parameters of the daily pipeline and its tasks.
+func (p *plan) dailyParams() []ParamSpec {
+	open := map[string]bool{} // what has no default
+	if needs, err := p.def.Needs(p.def.Version.String()); err == nil {
+		for _, n := range needs {
+			open[n.Path] = true
+		}
+	}
+	param := func(of, path, does string) ParamSpec {
+		s := ParamSpec{Name: of, Type: typeString, Description: does}
+		if !open[path] {
+			s.Default = text("")
+		}
+		return s
+	}
+	return []ParamSpec{
+		{Name: "arch", Type: typeString, Description: "architecture, as x86_64", Default: text(string(p.def.Architectures[0]))},
+		param("source", "os.source", "root filesystem: dir:PATH, tar:PATH or ostree:REPOSITORY:REF, in the shared workspace at "+sharedPath+" (empty: what the definition names)"),
+		param("from-release", "payload.base", "pullspec of the release that the payload starts from (empty: the definition's)"),
+		param("extensions", "extensions.image", "pullspec of the extensions image (empty: the definition's)"),
+		param("release-name", "", "version of the release (empty: the next by the definition's scheme)"),
+		param("build", "", "build of the shared workspace to go on with, with the inputs that it has (empty: a new one)"),
+		param("target-registry", "", "where images go: docker://HOST/PATH or dir:PATH (empty: the definition's)"),
+		param("store", "", "where files go: s3://BUCKET/PREFIX?endpoint=URL or dir:PATH (empty: the definition's)"),
+		param("source-date-epoch", "", "time of the build, in seconds since 1970 (empty: now)"),
+		{Name: "wait", Type: typeString, Description: "how long to wait for another run of this stream, as 90m", Default: text("1h")},
+		{Name: "inputs-args", Type: typeArray, Description: "further flags of okd-streams build inputs, as --component=NAME=PULLSPEC", Default: &Value{List: []string{}}},
+	}
+}
+
+const sharedPath = "/workspace/" + workspaceShared
+
+// targets are the parameters that say what is built and where everything goes, for every step.
+var targets = []string{"arch", "target-registry", "store"}
+
+func (p *plan) pick(from []ParamSpec, names ...string) []ParamSpec {
+	var out []ParamSpec
+	for _, n := range names {
+		for _, s := range from {
+			if s.Name == n {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// flags are those by which each command finds stream, state, store and registry.
+func (p *plan) flags() []string {
+	args := []string{
+		"--stream=$(workspaces." + workspaceDefinition + ".path)/" + definitionKey,
+		"--state=$(workspaces." + workspaceShared + ".path)/state",
+		"--arch=$(params.arch)",
+		"--store=$(params.store)",
+	}
+	return append(args, p.credentials(true)...)
+}
+
+// credentials are the flags for secrets that workspaces hold.
+func (p *plan) credentials(registry bool) []string {
+	var args []string
+	if p.store != "" {
+		args = append(args, "--s3-credentials=$(workspaces."+workspaceStore+".path)/"+p.files)
+	}
+	if !registry {
+		return args
+	}
+	args = append(args, "--registry=$(params.target-registry)")
+	if p.auth != "" {
+		args = append(args, "--authfile=$(workspaces."+workspaceRegistry+".path)/"+dockerConfig)
+	}
+	for _, host := range p.opts.Insecure {
+		args = append(args, "--insecure="+host)
+	}
+	return args
+}
+
+// workspaces are those of a task, all of them or just what the lease needs.
+func (p *plan) workspaces(names ...string) []Workspace {
+	var out []Workspace
+	for _, w := range []Workspace{
+		{Name: workspaceShared, Description: "what is kept between tasks and between runs"},
+		{Name: workspaceDefinition, Description: "the stream's definition, " + definitionKey, ReadOnly: true},
+		{Name: workspaceRegistry, Description: "credentials for registries, " + dockerConfig, ReadOnly: true},
+		{Name: workspaceStore, Description: "credentials for the store, " + p.files, ReadOnly: true},
+	} {
+		if w.Name == workspaceRegistry && p.auth == "" || w.Name == workspaceStore && p.store == "" {
+			continue
+		}
+		if len(names) == 0 || contains(names, w.Name) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+func contains(list []string, s string) bool {
+	for _, item := range list {
+		if item == s {
+			return true
+		}
+	}
+	return false
+}
+
+// use is a task in a pipeline, which gives it its own parameters and
+// workspaces of the same names, but for those in given.
+func use(of string, t *Task, given ...Param) PipelineTask {
+	pt := PipelineTask{Name: of, TaskRef: TaskRef{Name: t.Metadata.Name, Kind: kindTask}}
+	for _, s := range t.Spec.Params {
+		at := -1
+		for i := range given {
+			if given[i].Name == s.Name {
+				at = i
+			}
+		}
+		switch {
+		case at >= 0:
+			pt.Params = append(pt.Params, given[at])
+		case s.Type == typeArray:
+			pt.Params = append(pt.Params, Param{Name: s.Name, Value: list("$(params." + s.Name + "[*])")})
+		default:
+			pt.Params = append(pt.Params, Param{Name: s.Name, Value: *text("$(params." + s.Name + ")")})
+		}
+	}
+	for _, w := range t.Spec.Workspaces {
+		pt.Workspaces = append(pt.Workspaces, WorkspaceBinding{Name: w.Name, Workspace: w.Name})
+	}
+	return pt
+}
+
+// holder names a run to the lease.
+const holder = "$(context.pipelineRun.name) $(context.pipelineRun.uid)"
+
+// daily is the daily build.
+func (p *plan) daily() *pipeline {
+	h := p.head(tektonAPI, kindPipeline, nameDaily)
+	h.Metadata.Labels[labelPipeline] = nameDaily
+	cadence := p.def.Cadences.Daily
+	if cadence.Timeout == 0 {
+		cadence.Timeout = defaultTimeout
+	}
+	params := p.dailyParams()
+	pl := &pipeline{cadence: cadence, Pipeline: &Pipeline{Header: h, Spec: PipelineSpec{
+		Description: fmt.Sprintf("Daily build of stream %s.", p.def.Identity.Name), Params: params,
+	}}}
+	spec := &pl.Spec
+	after := ""
+	for i, s := range dailySteps {
+		t := p.task("build-"+s.step, nameDaily, s.does)
+		args := append([]string{"build", s.step}, p.flags()...)
+		var given []Param
+		step := p.step(s.step, append(args, "--build=$(params.build)")...)
+		step.Env = []EnvVar{{Name: "OKD_STREAMS_RESULTS_DIR", Value: resultsDir}}
+		if i == 0 {
+			t.Spec.Params = p.pick(params, "source", "from-release", "extensions", "release-name", "build", "arch", "target-registry", "store", "source-date-epoch", "wait", "inputs-args")
+			t.Spec.Params = append(t.Spec.Params, ParamSpec{Name: "holder", Type: typeString, Description: "name of the run, for the lease"})
+			given = []Param{{Name: "holder", Value: *text(holder)}}
+			step.Args = append(step.Args, "--source=$(params.source)", "--from-release=$(params.from-release)", "--extensions=$(params.extensions)", "--version=$(params.release-name)")
+			step.Args = append(step.Args, "$(params.inputs-args[*])")
+			step.Env = append(step.Env, EnvVar{Name: "SOURCE_DATE_EPOCH", Value: "$(params.source-date-epoch)"})
+			t.Spec.Steps = []Step{p.lock(cadence), step}
+		} else {
+			t.Spec.Params = append(p.pick(params, targets...), ParamSpec{Name: "build", Type: typeString, Description: "build that goes on"})
+			given = []Param{{Name: "build", Value: *text("$(tasks.build-inputs.results.build)")}}
+			t.Spec.Steps = []Step{step}
+		}
+		t.Spec.Workspaces = p.workspaces()
+		t.Spec.Results = results(s.results...)
+		pt := use("build-"+s.step, t, given...)
+		pt.Retries = 2
+		if after != "" {
+			pt.RunAfter = []string{after}
+		}
+		after = pt.Name
+		pl.tasks, spec.Tasks = append(pl.tasks, t), append(spec.Tasks, pt)
+		for _, r := range s.results {
+			if r == "release-name" && s.step == "inputs" || r == "changed" {
+				continue
+			}
+			spec.Results = append(spec.Results, Result{Name: r, Type: typeString, Description: resultsMean[r], Value: "$(tasks." + pt.Name + ".results." + r + ")"})
+		}
+	}
+	unlock := p.unlock()
+	pl.tasks = append(pl.tasks, unlock)
+	spec.Finally = append(spec.Finally, use("unlock", unlock, Param{Name: "holder", Value: *text(holder)}))
+	p.tell(pl, stream.OnSuccess, []string{"Succeeded", "Completed"}, "$(tasks.build-payload.results.release-name)")
+	p.tell(pl, stream.OnFailure, []string{"Failed"}, "")
+	for _, w := range p.workspaces() {
+		w.ReadOnly = false // is for tasks to say
+		spec.Workspaces = append(spec.Workspaces, w)
+	}
+	for _, arch := range p.def.Architectures {
+		pl.claims = append(pl.claims, p.claim(arch))
+		pl.runs = append(pl.runs, p.dailyRun(pl, arch))
+	}
+	return pl
+}
+
+func claimName(arch stream.Arch) string {
+	return nameDaily + "-" + strings.ReplaceAll(string(arch), "_", "-")
+}
+
+// claim is the volume that builds of an architecture work in.
+func (p *plan) claim(arch stream.Arch) *VolumeClaim {
+	h := p.head(coreAPI, "PersistentVolumeClaim", claimName(arch))
+	return &VolumeClaim{Header: h, Spec: VolumeClaimSpec{
+		AccessModes: []string{"ReadWriteOnce"}, StorageClass: p.opts.StorageClass,
+		Resources: Resources{Requests: map[string]string{"storage": p.opts.Storage.String()}},
+	}}
+}
+
+func (p *plan) dailyRun(pl *pipeline, arch stream.Arch) *PipelineRun {
+	run := p.run(pl.Pipeline, strings.ReplaceAll(string(arch), "_", "-")+"-")
+	run.Metadata.Labels[labelArch] = string(arch)
+	if p.profile.Kind != stream.Given {
+		run.Spec.TaskTemplate.PodTemplate.NodeSelector = map[string]string{"kubernetes.io/arch": arch.GOARCH()}
+	}
+	run.Spec.Params = []Param{{Name: "arch", Value: *text(string(arch))}}
+	run.Spec.Workspaces = p.bind(pl.Pipeline, p.name(claimName(arch)))
+	run.Spec.Timeouts = timeouts(pl.cadence.Timeout)
+	return run
+}
+
+func timeouts(tasks time.Duration) *Timeouts {
+	return &Timeouts{Pipeline: (tasks + finallyTimeout).String(), Tasks: tasks.String(), Finally: finallyTimeout.String()}
+}
+
+// bind gives the workspaces of a pipeline their volumes.
+func (p *plan) bind(pl *Pipeline, claim string) []WorkspaceBinding {
+	var out []WorkspaceBinding
+	for _, w := range pl.Spec.Workspaces {
+		b := WorkspaceBinding{Name: w.Name}
+		switch w.Name {
+		case workspaceShared:
+			b.Claim = &ClaimRef{ClaimName: claim}
+		case workspaceDefinition:
+			b.ConfigMap = &NameRef{Name: p.name(p.definitionName())}
+		case workspaceRegistry:
+			b.Secret = &SecretVolume{SecretName: p.auth}
+		case workspaceStore:
+			b.Secret = &SecretVolume{SecretName: p.store}
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// lock waits until no other run writes the stream's index.
+func (p *plan) lock(c stream.Cadence) Step {
+	return p.step("lock", append([]string{
+		"tekton", "lock", "--holder=$(params.holder)", "--wait=$(params.wait)", "--ttl=" + (c.Timeout + 2*finallyTimeout).String(),
+	}, p.leaseFlags()...)...)
+}
+
+func (p *plan) leaseFlags() []string {
+	args := []string{
+		"--stream=$(workspaces." + workspaceDefinition + ".path)/" + definitionKey,
+		"--state=$(workspaces." + workspaceShared + ".path)/state",
+		"--arch=$(params.arch)",
+		"--store=$(params.store)",
+	}
+	return append(args, p.credentials(false)...)
+}
+
+// unlock lets the next run begin.
+func (p *plan) unlock() *Task {
+	t := p.task("unlock", nameDaily, "Give back the lease of the stream's index")
+	t.Spec.Params = append(p.pick(p.dailyParams(), "arch", "store"), ParamSpec{Name: "holder", Type: typeString, Description: "name of the run, for the lease"})
+	t.Spec.Workspaces = p.workspaces(workspaceShared, workspaceDefinition, workspaceStore)
+	t.Spec.Steps = []Step{p.step("unlock", append([]string{"tekton", "unlock", "--holder=$(params.holder)"}, p.leaseFlags()...)...)}
+	return t
+}
