@@ -380,6 +380,9 @@ func (c *checker) pipelineTask(path string, p *Pipeline, t *PipelineTask, last b
 		}
 	}
 	c.timeout(path+".timeout", t.Timeout)
+	if t.Retries < 0 {
+		c.fault(path+".retries", "%d is none", t.Retries)
+	}
 	of := c.tasks[key(p.Head(), t.TaskRef.Name)]
 	if t.TaskRef.Kind != "" && t.TaskRef.Kind != kindTask {
 		c.fault(path+".taskRef", "kind %q is not Task", t.TaskRef.Kind)
