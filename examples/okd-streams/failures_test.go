@@ -91,6 +91,11 @@ func TestFailures(t *testing.T) {
 		payload info PORT/x:y
 		payload verify --from dir:folder localhost/x@sha256:ZEROS
 		payload new
+		payload build --state state
+		payload build --state state --scratch --list none.yaml
+		payload build --state state --scratch --list faults.yaml
+		payload build --state state --scratch --use-plan none.json
+		payload build --state state --from dir:folder localhost/x:y
 		graph show none.json
 		graph show junk
 		graph show graph.json

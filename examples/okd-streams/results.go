@@ -58,6 +58,7 @@ var resultsOf = func() map[string][]ui.Result {
 		"release due":           {{Name: "due", Means: "true or false"}, {Name: "at", Means: "when it is due, or was"}, target},
 		"payload new":           {releaseName, releasePullspec, releaseDigest},
 		"payload swap":          {releaseName, releasePullspec, releaseDigest},
+		"payload build":         {releaseName, releasePullspec, releaseDigest, {Name: "images", Means: "NAME=PULLSPEC of each component", Text: true}},
 		"payload info":          {releaseName, releasePullspec, releaseDigest, {Name: "image", Means: "pullspec of the component of --image-for"}},
 		"payload verify":        {releaseName, releasePullspec, releaseDigest, {Name: "signers", Means: "fingerprints of the keys that signed it", Text: true}},
 		"payload mirror":        {releaseName, releaseDigest, mirrored},

@@ -85,6 +85,7 @@ type Component struct {
 	Context    string          `yaml:"context"`    // folder in the repository; "": all of it
 	Dockerfile string          `yaml:"dockerfile"` // path in Context; "": Dockerfile
 	// Containerfile is the text of one, in place of a Dockerfile from the repository.
+	// It may name components as they are called.
 	Containerfile string `yaml:"containerfile"`
 	Target        string `yaml:"target"` // stage to build; "": the last
 	// From takes the place of the image that the target is FROM: a component, or a

@@ -342,11 +342,11 @@ func (s *Step) options(platform v1.Platform) *dockerfile.Options {
 // use finds what is taken for an image that a Dockerfile names.
 func (p *planner) use(ctx context.Context, c *Component, image string) (Use, error) {
 	use, replaced := image, false
-	if image == c.From {
-		if !strings.ContainsAny(image, "/:@") {
-			return p.component(ctx, c, image, image)
-		}
-	} else {
+	plain := !strings.ContainsAny(image, "/:@")
+	switch {
+	case plain && (image == c.From || c.Containerfile != "" && p.known(image)):
+		return p.component(ctx, c, image, image)
+	case image != c.From:
 		for _, r := range p.list.Images {
 			last, ok := matches(r.Match, image)
 			if !ok {

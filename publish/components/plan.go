@@ -56,7 +56,8 @@ type Env struct {
 	// Fetch gives the sources of a component. It may be called from several
 	// goroutines, for each source once.
 	Fetch func(ctx context.Context, source Source) (*Tree, error)
-	// Images is where images are read that others are built from; nil: Registry.
+	// Images is where images are read that others are built from, those in
+	// Repository, too; nil: Registry.
 	Images payload.Images
 
 	// Registry and Repository are where built images go.

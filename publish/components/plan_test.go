@@ -157,6 +157,14 @@ func TestPlanOfItself(t *testing.T) {
 	cli, err := r.Image("cli")
 	require.NoError(t, err)
 	require.Equal(t, []components.Use{{Image: "cli", Reference: cli.String()}}, plan.Batches[0][0].Uses)
+
+	// A list's own Containerfile names components as they are called.
+	l = list(t, "components: [{name: x, containerfile: \"FROM scratch AS cli\\nFROM mco\\nCOPY --from=cli / /\\n\"}]\n")
+	plan, err = components.NewPlan(t.Context(), l, w.env(), &components.PlanOptions{Release: r})
+	require.NoError(t, err)
+	mco, err := r.Image("mco")
+	require.NoError(t, err)
+	require.Equal(t, []components.Use{{Image: "mco", Reference: mco.String()}}, plan.Batches[0][0].Uses)
 }
 
 func TestPlanForks(t *testing.T) {

@@ -280,9 +280,8 @@ func (r *runner) find(ctx context.Context, b *input) (digest string, err error) 
 // Build is an image that a builder is asked to make. All paths are absolute.
 type Build struct {
 	Component     string
-	Containerfile string // path
+	Containerfile string // path; its last stage is the one to build
 	Context       string // folder
-	Target        string // stage, "": the last
 	// Bases are all images that the Containerfile names; none is to be looked for
 	// anywhere else.
 	Bases []Base

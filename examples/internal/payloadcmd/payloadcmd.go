@@ -1,5 +1,5 @@
 // Package payloadcmd is the command `okd-streams payload`: release payloads
-// looked at, compared, made anew or from others with an image swapped, extracted,
+// looked at, compared, built, made anew or from others with an image swapped, extracted,
 // mirrored, bundled for sites without network, signed and verified, from
 // registries, folders and archives.
 package payloadcmd
@@ -64,7 +64,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.arch, "arch", "amd64", "`ARCHITECTURE` to choose from manifest lists, as Go spells it")
 	flags.BoolVar(&c.allLayers, "all-layers", false, "read all layers of the release image, as a cluster does, not its last alone")
 	flags.BoolVar(&c.verbose, "verbose", false, "log each request")
-	root.AddCommand(c.info(), c.lint(), c.new(), c.swap(), c.changelog(), c.extract(), c.mirror(), c.bundle(), c.unbundle(), c.sign(), c.verify())
+	root.AddCommand(c.info(), c.lint(), c.new(), c.swap(), c.build(), c.changelog(), c.extract(), c.mirror(), c.bundle(), c.unbundle(), c.sign(), c.verify())
 	return root
 }
 
