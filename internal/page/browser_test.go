@@ -18,25 +18,32 @@ import (
 func pages(t *testing.T) (all []string) {
 	root, err := interop.Root()
 	require.NoError(t, err)
-	for _, pattern := range []string{"publish/*/testdata/*.html", "publish/browse/testdata/site/*.html", "publish/browse/testdata/site/*/*.html", "publish/browse/testdata/site/*/*/*.html"} {
+	for _, pattern := range []string{
+		"publish/*/testdata/*.html", "publish/browse/testdata/site/*.html",
+		"publish/browse/testdata/site/okd-scos-next/index.html", "publish/browse/testdata/site/okd-scos-next/builds/9.0.20261125-0.html",
+	} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
+		require.NotEmpty(t, found, pattern)
 		all = append(all, found...)
 	}
 	return all
 }
 
-// TestPagesInABrowser looks at every page in Chromium as people have it: light
-// and dark, on a telephone and a wide screen, with scripts turned off. Nothing
+// TestPagesInABrowser looks at each kind of page in Chromium as people have it:
+// light on a telephone and dark on a wide screen, with scripts turned off. Nothing
 // is fetched, nothing is blocked, nothing is wider than the screen, and axe-core
 // finds nothing serious.
 func TestPagesInABrowser(t *testing.T) {
 	browser := interop.OpenBrowser(t)
 	all := pages(t)
-	require.NotEmpty(t, all)
+	looks := []interop.LookOptions{{Width: 400}, {Dark: true}}
 	shots := os.Getenv("OKD_STREAMS_SCREENSHOTS") // a folder, for people who want to see
+	if shots != "" {
+		looks = append(looks, interop.LookOptions{Width: 400, Dark: true}, interop.LookOptions{})
+	}
 	for _, file := range all {
-		for _, o := range []interop.LookOptions{{Width: 400}, {Width: 400, Dark: true}, {}, {Dark: true}} {
+		for _, o := range looks {
 			o.Picture = shots != ""
 			look := browser.Look("file://"+file, &o)
 			at := fmt.Sprintf("%s, %+v", file, o)

@@ -78,8 +78,8 @@ func (g *Graph) WriteSVG(w io.Writer, opts *SVGOptions) error {
 	fmt.Fprint(b, `<style>
 text{font:12px ui-monospace,monospace;fill:#1b1f24}
 rect{fill:#eef2f7;stroke:#5b6b7f}
-path{fill:none;stroke:#3b6fb6;stroke-width:1;opacity:.6}
-path.risk{stroke:#a35a00;stroke-dasharray:6 3}
+path{fill:none;stroke:#3b6fb6;stroke-width:1.2;opacity:.75}
+path.risk{stroke:#a35a00;stroke-dasharray:6 3;opacity:1}
 path.candidate{stroke:#777;stroke-dasharray:1 4}
 path:hover{stroke-width:3;opacity:1}
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}rect{fill:#222b36;stroke:#8b9bb0}path{stroke:#79aef2}path.risk{stroke:#f0a848}path.candidate{stroke:#999}}

@@ -251,6 +251,7 @@ func (b *build) meta(ctx context.Context) (bootimage.Meta, error) {
 		BuildTimestamp:        b.in.Time,
 		BaseImage:             containerImage(&b.base),
 		Extensions:            containerImage(b.nodes.Extensions),
+		ReleasePayload:        containerImage(&b.release.ImageOutputs),
 	}
 	for _, a := range artifacts {
 		m.Images[a.name] = a.measured.Image(a.file)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/daily"
 	"github.com/okd-project/okd-streams/publish/dirstore"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
+	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -119,4 +121,22 @@ func ExampleSourceOf() {
 func ExampleSteps() {
 	fmt.Println(daily.Steps())
 	// Output: [inputs commit encapsulate node bootimage payload publish]
+}
+
+func ExampleClaimOf() {
+	ctx := context.Background()
+	store := memstore.New()
+	_, err := store.Put(ctx, "sample/names/build-9.0.20261125-0.json",
+		publish.BytesSource([]byte(`{"build": "9.0.20261125-0", "version": "4.21.0-okd-scos.7", "arch": "x86_64"}`)), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	claim, err := daily.ClaimOf(ctx, store, bootimage.Bucket{Stream: "sample", Prefix: "sample"}, "9.0.20261125-0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(claim.Build, "was made for", claim.Version)
+	// Output: 9.0.20261125-0 was made for 4.21.0-okd-scos.7
 }

@@ -9,8 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 	"time"
 
+	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -21,14 +23,41 @@ const namesFolder = "names"
 // maxTaken bounds the names that are tried for one build.
 const maxTaken = 1000
 
-// claim is what stands under a name that is taken. The same build writes the
-// same bytes, also on another machine that goes on with it.
-type claim struct {
+// Claim is what stands in the store under a name that a build took, beside the
+// folder of builds: names/build-BUILD.json and names/release-VERSION.json. The
+// same build writes the same bytes, also on another machine that goes on with it.
+type Claim struct {
 	Build   string      `json:"build"`
-	Version string      `json:"version"`
+	Version string      `json:"version"` // of the release
 	Arch    stream.Arch `json:"arch"`
-	Input   string      `json:"input"` // digest
-	Time    time.Time   `json:"time"`
+	Input   string      `json:"input"` // SHA-256 of what is pinned, lower-case hexadecimal
+	Time    time.Time   `json:"time"`  // of the build
+}
+
+// ClaimOf reads what the builder of a build took, and so which release it was
+// made for. Builds that others made have none: the error wraps
+// [io/fs.ErrNotExist].
+func ClaimOf(ctx context.Context, store publish.Store, bucket bootimage.Bucket, build string) (*Claim, error) {
+	builds, err := bucket.Key(bootimage.BucketFile{Kind: bootimage.FileBuilds})
+	if err != nil {
+		return nil, fmt.Errorf("daily: claim of build %.140q: %w", build, err)
+	}
+	key := path.Join(path.Dir(path.Dir(builds)), namesFolder, "build-"+build+".json")
+	if build == "" || strings.Contains(build, "/") {
+		return nil, fmt.Errorf("daily: claim of build %.140q: %w", build, fs.ErrInvalid)
+	}
+	data, _, err := publish.ReadDocument(ctx, store, key)
+	if err != nil {
+		return nil, fmt.Errorf("daily: claim of build %s: %w", build, err)
+	}
+	var c Claim
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("daily: claim of build %s: %w", build, err)
+	}
+	if c.Build != build {
+		return nil, fmt.Errorf("daily: claim of build %s: it is of %.140q: %w", build, c.Build, fs.ErrInvalid)
+	}
+	return &c, nil
 }
 
 // errTaken says that another build has a name.
@@ -42,7 +71,7 @@ func (b *build) take(ctx context.Context, in *Inputs) error {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(claim{Build: in.Build, Version: in.Version, Arch: in.Arch, Input: in.Digest, Time: in.Time})
+	data, err := json.Marshal(Claim{Build: in.Build, Version: in.Version, Arch: in.Arch, Input: in.Digest, Time: in.Time})
 	if err != nil {
 		return err
 	}
