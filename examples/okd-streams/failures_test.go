@@ -66,6 +66,8 @@ func TestFailures(t *testing.T) {
 		build --max-layers -1 --state state
 		stream lint faults.yaml
 		stream lint none.yaml
+		stream lint --online none.yaml
+		stream lint -o xml faults.yaml
 		stream show nowhere
 		stream diff okd-scos-next
 		stream init --from nowhere new.yaml

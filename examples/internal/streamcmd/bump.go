@@ -86,15 +86,17 @@ func (f *bumpFlags) run(cmd *cobra.Command, file string) error {
 	}
 	changes := differences(def, after)
 	if len(changes) == 0 {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to change\n", file)
-		return err
+		return ui.Print(cmd, changes, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%s: nothing to change\n", file)
+			return err
+		})
 	}
 	if !f.dryRun {
 		if err := ui.Output(nil, file, func(w io.Writer) error { _, err := w.Write(changed); return err }); err != nil {
 			return err
 		}
 	}
-	if err := printChanges(cmd.OutOrStdout(), changes); err != nil {
+	if err := ui.Print(cmd, changes, func(w io.Writer) error { return printChanges(w, changes) }); err != nil {
 		return err
 	}
 	if f.release == "" && to != def.Version {

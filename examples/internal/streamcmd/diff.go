@@ -26,8 +26,7 @@ type change struct {
 }
 
 func diffCommand() *cobra.Command {
-	asJSON := false
-	cmd := leaf("diff STREAM STREAM", "Compare two streams", "\n\nA STREAM is a built-in one, or a file. Layout, comments and order of keys are not compared.", 2, func(cmd *cobra.Command, args []string) error {
+	return leaf("diff STREAM STREAM", "Compare two streams", "\n\nA STREAM is a built-in one, or a file. Layout, comments and order of keys are not compared.", 2, func(cmd *cobra.Command, args []string) error {
 		var defs [2]*stream.Definition
 		for i, arg := range args {
 			var err error
@@ -36,13 +35,8 @@ func diffCommand() *cobra.Command {
 			}
 		}
 		changes := differences(defs[0], defs[1])
-		if asJSON {
-			return ui.JSON(cmd.OutOrStdout(), changes)
-		}
-		return printChanges(cmd.OutOrStdout(), changes)
+		return ui.Print(cmd, changes, func(w io.Writer) error { return printChanges(w, changes) })
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the differences as JSON")
-	return cmd
 }
 
 func printChanges(w io.Writer, changes []change) error {

@@ -3,11 +3,14 @@
 package streamcmd
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/examples/internal/walk"
@@ -25,6 +28,8 @@ func Command() *cobra.Command {
 			return cmd.Help()
 		},
 	}
+	ui.AddOutput(root.PersistentFlags())
+	ui.AddJSON(root.PersistentFlags())
 	root.AddCommand(initCommand(), list(), show(), lint(), diffCommand(), bumpCommand())
 	return root
 }
@@ -61,21 +66,35 @@ func source(which string) ([]byte, error) {
 	return os.ReadFile(which)
 }
 
+// listed is a built-in stream as list prints it.
+type listed struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Title   string `json:"title"`
+	// EndsWith is the last version of a stream that ends, and Why says why.
+	EndsWith string `json:"endsWith,omitempty"`
+	Why      string `json:"why,omitempty"`
+}
+
 func list() *cobra.Command {
 	return leaf("list", "List the built-in streams", "", 0, func(cmd *cobra.Command, _ []string) error {
+		var all []listed
 		var rows [][]string
 		for _, name := range stream.BuiltinNames() {
 			def, err := stream.Builtin(name)
 			if err != nil {
 				return err
 			}
+			one := listed{Name: name, Version: def.Version.String(), Title: def.Identity.Title}
 			note := def.Identity.Title
 			if end := def.Identity.EndOfLife; end != nil {
+				one.EndsWith, one.Why = end.Version.String(), end.Message
 				note += fmt.Sprintf(" (ends with %s: %s)", end.Version, end.Message)
 			}
+			all = append(all, one)
 			rows = append(rows, []string{name, def.Version.String(), note})
 		}
-		return ui.Table(cmd.OutOrStdout(), rows)
+		return ui.Print(cmd, all, ui.Rows(rows))
 	})
 }
 
@@ -84,30 +103,11 @@ func show() *cobra.Command {
 		if _, err := stream.Builtin(args[0]); err != nil {
 			return &ui.UsageError{Err: err}
 		}
-		_, err := cmd.OutOrStdout().Write(stream.BuiltinSource(args[0]))
-		return err
-	})
-}
-
-func lint() *cobra.Command {
-	return leaf("lint FILE", "Check a definition and name every fault", "", 1, func(cmd *cobra.Command, args []string) error {
-		def, err := decode(args[0])
+		text := stream.BuiltinSource(args[0])
+		data, err := yaml.YAMLToJSON(text)
 		if err != nil {
 			return err
 		}
-		out := cmd.OutOrStdout()
-		if _, err := fmt.Fprintf(out, "%s: stream %s, no faults\n", args[0], def.Identity.Name); err != nil {
-			return err
-		}
-		needs, err := def.Needs(def.Version.String())
-		if err != nil {
-			return err
-		}
-		for _, need := range needs {
-			if _, err := fmt.Fprintf(out, "each run has to be given what %s does not say: %s\n", need.Path, need.What); err != nil {
-				return err
-			}
-		}
-		return nil
+		return ui.Print(cmd, json.RawMessage(data), func(w io.Writer) error { _, err := w.Write(text); return err })
 	})
 }
