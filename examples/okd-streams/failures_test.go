@@ -118,6 +118,14 @@ func TestFailures(t *testing.T) {
 		serve --pages folder --listen 0.0.0.0:80
 		serve --ostree folder --listen 127.0.0.1:0
 		serve --graph graph.json --listen 127.0.0.1:0
+		browse
+		browse --state none
+		browse --store dir:missing --out dir:folder
+		browse --store dir:folder --out nowhere
+		browse --store dir:folder --out dir:folder/pages --per-page 0
+		browse --store dir:folder --out dir:folder/pages --graph junk
+		browse --store dir:folder --out dir:folder/pages --status junk
+		browse --store dir:folder --out dir:folder/pages no-such-stream
 		man junk
 		version x
 	`) {

@@ -19,6 +19,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // the task image has no certificates
 
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
+	"github.com/okd-project/okd-streams/examples/internal/browsecmd"
 	"github.com/okd-project/okd-streams/examples/internal/containercmd"
 	"github.com/okd-project/okd-streams/examples/internal/diskcmd"
 	"github.com/okd-project/okd-streams/examples/internal/doctorcmd"
@@ -98,7 +99,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
-		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), doctorcmd.Command(), prowcmd.Command(), tektoncmd.Command(), manCommand(), versionCommand())
+		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), browsecmd.Command(), doctorcmd.Command(), prowcmd.Command(), tektoncmd.Command(), manCommand(), versionCommand())
 	giveResults(root)
 	keepArtifacts(root)
 	return root

@@ -69,8 +69,8 @@ type WriteOptions struct {
 
 // Written counts the pages of a site.
 type Written struct {
-	Pages int // all
-	New   int // those that were not there as they are
+	Pages int `json:"pages"` // all
+	New   int `json:"new"`   // those that were not there as they are
 }
 
 // Write writes all pages to a store, which may be another one. Pages that are

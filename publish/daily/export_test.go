@@ -27,13 +27,11 @@ func WriteSampleReport(w io.Writer, s *Summary, packages *container.Regression, 
 		base.Layers = append(base.Layers, l)
 	}
 	d.Images = []imageDetails{base, {What: "Release image", Reference: s.Release.Reference, Layers: base.Layers[:1]}}
-	for _, c := range []componentDetails{
+	d.Components = []componentDetails{
 		{"stream-coreos", s.Node.Reference, originBuild, s.Release.Reference, "", "changed"},
 		{"machine-config-operator", s.Node.Reference, originReplaced, s.Base.Reference, "https://github.com/okd-project/machine-config-operator", "changed"},
 		{"extra", s.Node.Reference, originAdded, "", hostile, "new"},
 		{hostile, s.Node.Reference, originBase, "", "javascript:alert(1)", "same"},
-	} {
-		d.Components = append(d.Components, c)
 	}
 	for _, p := range packages.Upgraded {
 		d.Packages = append(d.Packages, ostree.Package{Name: p.Name, Version: p.To, Release: "1", Arch: "x86_64"})

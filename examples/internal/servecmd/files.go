@@ -20,12 +20,18 @@ import (
 )
 
 // pages serves a folder to be looked at, without what begins with a dot and
-// without the folders hidden.
+// without the folders hidden. A hidden store is where the store is served: the
+// reports of builds name files there.
 func pages(fsys fs.FS, hidden []string) http.Handler {
 	server := http.FileServerFS(fsys)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for i, part := range strings.Split(r.URL.Path, "/") {
 			if strings.HasPrefix(part, ".") || i == 0 && slices.Contains(hidden, part) {
+				if part == "store" {
+					w.Header().Set("Location", (&url.URL{Path: "/" + r.URL.Path}).EscapedPath())
+					w.WriteHeader(http.StatusFound)
+					return
+				}
 				http.NotFound(w, r)
 				return
 			}

@@ -20,9 +20,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/browsecmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/payload/graph"
+	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/browse"
 	"github.com/okd-project/okd-streams/publish/httpstore"
 	"github.com/okd-project/okd-streams/publish/open"
 	"github.com/okd-project/okd-streams/publish/registryserver"
@@ -38,7 +41,9 @@ daily build keeps there.
   /store/   objects of --store, with ranges
   /ostree/  the archive repository --ostree
   /graph    the updates of --graph, as Cincinnati gives them (?channel=…)
-  /pages/   the files of --pages: reports, readiness and browse pages
+  /browse/  pages of the streams, builds and artifacts in --store, with the
+            updates of --graph, the readiness of --status and links to reports
+  /pages/   the files of --pages: reports of builds, or what you like
   /healthz  200 while it serves
 
 Nobody is asked who they are, and nothing is encrypted: the port is open to this
@@ -61,6 +66,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&s.ostree, "ostree", "", "archive `REPOSITORY`")
 	flags.StringVar(&s.graph, "graph", "", "update graph, a `FILE` as okd-streams graph prints")
 	flags.StringVar(&s.pages, "pages", "", "`FOLDER` of files to look at")
+	flags.StringVar(&s.status, "status", "", "readiness to show in /browse/, a `FILE` as okd-streams status -o json prints")
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:8080", "`ADDRESS` to listen on; port 0: any")
 	flags.BoolVar(&s.public, "public", false, "listen on an address that others can reach")
 	flags.BoolVar(&s.push, "push", false, "let images be pushed and tagged")
@@ -70,8 +76,8 @@ func Command() *cobra.Command {
 }
 
 type serve struct {
-	state, registry, store, ostree, graph, pages, listen string
-	public, push, json, verbose                          bool
+	state, registry, store, ostree, graph, pages, status, listen string
+	public, push, json, verbose                                  bool
 
 	hidden  []string // below pages
 	closers []io.Closer
@@ -95,6 +101,9 @@ func (s *serve) run(cmd *cobra.Command, _ []string) (err error) {
 			return err
 		}
 		s.fromState()
+	}
+	if s.status != "" && s.store == "" {
+		return ui.Usagef("--status is shown in the pages of a store: give --store or --state")
 	}
 	if s.registry+s.store+s.ostree+s.graph+s.pages == "" {
 		return ui.Usagef("nothing to serve: give --state, or --registry, --store, --ostree, --graph or --pages")
@@ -163,6 +172,13 @@ func (s *serve) checkAddress() error {
 func (s *serve) open(cmd *cobra.Command) ([]service, error) {
 	ctx := cmd.Context()
 	var services []service
+	var updates *graph.Graph
+	if s.graph != "" {
+		var err error
+		if updates, err = readGraph(s.graph); err != nil {
+			return nil, err
+		}
+	}
 	if s.registry != "" {
 		dir, ok := strings.CutPrefix(s.registry, "dir:")
 		if !ok || dir == "" {
@@ -184,6 +200,11 @@ func (s *serve) open(cmd *cobra.Command) ([]service, error) {
 			s.closers = append(s.closers, closer)
 		}
 		services = append(services, service{Name: "store", Serving: s.store, path: "/store/", handler: http.StripPrefix("/store/", &objects{store}), Use: "curl URL"})
+		site, err := s.site(store, updates)
+		if err != nil {
+			return nil, err
+		}
+		services = append(services, service{Name: "browse", Serving: "streams and builds", path: "/browse/", handler: http.StripPrefix("/browse", site), Use: "xdg-open URL"})
 	}
 	if s.ostree != "" {
 		repo, err := ostree.Open(ctx, s.ostree, nil)
@@ -197,12 +218,8 @@ func (s *serve) open(cmd *cobra.Command) ([]service, error) {
 		}
 		services = append(services, service{Name: "ostree", Serving: s.ostree, path: "/ostree/", handler: http.StripPrefix("/ostree", handler), Use: "ostree remote add --no-gpg-verify NAME URL"})
 	}
-	if s.graph != "" {
-		g, err := readGraph(s.graph)
-		if err != nil {
-			return nil, err
-		}
-		services = append(services, service{Name: "graph", Serving: s.graph, path: "/graph", handler: graph.NewHandler(g, nil), Use: "oc patch clusterversion version --type merge -p '{\"spec\":{\"upstream\":\"URL\"}}'"})
+	if updates != nil {
+		services = append(services, service{Name: "graph", Serving: s.graph, path: "/graph", handler: graph.NewHandler(updates, nil), Use: "oc patch clusterversion version --type merge -p '{\"spec\":{\"upstream\":\"URL\"}}'"})
 	}
 	if s.pages != "" {
 		root, err := os.OpenRoot(s.pages)
@@ -213,6 +230,21 @@ func (s *serve) open(cmd *cobra.Command) ([]service, error) {
 		services = append(services, service{Name: "pages", Serving: s.pages, path: "/pages/", handler: http.StripPrefix("/pages/", pages(root.FS(), s.hidden)), Use: "xdg-open URL"})
 	}
 	return services, nil
+}
+
+// site makes the pages of the store.
+func (s *serve) site(store publish.Store, updates *graph.Graph) (*browse.Site, error) {
+	opts := &browse.Options{Files: "/store/", Graph: updates}
+	if s.status != "" {
+		var err error
+		if opts.Status, err = browsecmd.Status(s.status); err != nil {
+			return nil, err
+		}
+	}
+	if s.pages == s.state && s.state != "" {
+		opts.Reports = browsecmd.Reports(s.state, "/pages/")
+	}
+	return browse.New(store, opts)
 }
 
 func readGraph(path string) (*graph.Graph, error) {

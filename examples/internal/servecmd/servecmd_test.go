@@ -241,8 +241,29 @@ func TestState(t *testing.T) {
 	for _, file := range []string{"0.0.1-0/report.html", "repo/config", ".hidden"} {
 		require.NoError(t, os.WriteFile(filepath.Join(state, file), []byte("<p>"+file), 0o600))
 	}
-	urls := serve(t, "--state", state)
-	require.Len(t, urls, 4)
+	for file, text := range map[string]string{
+		"0.0.1-0/inputs.json":        `{"arch": "x86_64"}`,
+		"store/streams/s.json":       "{}",
+		"store/s/builds/builds.json": `{"schema-version": "1.0.0", "builds": [{"id": "0.0.1-0", "arches": ["x86_64"]}]}`,
+		"graph.json":                 `{"nodes": [{"version": "1.0.0", "payload": "x@sha256:1", "metadata": {}}], "edges": []}`,
+		"status.json":                `{"made": "2026-11-26T12:00:00Z", "level": "ok", "streams": []}`,
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(state, file)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(state, file), []byte(text), 0o600))
+	}
+	urls := serve(t, "--state", state, "--graph", filepath.Join(state, "graph.json"), "--status", filepath.Join(state, "status.json"))
+	require.Len(t, urls, 6)
+	_, page := get(t, http.MethodGet, urls["browse"])
+	require.Contains(t, page, `<a href="s/index.html">s</a>`)
+	_, page = get(t, http.MethodGet, urls["browse"]+"s/builds/0.0.1-0.html")
+	require.Contains(t, page, `<a href="/pages/0.0.1-0/report.html">`)
+	_, page = get(t, http.MethodGet, urls["browse"]+"graph.html")
+	require.Contains(t, page, "<svg")
+	_, page = get(t, http.MethodGet, urls["browse"]+"readiness.html")
+	require.Contains(t, page, "Readiness")
+	// A report in the state folder names files of the store beside it.
+	_, page = get(t, http.MethodGet, urls["pages"]+"store/streams/s.json")
+	require.Equal(t, "{}", page)
 	_, body := get(t, http.MethodGet, urls["pages"]+"0.0.1-0/report.html")
 	require.Equal(t, "<p>0.0.1-0/report.html", body)
 	for _, path := range []string{"repo/config", "repo/", ".hidden"} {
@@ -267,6 +288,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"--pages", dir, "--listen", "example.com:80"}, "give --public"},
 		{[]string{"--pages", dir, "--listen", "8080"}, "missing port"},
 		{[]string{"--registry", "docker://x"}, "want dir:PATH"},
+		{[]string{"--pages", dir, "--status", "x"}, "pages of a store"},
 	} {
 		var out bytes.Buffer
 		err := execute(t.Context(), &out, tc.args...)
