@@ -116,7 +116,7 @@ func Compress(ctx context.Context, dst io.Writer, src io.Reader, opts *CompressO
 
 func compressStream(ctx context.Context, pool *compress.Pool, extension string, dst io.Writer, src io.Reader) (Measurement, error) {
 	w := pool.NewWriter(ctx, dst)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, onlyReader{src}, make([]byte, 256<<10)); err != nil {
+	if _, err := w.ReadFrom(src); err != nil {
 		w.Abort()
 		return Measurement{}, err
 	}

@@ -20,7 +20,7 @@ func (e Encoding) newBlockEncoder() (blockEncoder, error) {
 	switch e.Codec {
 	case Gzip:
 		if e.Own {
-			enc, err := deflate.NewEncoder(e.Level)
+			enc, err := deflate.NewEncoder(e.Level, deflate.MaxWindow)
 			return ownDeflate{enc}, err
 		}
 		w, err := flate.NewWriter(io.Discard, e.Level)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
@@ -72,6 +73,42 @@ func packed(t testing.TB, e compress.Encoding, workers int, content []byte) ([]b
 	return b.Bytes(), r
 }
 
+// read compresses what r has.
+func read(t testing.TB, e compress.Encoding, r io.Reader) ([]byte, compress.Result) {
+	t.Helper()
+	p, err := compress.NewPool(e, 2, 1)
+	require.NoError(t, err)
+	defer p.Close()
+	var b bytes.Buffer
+	w := p.NewWriter(t.Context(), &b)
+	_, err = w.ReadFrom(r)
+	require.NoError(t, err)
+	result, err := w.Finish()
+	require.NoError(t, err)
+	return b.Bytes(), result
+}
+
+// TestReadFromFails: the error of the reader is told, wherever it comes, and the
+// workers are free for the next stream.
+func TestReadFromFails(t *testing.T) {
+	p, err := compress.NewPool(compress.Encoding{Codec: compress.None, BlockSize: block}, 1, 1)
+	require.NoError(t, err)
+	defer p.Close()
+	for _, size := range sizes {
+		w := p.NewWriter(t.Context(), io.Discard)
+		n, err := w.ReadFrom(io.MultiReader(bytes.NewReader(text(size)), iotest.ErrReader(io.ErrNoProgress)))
+		require.ErrorIs(t, err, io.ErrNoProgress)
+		require.EqualValues(t, size, n)
+		w.Abort()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := p.NewWriter(ctx, io.Discard)
+	_, err = w.ReadFrom(bytes.NewReader(text(1)))
+	require.ErrorIs(t, err, context.Canceled)
+	w.Abort()
+}
+
 const block = 100_000
 
 var encodings = []compress.Encoding{
@@ -112,6 +149,10 @@ func TestRoundTrip(t *testing.T) {
 
 				again, _ := packed(t, e, 1, content)
 				require.True(t, bytes.Equal(data, again), "one worker gives other bytes")
+
+				again, fromReader := read(t, e, iotest.HalfReader(bytes.NewReader(content)))
+				require.True(t, bytes.Equal(data, again), "what is read gives other bytes than what is written")
+				require.Equal(t, r, fromReader)
 			})
 		}
 	}

@@ -3,6 +3,7 @@ package compress
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"hash"
 	"io"
 	"sync"
@@ -165,6 +166,45 @@ func (w *Writer) Write(data []byte) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// ReadFrom takes all content of r. Its errors are those of r, too.
+func (w *Writer) ReadFrom(r io.Reader) (n int64, err error) {
+	size := w.p.encoding.BlockSize
+	for {
+		if w.current != nil && len(w.current.in) == size {
+			// A full block goes when more comes: the last one must know that it is.
+			var more [1]byte
+			k, err := io.ReadFull(r, more[:])
+			if k == 0 {
+				return n, notEOF(err)
+			}
+			if _, err := w.Write(more[:]); err != nil {
+				return n, err
+			}
+			n++
+		}
+		if w.current == nil {
+			if err := w.take(); err != nil {
+				return n, err
+			}
+		}
+		b := w.current
+		k, err := r.Read(b.in[len(b.in):size])
+		b.in = b.in[:len(b.in)+k]
+		n += int64(k)
+		if err != nil {
+			return n, notEOF(err)
+		}
+	}
+}
+
+// notEOF is err, or nil where it only says that there is no more.
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 func (w *Writer) submit(last bool) {

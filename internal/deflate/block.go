@@ -7,7 +7,7 @@ import "math/bits"
 const (
 	maxTokens    = 1 << 15
 	leastBytes   = 6000
-	observations = 512
+	observations = 1024
 	// slack is by how many tokens a block may become longer until it is looked at:
 	// literals before a match, which are fewer than its length and bits of its distance
 	// can get better by (see better), or the last ones.

@@ -53,27 +53,47 @@ func (b *buckets) insert(content []byte, at, to int) {
 // at or at, or 0.
 func behind(at int, lower uint64) int { return max(at-int(uint16(at)-uint16(lower)), 0) }
 
-// longest gives the longest match at the places, if it is longer than best; else 0.
-func longest(content []byte, at int, places uint64, best int) (n, dist int) {
-	reach := uint(min(at, window))
+// reaching gives how far behind at the place with these lower 16 bits is, or 0 if that is
+// farther than reach.
+func reaching(at int, reach uint, lower uint64) int {
+	dist := int(uint16(at) - uint16(lower))
+	if uint(dist) > reach {
+		dist = 0
+	}
+	return dist
+}
+
+// longest gives the longest match at the places within reach, of those the nearest. One of
+// less than 4 bytes is none.
+func longest(content []byte, at int, reach uint, places uint64) (n, dist int) {
 	own := load64(content, at)
-	for range 4 {
-		d := int(uint16(at) - uint16(places))
-		places >>= 16
-		if uint(d-1) >= reach {
+	a, b, c, d := reaching(at, reach, places), reaching(at, reach, places>>16), reaching(at, reach, places>>32), reaching(at, reach, places>>48)
+	// Most matches have less than 8 bytes: which one is longest takes no decisions, whose
+	// outcome a processor cannot tell in advance.
+	best := max(same(content, at, own, a), same(content, at, own, b), same(content, at, own, c), same(content, at, own, d))
+	if n, dist = best>>19, window-best&(1<<16-1); n < 8 {
+		return n, dist
+	}
+	n = 0
+	for _, d := range [4]int{a, b, c, d} {
+		if d == 0 || load64(content, at-d) != own {
 			continue
 		}
-		k := 8
-		if x := load64(content, at-d) ^ own; x != 0 {
-			k = bits.TrailingZeros64(x) >> 3
-		} else {
-			k += extend(content, at-d+8, at+8, maxMatch-8)
-		}
-		if k > best {
-			n, dist, best = k, d, k
+		if k := 8 + extend(content, at-d+8, at+8, maxMatch-8); k > n {
+			n, dist = k, d
 		}
 	}
 	return n, dist
+}
+
+// same gives how many of the first 8 bytes, own, are the same, above 19 bits, and below
+// 16 bits the less the farther they are behind.
+func same(content []byte, at int, own uint64, dist int) int {
+	k := bits.TrailingZeros64(load64(content, at-dist)^own) << 16
+	if dist == 0 {
+		k = 0
+	}
+	return k&^(7<<16) | (window - dist)
 }
 
 // parseQuickly does what parse does, by buckets.
@@ -94,9 +114,9 @@ func (e *Encoder) parseQuickly() {
 		a, b, c, d := behind(at, places), behind(at, places>>16), behind(at, places>>32), behind(at, places>>48)
 		n, dist := 0, 0
 		if min(load32(content, a)^v, load32(content, b)^v, load32(content, c)^v, load32(content, d)^v) == 0 {
-			n, dist = longest(content, at, places, minMatch)
+			n, dist = longest(content, at, uint(min(at, e.window)), places)
 		}
-		if n == 0 {
+		if n < 4 {
 			if uint(near-1) >= uint(min(at, farShort)) || (load32(content, at-near)^v)<<8 != 0 {
 				e.literal(byte(v))
 				at++
@@ -106,10 +126,19 @@ func (e *Encoder) parseQuickly() {
 		}
 		// As long as the next place has a better match, a literal comes first.
 		next := at + 1
-		for n < e.lazy && next < end {
-			v := load32(content, next)
-			n2, dist2 := longest(content, next, q.add(v, next), max(n-1, minMatch))
-			if !better(n2, dist2, n, dist) {
+		for n < e.lazy && next < end && next+n <= len(content) {
+			places := q.add(load32(content, next), next)
+			// One that is as long has the same bytes where the other ends. Only the
+			// latest two places are worth the time.
+			last := max(n-4, 0)
+			v := load32(content, next+last)
+			a, b := behind(next, places), behind(next, places>>16)
+			if min(load32(content, a+last)^v, load32(content, b+last)^v) != 0 {
+				next++
+				break
+			}
+			n2, dist2 := longest(content, next, uint(min(next, e.window)), places)
+			if n2 < 4 || !better(n2, dist2, n, dist) {
 				next++
 				break
 			}

@@ -28,7 +28,7 @@ func (e *Encoder) parse() {
 		if e.n >= e.look {
 			e.check(at)
 		}
-		n, dist := c.find(content, at, minMatch-1, e.depth, e.nice)
+		n, dist := c.find(content, at, min(e.window, window-1), minMatch-1, e.depth, e.nice)
 		if n < minMatch {
 			e.literal(content[at])
 			at++
@@ -37,7 +37,7 @@ func (e *Encoder) parse() {
 		// As long as the next place has a better match, a literal comes first.
 		next := at + 1
 		for n < e.lazy && next < end {
-			n2, dist2 := c.find(content, next, n-1, e.depth/2+1, e.nice)
+			n2, dist2 := c.find(content, next, min(e.window, window-1), n-1, e.depth/2+1, e.nice)
 			if !better(n2, dist2, n, dist) {
 				next++
 				break
@@ -81,7 +81,7 @@ func (c *chains) insert(content []byte, at, to int) {
 
 // find notes a place and gives the longest match there, if it is longer than
 // best; else 0. At least 8 bytes follow.
-func (c *chains) find(content []byte, at, best, depth, nice int) (n, dist int) {
+func (c *chains) find(content []byte, at, reach, best, depth, nice int) (n, dist int) {
 	limit := min(len(content)-at, maxMatch)
 	own := content[at : at+limit]
 	first := load32(own, 0)
@@ -102,7 +102,7 @@ func (c *chains) find(content []byte, at, best, depth, nice int) (n, dist int) {
 	tail := load32(own, best-3)
 	for last := 0; depth > 0; depth-- {
 		d := int(uint16(at) - place)
-		if d <= last || d >= window || d > at { // the chain ends
+		if d <= last || d > reach || d > at { // the chain ends
 			break
 		}
 		last = d

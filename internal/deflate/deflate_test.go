@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write golden files")
 
 func encoder(t testing.TB, level int) *deflate.Encoder {
 	t.Helper()
-	e, err := deflate.NewEncoder(level)
+	e, err := deflate.NewEncoder(level, deflate.MaxWindow)
 	require.NoError(t, err)
 	return e
 }
@@ -139,7 +139,7 @@ func TestPinned(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for _, level := range []int{-1, 0, 10} {
-		_, err := deflate.NewEncoder(level)
+		_, err := deflate.NewEncoder(level, deflate.MaxWindow)
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 	}
 }
@@ -166,7 +166,7 @@ func TestReference(t *testing.T) {
 }
 
 func ExampleEncoder() {
-	e, err := deflate.NewEncoder(6)
+	e, err := deflate.NewEncoder(6, deflate.MaxWindow)
 	if err != nil {
 		panic(err)
 	}

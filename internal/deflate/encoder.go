@@ -9,13 +9,16 @@ import (
 const (
 	minMatch = 3
 	maxMatch = 258
-	window   = 1 << 15
+	window   = MaxWindow
 )
 
 const (
 	// farShort is how far behind a match of three bytes may be: farther ones cost
 	// more than their literals.
 	farShort = 4096
+	// MinWindow and MaxWindow are how many bytes a match may at least and at most reach
+	// back.
+	MinWindow, MaxWindow = 4 << 10, 32 << 10
 	// MaxSize is the most bytes that can be compressed at a time.
 	MaxSize = 1 << 30
 )
@@ -23,6 +26,7 @@ const (
 // Encoder compresses pieces, one at a time.
 type Encoder struct {
 	level
+	window  int // how far back matches may reach
 	content []byte
 	buckets *buckets // of the lower levels
 	chains  *chains  // of the others
@@ -46,14 +50,18 @@ var levels = [10]level{
 // match is waited for, and which ends the search.
 type level struct{ depth, lazy, nice int }
 
-// NewEncoder makes an encoder of a level by its number, 1 to 9. It has some 300 KiB of tables.
-func NewEncoder(number int) (*Encoder, error) {
+// NewEncoder makes an encoder of a level by its number, 1 to 9, whose matches reach back
+// at most window bytes, which is what readers with little memory ask for; others take
+// [MaxWindow]. It has some 300 KiB of tables.
+func NewEncoder(number, window int) (*Encoder, error) {
 	if number < 1 || number >= len(levels) {
 		return nil, fmt.Errorf("deflate: level %d is not within 1 to 9: %w", number, errors.ErrUnsupported)
 	}
-	l := levels[number]
-	e := &Encoder{level: l}
-	if l.depth == 0 {
+	if window < MinWindow || window > MaxWindow {
+		return nil, fmt.Errorf("deflate: a window of %d bytes is not within %d to %d: %w", window, MinWindow, MaxWindow, errors.ErrUnsupported)
+	}
+	e := &Encoder{level: levels[number], window: window}
+	if e.depth == 0 {
 		e.buckets = new(buckets)
 	} else {
 		e.chains = new(chains)

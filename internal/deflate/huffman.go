@@ -1,9 +1,6 @@
 package deflate
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
 // code is a Huffman code: bits, the first lowest, and how many of each symbol.
 type code struct {
@@ -11,6 +8,7 @@ type code struct {
 	size [288]uint8
 	// For making it.
 	used   []uint32 // frequency<<9 | symbol
+	sorted []uint32 // the same, meanwhile
 	nodes  []uint32
 	parent [2 * 288]uint16
 	depth  [2 * 288]uint8
@@ -20,6 +18,9 @@ type code struct {
 // At least two symbols get one, as some readers want it.
 func (c *code) make(frequencies []uint32, limit int) {
 	c.size = [288]uint8{}
+	if c.sorted == nil {
+		c.used, c.sorted = make([]uint32, 0, len(c.bits)), make([]uint32, 0, len(c.bits))
+	}
 	c.used = c.used[:0]
 	for s, f := range frequencies {
 		if f > 0 {
@@ -31,7 +32,7 @@ func (c *code) make(frequencies []uint32, limit int) {
 			c.used = append(c.used, s)
 		}
 	}
-	slices.Sort(c.used)
+	c.sort()
 	var counts [33]int // of codes by length
 	c.lengths(&counts)
 	shorten(&counts, limit)
@@ -44,6 +45,33 @@ func (c *code) make(frequencies []uint32, limit int) {
 		}
 	}
 	c.assign(len(frequencies))
+}
+
+// sort sorts the used symbols by frequency, and by number where that is the same.
+func (c *code) sort() {
+	for shift := 9; shift < 9+24; shift += 8 { // frequencies have 24 bits
+		var next [256]uint16
+		top := uint32(0)
+		for _, u := range c.used {
+			next[u>>shift&255]++
+			top |= u
+		}
+		if top>>shift == 0 {
+			return // no frequency is so high
+		}
+		at := uint16(0)
+		for i, n := range next {
+			next[i] = at
+			at += n
+		}
+		c.sorted = c.sorted[:len(c.used)]
+		for _, u := range c.used {
+			p := &next[u>>shift&255]
+			c.sorted[*p] = u
+			*p++
+		}
+		c.used, c.sorted = c.sorted, c.used
+	}
 }
 
 // lengths counts how long the codes of the used symbols are. Frequencies are joined two
