@@ -196,15 +196,20 @@ func fail(w http.ResponseWriter, err error) {
 	}
 }
 
+// colours are those of light and dark pages, which can be read by everybody.
+const colours = `:root { color-scheme: light dark; } body { background: #fff; color: #1b1f24; } a { color: #0550ae; }
+@media (prefers-color-scheme: dark) { body { background: #0f1419; color: #e6edf3; } a { color: #79b8ff; } }
+`
+
 var listPage = template.Must(template.New("list").Funcs(template.FuncMap{"size": ui.Size}).Parse(`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
 <title>{{or .Prefix "/"}}</title>
 <style>
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+` + colours + `body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 td { padding: .1rem 1.5rem .1rem 0; vertical-align: top; } td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; } code { font: 12px ui-monospace, monospace; overflow-wrap: anywhere; }
 </style>
 </head>
