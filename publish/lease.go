@@ -63,6 +63,9 @@ type LeaseOptions struct {
 	Jitter func() float64
 	// Waiting is told of each look that found another holder; nil: nobody.
 	Waiting func(Lease)
+	// Over is asked whether another holder has ended without giving the lease back,
+	// a run that was cancelled for instance: then it is taken. Nil: only time ends a lease.
+	Over func(ctx context.Context, lease Lease) (bool, error)
 }
 
 // TakeLease takes the lease at key for holder, or renews it: the same holder may
@@ -89,6 +92,7 @@ func TakeLease(ctx context.Context, s Store, key, holder string, clock func() ti
 		return fail(fmt.Errorf("a lease of %s is too short, it is at least %s", o.TTL, MinLeaseTTL))
 	}
 	last := clock().Add(o.Wait)
+	var over Lease // ended without giving it back
 	for {
 		var lease Lease
 		_, err := Update(ctx, s, key, func(old []byte) ([]byte, error) {
@@ -98,7 +102,7 @@ func TakeLease(ctx context.Context, s Store, key, holder string, clock func() ti
 				return nil, err
 			}
 			switch {
-			case lease.held(now) && lease.Holder != holder:
+			case lease.held(now) && lease.Holder != holder && (lease.Turn != over.Turn || lease.Holder != over.Holder):
 				return nil, &LeasedError{Lease: lease}
 			case lease.Holder != holder || !lease.held(now):
 				lease = Lease{Holder: holder, Since: now, Turn: lease.Turn + 1}
@@ -112,6 +116,16 @@ func TakeLease(ctx context.Context, s Store, key, holder string, clock func() ti
 		leased, ok := errors.AsType[*LeasedError](err)
 		if !ok {
 			return nil, err
+		}
+		if o.Over != nil {
+			ended, err := o.Over(ctx, leased.Lease)
+			if err != nil {
+				return fail(err)
+			}
+			if ended {
+				over = leased.Lease
+				continue
+			}
 		}
 		if !clock().Before(last) {
 			return fail(leased)

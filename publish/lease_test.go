@@ -140,6 +140,42 @@ func TestLeaseWaits(t *testing.T) {
 	})
 }
 
+func TestLeaseOfOneThatEnded(t *testing.T) {
+	s, c := memstore.New(), newLeaseClock()
+	_, err := publish.TakeLease(t.Context(), s, "lease.json", "run-1", c.time, nil)
+	require.NoError(t, err)
+	asked := 0
+	opts := &publish.LeaseOptions{Over: func(_ context.Context, l publish.Lease) (bool, error) {
+		require.Equal(t, "run-1", l.Holder)
+		asked++
+		return asked > 1, nil
+	}}
+	_, err = publish.TakeLease(t.Context(), s, "lease.json", "run-2", c.time, opts)
+	require.ErrorIs(t, err, publish.ErrLeased, "run-1 goes on")
+	lease, err := publish.TakeLease(t.Context(), s, "lease.json", "run-2", c.time, opts)
+	require.NoError(t, err)
+	require.Equal(t, "run-2", lease.Holder)
+	require.Equal(t, int64(2), lease.Turn)
+
+	// Between the answer and the writing a third takes it: that one is asked about.
+	_, err = publish.TakeLease(t.Context(), s, "lease.json", "run-4", c.time, &publish.LeaseOptions{Over: func(ctx context.Context, l publish.Lease) (bool, error) {
+		if l.Holder == "run-2" {
+			require.NoError(t, publish.GiveLease(ctx, s, "lease.json", "run-2", c.time))
+			_, err := publish.TakeLease(ctx, s, "lease.json", "run-3", c.time, nil)
+			require.NoError(t, err)
+			return true, nil
+		}
+		return false, nil
+	}})
+	require.ErrorIs(t, err, publish.ErrLeased)
+	require.ErrorContains(t, err, "run-3 holds it")
+
+	_, err = publish.TakeLease(t.Context(), s, "lease.json", "run-4", c.time, &publish.LeaseOptions{Over: func(context.Context, publish.Lease) (bool, error) {
+		return false, errors.New("nobody knows")
+	}})
+	require.ErrorContains(t, err, "nobody knows")
+}
+
 func TestLeaseRefuses(t *testing.T) {
 	c := newLeaseClock()
 	put := func(text string) publish.Store {

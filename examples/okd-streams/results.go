@@ -71,6 +71,7 @@ var resultsOf = func() map[string][]ui.Result {
 		"container rechunk":     imageSet,
 		"container reexport":    imageSet,
 		"image build":           imageSet,
+		"tekton pick":           {releaseName, releasePullspec, releaseDigest},
 		"ostree commit":         {commit, {Name: "ref", Means: "branch that names it"}},
 	}
 	for _, step := range daily.Steps() {

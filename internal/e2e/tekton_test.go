@@ -138,7 +138,7 @@ func eachGolden(t *testing.T, fn func(t *testing.T, doc []byte)) {
 		}
 		return nil
 	}))
-	require.Greater(t, count, 15)
+	require.Greater(t, count, 100)
 }
 
 // TestTektonConformance holds every rendered object to the published types:

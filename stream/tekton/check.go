@@ -71,7 +71,7 @@ func Check(objects ...Object) error {
 				c.fault("schedule", "%w", err)
 			}
 		case *RoleBinding:
-			if !seen["Role/"+h.Metadata.Namespace+"/"+o.RoleRef.Name] {
+			if o.RoleRef.Kind == "Role" && !seen["Role/"+h.Metadata.Namespace+"/"+o.RoleRef.Name] {
 				c.fault("roleRef", "there is no Role %s", o.RoleRef.Name)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -58,6 +59,7 @@ func NewCluster(address string, opts *ClusterOptions) (*Cluster, error) {
 // RunStatus is how a run of a pipeline is.
 type RunStatus struct {
 	Name    string            `json:"name"`
+	UID     string            `json:"uid"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Created time.Time         `json:"created"`
 	Ended   time.Time         `json:"ended,omitzero"`  // zero: it goes on
@@ -92,19 +94,7 @@ func (c *Cluster) Runs(ctx context.Context, namespace string, labels map[string]
 		selector = append(selector, k+"="+labels[k])
 	}
 	var got struct {
-		Items []struct {
-			Metadata struct {
-				Name              string            `json:"name"`
-				Labels            map[string]string `json:"labels"`
-				CreationTimestamp time.Time         `json:"creationTimestamp"`
-			} `json:"metadata"`
-			Status struct {
-				CompletionTime time.Time `json:"completionTime"`
-				Conditions     []struct {
-					Type, Status, Reason, Message string
-				} `json:"conditions"`
-			} `json:"status"`
-		} `json:"items"`
+		Items []runObject `json:"items"`
 	}
 	query := url.Values{}
 	if selector != nil {
@@ -115,13 +105,7 @@ func (c *Cluster) Runs(ctx context.Context, namespace string, labels map[string]
 	}
 	var out []RunStatus
 	for _, item := range got.Items {
-		s := RunStatus{Name: item.Metadata.Name, Labels: item.Metadata.Labels, Created: item.Metadata.CreationTimestamp, Ended: item.Status.CompletionTime}
-		for _, condition := range item.Status.Conditions {
-			if condition.Type == "Succeeded" {
-				s.State, s.Reason, s.Message = condition.Status, condition.Reason, condition.Message
-			}
-		}
-		out = append(out, s)
+		out = append(out, item.status())
 	}
 	slices.SortStableFunc(out, func(a, b RunStatus) int {
 		if order := b.Created.Compare(a.Created); order != 0 {
@@ -132,10 +116,57 @@ func (c *Cluster) Runs(ctx context.Context, namespace string, labels map[string]
 	return out, nil
 }
 
+// runObject is what is read of a run.
+type runObject struct {
+	Metadata struct {
+		Name              string            `json:"name"`
+		UID               string            `json:"uid"`
+		Labels            map[string]string `json:"labels"`
+		CreationTimestamp time.Time         `json:"creationTimestamp"`
+	} `json:"metadata"`
+	Status struct {
+		CompletionTime time.Time `json:"completionTime"`
+		Conditions     []struct {
+			Type, Status, Reason, Message string
+		} `json:"conditions"`
+	} `json:"status"`
+}
+
+func (o *runObject) status() RunStatus {
+	s := RunStatus{Name: o.Metadata.Name, UID: o.Metadata.UID, Labels: o.Metadata.Labels, Created: o.Metadata.CreationTimestamp, Ended: o.Status.CompletionTime}
+	for _, condition := range o.Status.Conditions {
+		if condition.Type == "Succeeded" {
+			s.State, s.Reason, s.Message = condition.Status, condition.Reason, condition.Message
+		}
+	}
+	return s
+}
+
+// Run looks at a run; none wraps [fs.ErrNotExist].
+func (c *Cluster) Run(ctx context.Context, namespace, name string) (*RunStatus, error) {
+	target := kindPipelineRun + " " + namespace + "/" + name
+	if !rePath.MatchString(name) {
+		return nil, &Error{Object: target, Err: fs.ErrInvalid}
+	}
+	var got runObject
+	if err := c.call(ctx, target, http.MethodGet, namespace, name, nil, nil, &got); err != nil {
+		return nil, err
+	}
+	s := got.status()
+	return &s, nil
+}
+
+// rePath is a name that is one element of a path.
+var rePath = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,252}$`)
+
 // Delete removes a run, with its pods and what they said. One that is not there is
 // removed already.
 func (c *Cluster) Delete(ctx context.Context, namespace, name string) error {
-	err := c.call(ctx, kindPipelineRun+" "+namespace+"/"+name, http.MethodDelete, namespace, name, nil, nil, nil)
+	target := kindPipelineRun + " " + namespace + "/" + name
+	if !rePath.MatchString(name) { // without a name it would be all
+		return &Error{Object: target, Err: fs.ErrInvalid}
+	}
+	err := c.call(ctx, target, http.MethodDelete, namespace, name, nil, nil, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -2,6 +2,7 @@ package tekton
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -18,15 +19,17 @@ const finallyTimeout = 15 * time.Minute
 // others and for people to see.
 var dailySteps = []struct {
 	step, does string
+	retries    int           // records have a step go on where it was; a gate that failed will again
+	timeout    time.Duration // also of a pod that waits for its secret or volume
 	results    []string
 }{
-	{"inputs", "Pin the inputs and name the build", []string{"build", "release-name"}},
-	{"commit", "Commit the tree and lint it", []string{"commit", "ref"}},
-	{"encapsulate", "Make the base image of the commit", []string{"base-image", "base-digest"}},
-	{"node", "Find the node image and its extensions", []string{"node-image", "node-digest", "extensions-image", "extensions-digest"}},
-	{"bootimage", "Measure the boot artifacts", nil},
-	{"payload", "Assemble the release image", []string{"release-name", "release-pullspec", "release-digest"}},
-	{"publish", "Publish, pointers last", []string{"published", "gates", "tags", "changed"}},
+	{"inputs", "Pin the inputs and name the build", 2, 2 * time.Hour, []string{"build", "release-name"}},
+	{"commit", "Commit the tree and lint it", 2, time.Hour, []string{"commit", "ref"}},
+	{"encapsulate", "Make the base image of the commit", 2, time.Hour, []string{"base-image", "base-digest"}},
+	{"node", "Find the node image and its extensions", 2, time.Hour, []string{"node-image", "node-digest", "extensions-image", "extensions-digest"}},
+	{"bootimage", "Measure the boot artifacts", 2, time.Hour, nil},
+	{"payload", "Assemble the release image", 2, time.Hour, []string{"release-name", "release-pullspec", "release-digest"}},
+	{"publish", "Publish, pointers last", 1, 2 * time.Hour, []string{"published", "gates", "tags", "changed"}},
 }
 
 var resultsMean = map[string]string{
@@ -35,7 +38,10 @@ var resultsMean = map[string]string{
 	"extensions-image": "extensions image, by digest, empty if there is none", "extensions-digest": "its digest",
 	"release-pullspec": "the release's image, by digest", "release-digest": "its digest", "published": "true when it is published",
 	"gates": "what the gates say together: passed, pending or failed", "tags": "tags that were moved", "changed": "false if there was nothing to do",
-	"output": "OK when it is done",
+	"output": "OK when it is done", "source-commit": "commit of the source", "cosa-build": "coreos-assembler's name of the build",
+	"kola": "passed or failed", "state": "how far the promotion is", "target-release-name": "version that the payload is released as",
+	"mirrored-pullspec": "image of the release where it was put, by digest", "mirrored-digest": "its digest", "previous": "versions that lead to the release",
+	"images": "NAME=PULLSPEC of each component that was built",
 }
 
 func results(names ...string) []Result {
@@ -60,7 +66,7 @@ func (p *plan) dailyParams() []ParamSpec {
 	open := map[string]bool{} // what has no default
 	if needs, err := p.def.Needs(p.def.Version.String()); err == nil {
 		for _, n := range needs {
-			open[n.Path] = true
+			open[n.Path] = !p.makes[n.Path]
 		}
 	}
 	param := func(of, path, does string) ParamSpec {
@@ -70,7 +76,7 @@ func (p *plan) dailyParams() []ParamSpec {
 		}
 		return s
 	}
-	return []ParamSpec{
+	params := []ParamSpec{
 		{Name: "arch", Type: typeString, Description: "architecture, as x86_64", Default: text(string(p.def.Architectures[0]))},
 		param("source", "os.source", "root filesystem: dir:PATH, tar:PATH or ostree:REPOSITORY:REF, in the shared workspace at "+sharedPath+" (empty: what the definition names)"),
 		param("from-release", "payload.base", "pullspec of the release that the payload starts from (empty: the definition's)"),
@@ -79,10 +85,19 @@ func (p *plan) dailyParams() []ParamSpec {
 		param("build", "", "build of the shared workspace to go on with, with the inputs that it has (empty: a new one)"),
 		param("target-registry", "", "where images go: docker://HOST/PATH or dir:PATH (empty: the definition's)"),
 		param("store", "", "where files go: s3://BUCKET/PREFIX?endpoint=URL or dir:PATH (empty: the definition's)"),
+		param("results", "", "where results of gates are looked for, as okd-streams gate record writes them: s3://BUCKET/PREFIX?endpoint=URL or dir:PATH (empty: the shared workspace)"),
 		param("source-date-epoch", "", "time of the build, in seconds since 1970 (empty: now)"),
 		{Name: "wait", Type: typeString, Description: "how long to wait for another run of this stream, as 90m", Default: text("1h")},
 		{Name: "inputs-args", Type: typeArray, Description: "further flags of okd-streams build inputs, as --component=NAME=PULLSPEC", Default: &Value{List: []string{}}},
 	}
+	if u := storeURL(p.def); strings.HasPrefix(u, "s3:") {
+		for i := range params {
+			if n := params[i].Name; n == "store" || n == "results" {
+				params[i].Default = text(u)
+			}
+		}
+	}
+	return append(params, p.sourceParams()...)
 }
 
 const sharedPath = "/workspace/" + workspaceShared
@@ -100,6 +115,27 @@ func (p *plan) pick(from []ParamSpec, names ...string) []ParamSpec {
 		}
 	}
 	return out
+}
+
+// storeURL is a definition's store as one address.
+func storeURL(def *stream.Definition) string {
+	s := def.Store
+	if !strings.HasPrefix(s.URL, "s3:") {
+		return s.URL
+	}
+	query := url.Values{}
+	for key, value := range map[string]string{"endpoint": s.Endpoint, "region": s.Region, "acl": s.ACL} {
+		if value != "" {
+			query.Set(key, value)
+		}
+	}
+	if s.PathStyle {
+		query.Set("path-style", "true")
+	}
+	if len(query) == 0 {
+		return s.URL
+	}
+	return s.URL + "?" + query.Encode()
 }
 
 // flags are those by which each command finds stream, state, store and registry.
@@ -197,39 +233,55 @@ func (p *plan) daily() *pipeline {
 	if cadence.Timeout == 0 {
 		cadence.Timeout = defaultTimeout
 	}
+	p.makes = p.madeByBuilder()
 	params := p.dailyParams()
 	pl := &pipeline{cadence: cadence, Pipeline: &Pipeline{Header: h, Spec: PipelineSpec{
 		Description: fmt.Sprintf("Daily build of stream %s.", p.def.Identity.Name), Params: params,
 	}}}
 	spec := &pl.Spec
-	after := ""
+	after := p.builderTasks(pl, params)
 	for i, s := range dailySteps {
 		t := p.task("build-"+s.step, nameDaily, s.does)
 		args := append([]string{"build", s.step}, p.flags()...)
 		var given []Param
 		step := p.step(s.step, append(args, "--build=$(params.build)")...)
 		step.Env = []EnvVar{{Name: "OKD_STREAMS_RESULTS_DIR", Value: resultsDir}}
+		step.Args = append(step.Args, p.nodeFlags()...)
 		if i == 0 {
 			t.Spec.Params = p.pick(params, "source", "from-release", "extensions", "release-name", "build", "arch", "target-registry", "store", "source-date-epoch", "wait", "inputs-args")
 			t.Spec.Params = append(t.Spec.Params, ParamSpec{Name: "holder", Type: typeString, Description: "name of the run, for the lease"})
 			given = []Param{{Name: "holder", Value: *text(holder)}}
 			step.Args = append(step.Args, "--source=$(params.source)", "--from-release=$(params.from-release)", "--extensions=$(params.extensions)", "--version=$(params.release-name)")
+			step.Args = append(step.Args, p.diskFlags()...)
 			step.Args = append(step.Args, "$(params.inputs-args[*])")
+			given = append(given, p.fromBuilder(pl)...)
 			step.Env = append(step.Env, EnvVar{Name: "SOURCE_DATE_EPOCH", Value: "$(params.source-date-epoch)"})
-			t.Spec.Steps = []Step{p.lock(cadence), step}
+			lock, token := p.lock(cadence)
+			t.Spec.Steps, t.Spec.Volumes = []Step{lock, step}, []Volume{token}
 		} else {
 			t.Spec.Params = append(p.pick(params, targets...), ParamSpec{Name: "build", Type: typeString, Description: "build that goes on"})
 			given = []Param{{Name: "build", Value: *text("$(tasks.build-inputs.results.build)")}}
 			t.Spec.Steps = []Step{step}
 		}
+		if s.step == "publish" {
+			t.Spec.Params = append(t.Spec.Params, p.pick(params, "results")...)
+			t.Spec.Steps[0].Args = append(t.Spec.Steps[0].Args, "--results=$(params.results)")
+		}
+		switch {
+		case s.step == "node":
+			p.buildNode(t)
+		case s.step == "publish" && find(spec.Tasks, taskTest, taskName) != nil:
+			given = append(given, p.kolaGate(t))
+		}
 		t.Spec.Workspaces = p.workspaces()
 		t.Spec.Results = results(s.results...)
 		pt := use("build-"+s.step, t, given...)
-		pt.Retries = 2
-		if after != "" {
-			pt.RunAfter = []string{after}
+		pt.Retries, pt.Timeout = s.retries, min(s.timeout, cadence.Timeout).String()
+		if s.step == "node" && p.layered() && p.def.OS.Builder.Timeout > 0 {
+			pt.Timeout = min(p.def.OS.Builder.Timeout, cadence.Timeout).String()
 		}
-		after = pt.Name
+		pt.RunAfter = after
+		after = []string{pt.Name}
 		pl.tasks, spec.Tasks = append(pl.tasks, t), append(spec.Tasks, pt)
 		for _, r := range s.results {
 			if r == "release-name" && s.step == "inputs" || r == "changed" {
@@ -243,12 +295,9 @@ func (p *plan) daily() *pipeline {
 	spec.Finally = append(spec.Finally, use("unlock", unlock, Param{Name: "holder", Value: *text(holder)}))
 	p.tell(pl, stream.OnSuccess, []string{"Succeeded", "Completed"}, "$(tasks.build-payload.results.release-name)")
 	p.tell(pl, stream.OnFailure, []string{"Failed"}, "")
-	for _, w := range p.workspaces() {
-		w.ReadOnly = false // is for tasks to say
-		spec.Workspaces = append(spec.Workspaces, w)
-	}
+	spec.Workspaces = pipelineWorkspaces(pl)
 	for _, arch := range p.def.Architectures {
-		pl.claims = append(pl.claims, p.claim(arch))
+		pl.claims = append(pl.claims, p.claim(claimName(arch)))
 		pl.runs = append(pl.runs, p.dailyRun(pl, arch))
 	}
 	return pl
@@ -258,9 +307,9 @@ func claimName(arch stream.Arch) string {
 	return nameDaily + "-" + strings.ReplaceAll(string(arch), "_", "-")
 }
 
-// claim is the volume that builds of an architecture work in.
-func (p *plan) claim(arch stream.Arch) *VolumeClaim {
-	h := p.head(coreAPI, "PersistentVolumeClaim", claimName(arch))
+// claim is a volume that a pipeline works in.
+func (p *plan) claim(of string) *VolumeClaim {
+	h := p.head(coreAPI, "PersistentVolumeClaim", of)
 	return &VolumeClaim{Header: h, Spec: VolumeClaimSpec{
 		AccessModes: []string{"ReadWriteOnce"}, StorageClass: p.opts.StorageClass,
 		Resources: Resources{Requests: map[string]string{"storage": p.opts.Storage.String()}},
@@ -270,7 +319,7 @@ func (p *plan) claim(arch stream.Arch) *VolumeClaim {
 func (p *plan) dailyRun(pl *pipeline, arch stream.Arch) *PipelineRun {
 	run := p.run(pl.Pipeline, strings.ReplaceAll(string(arch), "_", "-")+"-")
 	run.Metadata.Labels[labelArch] = string(arch)
-	if p.profile.Kind != stream.Given {
+	if p.builds() {
 		run.Spec.TaskTemplate.PodTemplate.NodeSelector = map[string]string{"kubernetes.io/arch": arch.GOARCH()}
 	}
 	run.Spec.Params = []Param{{Name: "arch", Value: *text(string(arch))}}
@@ -289,10 +338,12 @@ func (p *plan) bind(pl *Pipeline, claim string) []WorkspaceBinding {
 	for _, w := range pl.Spec.Workspaces {
 		b := WorkspaceBinding{Name: w.Name}
 		switch w.Name {
-		case workspaceShared:
+		case workspaceShared, workspaceBinaries, payloadWork:
 			b.Claim = &ClaimRef{ClaimName: claim}
 		case workspaceDefinition:
 			b.ConfigMap = &NameRef{Name: p.name(p.definitionName())}
+		case workspaceKeys:
+			b.ConfigMap = &NameRef{Name: p.name(workspaceKeys)}
 		case workspaceRegistry:
 			b.Secret = &SecretVolume{SecretName: p.auth}
 		case workspaceStore:
@@ -303,11 +354,18 @@ func (p *plan) bind(pl *Pipeline, claim string) []WorkspaceBinding {
 	return out
 }
 
-// lock waits until no other run writes the stream's index.
-func (p *plan) lock(c stream.Cadence) Step {
-	return p.step("lock", append([]string{
+// lock waits until no other run writes the stream's index. It alone has a token, to ask
+// whether the run that has the lease goes on: one that was cancelled cannot give it back.
+func (p *plan) lock(c stream.Cadence) (Step, Volume) {
+	const token = "token"
+	step := p.step("lock", append([]string{
 		"tekton", "lock", "--holder=$(params.holder)", "--wait=$(params.wait)", "--ttl=" + (c.Timeout + 2*finallyTimeout).String(),
+		"--namespace=" + p.opts.Namespace, "--token-file=" + tokenDir + "/" + token, "--ca-file=" + tokenDir + "/ca.crt",
 	}, p.leaseFlags()...)...)
+	step.Mounts = []VolumeMount{{Name: token, MountPath: tokenDir, ReadOnly: true}}
+	return step, Volume{Name: token, Projected: &Projected{Sources: []Projection{
+		{Token: &AccountToken{Path: token, ExpirationSeconds: 3600}}, {ConfigMap: &NameRef{Name: "kube-root-ca.crt"}},
+	}}}
 }
 
 func (p *plan) leaseFlags() []string {

@@ -76,8 +76,9 @@ type plan struct {
 	text    string // of the definition
 	store   string // secret of the store's credentials, and the key of the file in it
 	files   string
-	auth    string // secret of the registry's credentials
-	notify  *Task  // nil: nobody is told anything
+	auth    string          // secret of the registry's credentials
+	notify  *Task           // nil: nobody is told anything
+	makes   map[string]bool // what a definition leaves open and the builder makes, by its path
 }
 
 var (
@@ -143,7 +144,7 @@ func newPlan(def *stream.Definition, opts *Options) (*plan, error) {
 	if c := def.Store.Credentials; c != nil && c.Keys["file"] != "" {
 		p.store, p.files = c.Secret, c.Keys["file"]
 	}
-	if p.profile.Kind != stream.Given && def.OS.Builder.Image == "" {
+	if p.builds() && def.OS.Builder.Image == "" {
 		fault("os.builder.image: a build of kind %s runs in an image that the definition must name by digest", p.profile.Kind)
 	}
 	if err := errors.Join(faults...); err != nil {

@@ -39,6 +39,8 @@ func (r *Rendered) Check() error {
 // same is meant.
 const (
 	nameDaily     = "okd-coreos"
+	nameRelease   = "okd-release-pipeline"
+	namePayload   = "okd-payload"
 	buildAccount  = "okd-streams-build"
 	timerAccount  = "okd-streams-timer"
 	definitionMap = "definition"
@@ -55,6 +57,7 @@ const (
 	resultsDir    = "/tekton/results"      // where Tekton has steps write results
 	secretsDir    = "/var/run/okd-streams/secrets"
 	runsDir       = "/etc/okd-streams/runs"
+	tokenDir      = "/var/run/okd-streams/cluster"
 )
 
 // Labels of all objects, and of those that belong to a pipeline.
@@ -80,8 +83,9 @@ func Render(def *stream.Definition, opts *Options) (*Rendered, error) {
 	r := &Rendered{}
 	r.Objects = append(r.Objects, p.namespace()...)
 	r.Objects = append(r.Objects, p.accounts()...)
+	r.Objects = append(r.Objects, p.releaseAccounts()...)
 	r.Objects = append(r.Objects, p.definition())
-	pipelines := []*pipeline{p.daily()}
+	pipelines := []*pipeline{p.daily(), p.release(), p.payload()}
 	if p.notify != nil {
 		r.Objects = append(r.Objects, p.notify)
 	}
@@ -97,8 +101,15 @@ func Render(def *stream.Definition, opts *Options) (*Rendered, error) {
 		}
 		var files []string
 		for _, run := range pl.runs {
-			if err := p.fill(pl.Pipeline, run); err != nil {
+			open, err := p.fill(pl.Pipeline, run)
+			if err == nil && open != nil && pl.cadence.Schedule != "" {
+				err = fmt.Errorf("parameter %s of pipeline %s, which its CronJob has to give, is said neither by the definition nor by Options.Params: %s", open.Name, pl.Metadata.Name, open.Description)
+			}
+			if err != nil {
 				return nil, fmt.Errorf("tekton: render %s: %w", def.Identity.Name, err)
+			}
+			if open != nil {
+				continue // only who creates the run knows
 			}
 			r.Runs = append(r.Runs, run)
 			var b bytes.Buffer
@@ -154,27 +165,39 @@ func (p *plan) namespace() []Object {
 	h.Metadata.Name, h.Metadata.Namespace = p.opts.Namespace, ""
 	delete(h.Metadata.Labels, labelStream) // there may be several
 	level := "baseline"                    // Tekton's own containers are not restricted by default
-	if p.profile.Kind != stream.Given || p.opts.HostNetwork {
+	if p.def.OS.Builder.Image != "" || p.opts.HostNetwork {
 		level = "privileged"
 	}
 	h.Metadata.Labels["pod-security.kubernetes.io/enforce"] = level
 	return []Object{&Namespace{Header: h}}
 }
 
-// accounts: who builds has no rights in the cluster; who starts runs may start
-// runs, and see and remove those there are.
+// accounts: who builds may look at runs, with a token that only the step has which asks whether
+// another run has ended; who starts runs may start them, and see and remove those there are.
 func (p *plan) accounts() []Object {
-	role := p.head(rbacAPI, "Role", timerAccount)
+	var privileged []Object
+	if p.opts.Platform == OpenShift && p.def.OS.Builder.Image != "" {
+		// Builders run containers in their own.
+		privileged = []Object{&RoleBinding{
+			Header:   p.head(rbacAPI, "RoleBinding", buildAccount+"-privileged"),
+			RoleRef:  RoleRef{APIGroup: rbacGroup, Kind: "ClusterRole", Name: "system:openshift:scc:privileged"},
+			Subjects: []Subject{{Kind: "ServiceAccount", Name: p.name(buildAccount), Namespace: p.opts.Namespace}},
+		}}
+	}
+	return slices.Concat(p.account(buildAccount, "get"), p.account(timerAccount, "create", "delete", "list"), privileged)
+}
+
+// account may do so much with runs.
+func (p *plan) account(of string, verbs ...string) []Object {
 	return []Object{
-		&ServiceAccount{Header: p.head(coreAPI, "ServiceAccount", buildAccount)},
-		&ServiceAccount{Header: p.head(coreAPI, "ServiceAccount", timerAccount)},
-		&Role{Header: role, Rules: []Rule{
-			{APIGroups: []string{"tekton.dev"}, Resources: []string{"pipelineruns"}, Verbs: []string{"create", "delete", "list"}},
+		&ServiceAccount{Header: p.head(coreAPI, "ServiceAccount", of)},
+		&Role{Header: p.head(rbacAPI, "Role", of), Rules: []Rule{
+			{APIGroups: []string{"tekton.dev"}, Resources: []string{"pipelineruns"}, Verbs: verbs},
 		}},
 		&RoleBinding{
-			Header:   p.head(rbacAPI, "RoleBinding", timerAccount),
-			RoleRef:  RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: role.Metadata.Name},
-			Subjects: []Subject{{Kind: "ServiceAccount", Name: p.name(timerAccount), Namespace: p.opts.Namespace}},
+			Header:   p.head(rbacAPI, "RoleBinding", of),
+			RoleRef:  RoleRef{APIGroup: rbacGroup, Kind: "Role", Name: p.name(of)},
+			Subjects: []Subject{{Kind: "ServiceAccount", Name: p.name(of), Namespace: p.opts.Namespace}},
 		},
 	}
 }
@@ -210,10 +233,15 @@ func resources() *Resources {
 
 // step is a step of the task image.
 func (p *plan) step(of string, args ...string) Step {
-	return Step{
+	s := Step{
 		Name: of, Image: p.opts.Image, Command: []string{program}, Args: args,
 		Resources: resources(), Security: restricted(),
 	}
+	if p.layered() {
+		// One user for all files of the volume: that of the builder.
+		s.Security.RunAsNonRoot, s.Security.RunAsUser = false, new(int64)
+	}
+	return s
 }
 
 // timer starts a pipeline's runs by its cadence.
@@ -233,7 +261,7 @@ func (p *plan) timer(pl *pipeline, files []string) *CronJob {
 		JobTemplate: JobTemplate{Spec: JobSpec{BackoffLimit: 3, ActiveDeadlineSeconds: 600, Template: PodTemplateSpec{
 			Metadata: &Metadata{Labels: map[string]string{labelPart: "okd-streams"}},
 			Spec: PodSpec{
-				ServiceAccountName: p.name(timerAccount), AutomountToken: &yes, RestartPolicy: "Never",
+				ServiceAccountName: p.name(timerAccount), AutomountToken: &yes, RestartPolicy: "Never", HostNetwork: p.opts.HostNetwork,
 				Containers: []Container{{
 					Name: s.Name, Image: s.Image, Command: s.Command, Args: s.Args, Resources: s.Resources, Security: s.Security,
 					Mounts: []VolumeMount{{Name: runsMap, MountPath: runsDir, ReadOnly: true}},
@@ -261,19 +289,25 @@ func (p *plan) run(pl *Pipeline, suffix string) *PipelineRun {
 	}}
 }
 
-// fill gives a run the values that the options have for its pipeline's parameters.
-func (p *plan) fill(pl *Pipeline, run *PipelineRun) error {
-	for _, param := range pl.Spec.Params {
-		value, ok := p.opts.Params[param.Name]
-		if !ok || slices.ContainsFunc(run.Spec.Params, func(q Param) bool { return q.Name == param.Name }) {
+// fill gives a run the values that the options have for its pipeline's parameters. It gives
+// a parameter that still has no value.
+func (p *plan) fill(pl *Pipeline, run *PipelineRun) (open *ParamSpec, err error) {
+	for i := range pl.Spec.Params {
+		param := &pl.Spec.Params[i]
+		if find(run.Spec.Params, param.Name, givenName) != nil {
 			continue
 		}
-		if param.Type == typeArray {
-			return fmt.Errorf("parameter %s is a list: give it with each run", param.Name)
+		value, ok := p.opts.Params[param.Name]
+		switch {
+		case ok && param.Type == typeArray:
+			return nil, fmt.Errorf("parameter %s is a list: give it with each run", param.Name)
+		case ok:
+			run.Spec.Params = append(run.Spec.Params, Param{Name: param.Name, Value: *text(value)})
+		case param.Default == nil && open == nil:
+			open = param
 		}
-		run.Spec.Params = append(run.Spec.Params, Param{Name: param.Name, Value: *text(value)})
 	}
-	return nil
+	return open, nil
 }
 
 // known refuses values of parameters that no pipeline has.
@@ -295,4 +329,8 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+func (p *plan) vars() stream.Vars {
+	return stream.Vars{Minor: p.def.Version.String(), Stream: p.def.Identity.Name}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,32 +18,57 @@ var update = flag.Bool("update", false, "write golden files")
 
 const taskImage = "quay.io/okd/okd-streams@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// definition reads a built-in stream, or one of testdata.
-func definition(t testing.TB, name string) *stream.Definition {
-	t.Helper()
-	file, err := os.Open(filepath.Join("testdata", name+".yaml"))
-	if os.IsNotExist(err) {
-		def, err := stream.Builtin(name)
-		require.NoError(t, err)
-		return def
-	}
-	require.NoError(t, err)
-	defer file.Close()
-	def, err := stream.Decode(file)
-	require.NoError(t, err)
-	return def
+const builderImage = "quay.io/okd/builder@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+// cases are streams of every kind, and how they are rendered.
+var cases = map[string]struct {
+	definition func(t testing.TB) *stream.Definition
+	opts       *tekton.Options
+}{
+	"sample": {builtin("sample", nil), &tekton.Options{Image: taskImage}},
+	// All that options change.
+	"sample-options": {builtin("sample", func(t testing.TB, d *stream.Definition) {
+		d.Cadences.Daily = stream.Cadence{Schedule: "30 6 * * *", Timeout: 90 * time.Minute}
+	}), &tekton.Options{
+		Image: taskImage, Namespace: "os-builds", Prefix: "try-", StorageClass: "fast", Storage: 20 << 30,
+		Insecure: []string{"registry.local:5000"}, HostNetwork: true,
+		Params: map[string]string{"target-registry": "docker://localhost:5000/okd", "store": "s3://okd?endpoint=http://localhost:9000", "results": "s3://okd?endpoint=http://localhost:9000"},
+	}},
+	// Kind layer, the base image handed in.
+	"okd-scos-next": {builtin("okd-scos-next", func(t testing.TB, d *stream.Definition) {
+		d.OS.Builder.Image = builderImage
+	}), &tekton.Options{Image: taskImage, Params: map[string]string{"source": "tar:/workspace/shared-workspace/base.tar"}}},
+	// Kind layer, the base image followed.
+	"okd-fcos-stable": {builtin("okd-fcos-stable", func(t testing.TB, d *stream.Definition) {
+		d.OS.Builder.Image = builderImage
+		d.OS.Repositories = nil
+	}), &tekton.Options{Image: taskImage}},
+	// Kind compose, with tests.
+	"okd-scos-4.18": {builtin("okd-scos-next", func(t testing.TB, d *stream.Definition) {
+		require.NoError(t, d.Version.UnmarshalText([]byte("4.18")))
+		d.OS.Builder.Image = builderImage
+		d.Gates = append(d.Gates, stream.Gate{Name: "kola", Kind: stream.GateKola})
+	}), &tekton.Options{Image: taskImage, Prefix: "okd-418-"}},
 }
 
-// rendered are the streams of the golden files.
-var rendered = map[string]*tekton.Options{
-	"sample": {Image: taskImage},
+// builtin is a built-in stream with changes.
+func builtin(name string, change func(testing.TB, *stream.Definition)) func(testing.TB) *stream.Definition {
+	return func(t testing.TB) *stream.Definition {
+		t.Helper()
+		def, err := stream.Builtin(name)
+		require.NoError(t, err)
+		if change != nil {
+			change(t, def)
+		}
+		return def
+	}
 }
 
 // TestTree holds the objects of each stream to its golden folder.
 func TestTree(t *testing.T) {
-	for name, opts := range rendered {
+	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			files, err := tekton.Tree(definition(t, name), opts)
+			files, err := tekton.Tree(tc.definition(t), tc.opts)
 			require.NoError(t, err)
 			golden := filepath.Join("testdata", "golden", name)
 			if *update {
@@ -69,9 +95,9 @@ func TestTree(t *testing.T) {
 
 // TestDecode reads back what was written.
 func TestDecode(t *testing.T) {
-	for name, opts := range rendered {
+	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			r, err := tekton.Render(definition(t, name), opts)
+			r, err := tekton.Render(tc.definition(t), tc.opts)
 			require.NoError(t, err)
 			objects := r.Objects
 			for _, run := range r.Runs {

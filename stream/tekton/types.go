@@ -9,7 +9,8 @@ const (
 	tektonAPI = "tekton.dev/v1"
 	coreAPI   = "v1"
 	batchAPI  = "batch/v1"
-	rbacAPI   = "rbac.authorization.k8s.io/v1"
+	rbacAPI   = rbacGroup + "/v1"
+	rbacGroup = "rbac.authorization.k8s.io"
 
 	kindTask        = "Task"
 	kindPipeline    = "Pipeline"
@@ -173,6 +174,24 @@ type Volume struct {
 	Secret    *SecretVolume `json:"secret,omitempty"`
 	ConfigMap *NameRef      `json:"configMap,omitempty"`
 	HostPath  *HostPath     `json:"hostPath,omitempty"`
+	Projected *Projected    `json:"projected,omitempty"`
+}
+
+// Projected is a folder made of several sources.
+type Projected struct {
+	Sources []Projection `json:"sources"`
+}
+
+// Projection is one of them.
+type Projection struct {
+	ConfigMap *NameRef      `json:"configMap,omitempty"`
+	Token     *AccountToken `json:"serviceAccountToken,omitempty"`
+}
+
+// AccountToken is a token of the pod's service account.
+type AccountToken struct {
+	Path              string `json:"path"`
+	ExpirationSeconds int64  `json:"expirationSeconds,omitempty"`
 }
 
 // EmptyDir is a folder that begins empty and ends with the pod.

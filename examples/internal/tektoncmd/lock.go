@@ -1,9 +1,11 @@
 package tektoncmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"path"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 	"github.com/okd-project/okd-streams/publish/open"
 	"github.com/okd-project/okd-streams/publish/s3store"
 	"github.com/okd-project/okd-streams/stream"
+	"github.com/okd-project/okd-streams/stream/tekton"
 )
 
 // leaseFile is beside the folder of a stream's builds.
@@ -76,13 +79,17 @@ func (l *lease) do(cmd *cobra.Command, fn func(s publish.Store, key string) erro
 
 func lock() *cobra.Command {
 	l, opts := &lease{}, &publish.LeaseOptions{Jitter: rand.Float64}
+	c, namespace := &cluster{}, ""
 	cmd := &cobra.Command{
 		Use: "lock --stream STREAM --holder NAME", Short: "Take the lease of a stream's index, so that one run at a time writes it", DisableFlagsInUseLine: true,
 		Long: `Take the lease of a stream's index, so that one run at a time writes it.
 
 The lease is an object in the store. Who holds it may take it again; another waits
-for --wait. It ends with unlock, or after --ttl. Its end is judged by the clocks of those who
-want it.`,
+for --wait. It ends with unlock, or after --ttl, judged by the clocks of those who
+want it.
+
+With --namespace a holder is a run of a pipeline there, "NAME UID": when the cluster says
+that it has ended, cancelled perhaps, or is gone, its lease is taken.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return l.do(cmd, func(s publish.Store, key string) error {
@@ -92,6 +99,9 @@ want it.`,
 						said = other.Holder
 						_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "waiting: %s holds the lease until %s at most\n", other.Holder, other.Until.Format(time.RFC3339))
 					}
+				}
+				if namespace != "" {
+					opts.Over = l.over(cmd, c, namespace)
 				}
 				got, err := publish.TakeLease(cmd.Context(), s, key, l.holder, time.Now, opts)
 				if errors.Is(err, publish.ErrLeased) {
@@ -106,9 +116,43 @@ want it.`,
 		},
 	}
 	l.add(cmd.Flags())
+	c.Add(cmd.Flags())
+	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAMESPACE` of the runs that hold the lease (default: nobody is asked about them)")
 	cmd.Flags().DurationVar(&opts.TTL, "ttl", publish.DefaultLeaseTTL, "`TIME` that the lease lasts")
 	cmd.Flags().DurationVar(&opts.Wait, "wait", 0, "`TIME` to wait for another holder")
 	return cmd
+}
+
+// over asks the cluster whether the run that holds a lease has ended. That it cannot
+// be asked is said once: then time ends the lease.
+func (l *lease) over(cmd *cobra.Command, c *cluster, namespace string) func(context.Context, publish.Lease) (bool, error) {
+	said := false
+	return func(ctx context.Context, other publish.Lease) (bool, error) {
+		name, uid, ok := strings.Cut(other.Holder, " ")
+		if !ok {
+			return false, nil // no run
+		}
+		api, err := c.open()
+		var run *tekton.RunStatus
+		if err == nil {
+			run, err = api.Run(ctx, namespace, name)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil && ctx.Err() != nil:
+			return false, err
+		case err != nil:
+			if !said {
+				said = true
+				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "warning: whether %s goes on is not known: %v\n", name, err)
+			}
+			return false, nil
+		case run.UID == uid && run.Ended.IsZero():
+			return false, nil
+		}
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s has ended and left the lease behind\n", name)
+		return true, nil
+	}
 }
 
 func unlock() *cobra.Command {
@@ -122,7 +166,7 @@ func unlock() *cobra.Command {
 				if err := publish.GiveLease(cmd.Context(), s, key, l.holder, time.Now); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s does not hold it\n", key, l.holder)
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: the next may take it\n", key)
 				return err
 			})
 		},

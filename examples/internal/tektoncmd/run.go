@@ -22,7 +22,7 @@ const account = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // running is what run does.
 type running struct {
-	cluster     prowcmd.Cluster
+	cluster     cluster
 	namespace   string
 	minInterval time.Duration
 	keep        int
@@ -76,22 +76,22 @@ func (r *running) run(cmd *cobra.Command, paths []string) error {
 			runs = append(runs, run)
 		}
 	}
-	cluster, err := r.open()
+	api, err := r.cluster.open()
 	if err != nil {
 		return err
 	}
 	for _, run := range runs {
-		if err := r.one(cmd, cluster, run); err != nil {
+		if err := r.one(cmd, api, run); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *running) one(cmd *cobra.Command, cluster *tekton.Cluster, run *tekton.PipelineRun) error {
+func (r *running) one(cmd *cobra.Command, api *tekton.Cluster, run *tekton.PipelineRun) error {
 	ctx, namespace := cmd.Context(), run.Metadata.Namespace
 	what := run.Metadata.Name + run.Metadata.GenerateName
-	earlier, err := cluster.Runs(ctx, namespace, run.Metadata.Labels)
+	earlier, err := api.Runs(ctx, namespace, run.Metadata.Labels)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (r *running) one(cmd *cobra.Command, cluster *tekton.Cluster, run *tekton.P
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: not now, %s\n", what, reason)
 	} else {
 		var name string
-		if name, err = cluster.Create(ctx, run); err == nil {
+		if name, err = api.Create(ctx, run); err == nil {
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s/%s\n", namespace, name)
 		}
 	}
@@ -115,7 +115,7 @@ func (r *running) one(cmd *cobra.Command, cluster *tekton.Cluster, run *tekton.P
 		if ended++; r.keep == 0 || ended <= r.keep {
 			continue
 		}
-		if err := cluster.Delete(ctx, namespace, old.Name); err != nil {
+		if err := api.Delete(ctx, namespace, old.Name); err != nil {
 			return err
 		}
 	}
@@ -140,9 +140,12 @@ func (r *running) notDue(earlier []tekton.RunStatus, now time.Time) string {
 	return ""
 }
 
+// cluster is how an API server is reached.
+type cluster struct{ prowcmd.Cluster }
+
 // open gives the cluster that the flags name, or in which this runs.
-func (r *running) open() (*tekton.Cluster, error) {
-	server, token, ca := r.cluster.Server, r.cluster.TokenFile, r.cluster.CAFile
+func (c *cluster) open() (*tekton.Cluster, error) {
+	server, token, ca := c.Server, c.TokenFile, c.CAFile
 	if server == "" {
 		host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
 		if host == "" || port == "" {
@@ -175,9 +178,9 @@ func (r *running) open() (*tekton.Cluster, error) {
 	if opts.Transport, err = open.Transport(transport); err != nil {
 		return nil, err
 	}
-	cluster, err := tekton.NewCluster(server, opts)
+	api, err := tekton.NewCluster(server, opts)
 	if err != nil {
 		return nil, &ui.UsageError{Err: err}
 	}
-	return cluster, nil
+	return api, nil
 }

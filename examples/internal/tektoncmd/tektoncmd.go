@@ -36,7 +36,7 @@ func Command() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.AddCommand(render(), check(), runCommand(), lock(), unlock())
+	root.AddCommand(render(), check(), runCommand(), lock(), unlock(), pick(), install())
 	return root
 }
 
