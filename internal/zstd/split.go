@@ -1,0 +1,151 @@
+package zstd
+
+const (
+	maxParts = 32
+	partSize = maxBlock / maxParts
+	// blockCost is about what a block costs by itself, in bits: headers, and states that
+	// codes begin with.
+	blockCost = 8 * 20
+	// tableCost is about what an entry of a table costs.
+	literalCost, sequenceCost = 4, 5
+)
+
+// part is a stretch of content with counts of what is to be written for it.
+type part struct {
+	sequences, size int // how many there are, and how many bytes they stand for
+	literals        [256]uint32
+	codes           [3][64]uint32
+	totals          [2]uint32 // of literals and sequences
+	cost            uint32    // in bits
+}
+
+// appendBlocks writes the sequences, which stand for the content from begin to end, as
+// blocks that end where what they hold changes.
+func (e *Encoder) appendBlocks(out []byte, begin, end int) []byte {
+	parts := e.measure(begin, end)
+	// Neighbours join as long as what one table for both costs is less than a second.
+	var gains [maxParts]int
+	for i := range len(parts) - 1 {
+		gains[i] = e.joined(&parts[i], &parts[i+1])
+	}
+	for len(parts) > 1 {
+		at := 0
+		for i, gain := range gains[:len(parts)-1] {
+			if gain > gains[at] {
+				at = i
+			}
+		}
+		if gains[at] < 0 {
+			break
+		}
+		parts[at].join(&parts[at+1])
+		parts[at].cost = parts[at].measure()
+		copy(parts[at+1:], parts[at+2:])
+		copy(gains[at+1:], gains[at+2:])
+		parts = parts[:len(parts)-1]
+		if at > 0 {
+			gains[at-1] = e.joined(&parts[at-1], &parts[at])
+		}
+		if at+1 < len(parts) {
+			gains[at] = e.joined(&parts[at], &parts[at+1])
+		}
+	}
+	sequences := e.sequences
+	for i := range parts {
+		p := &parts[i]
+		next := begin + p.size
+		if i == len(parts)-1 {
+			next = end // literals behind the last sequence
+		}
+		out = e.appendBlock(out, e.content[begin:next], sequences[:p.sequences], next == len(e.content))
+		sequences, begin = sequences[p.sequences:], next
+	}
+	return out
+}
+
+// measure cuts the sequences into parts of some kilobytes.
+func (e *Encoder) measure(begin, end int) []part {
+	if e.parts == nil {
+		e.parts = make([]part, maxParts+1)
+	}
+	n := 0
+	p := &e.parts[0]
+	*p = part{}
+	latest := e.latest
+	at := begin
+	for _, s := range e.sequences {
+		if p.size >= partSize && n+1 < maxParts {
+			p.cost = p.measure()
+			n++
+			p = &e.parts[n]
+			*p = part{}
+		}
+		for _, c := range e.content[at : at+int(s.literals)] {
+			p.literals[c]++
+		}
+		p.totals[0] += s.literals
+		p.totals[1]++
+		p.codes[ofLiterals][literalCode(s.literals)&63]++
+		p.codes[ofOffsets][high(latest.number(s.dist, s.literals))&63]++
+		p.codes[ofMatches][matchCode(s.length-3)&63]++
+		p.sequences++
+		k := int(s.literals + s.length)
+		p.size += k
+		at += k
+	}
+	for _, c := range e.content[at:end] {
+		p.literals[c]++
+	}
+	p.totals[0] += uint32(end - at)
+	p.cost = p.measure()
+	return e.parts[:n+1]
+}
+
+// joined is how many bits are saved when two parts are one.
+func (e *Encoder) joined(a, b *part) int {
+	c := &e.parts[maxParts]
+	*c = *a
+	c.join(b)
+	return int(a.cost) + int(b.cost) - int(c.measure())
+}
+
+func (p *part) join(b *part) {
+	p.sequences += b.sequences
+	p.size += b.size
+	for i, n := range &b.literals {
+		p.literals[i] += n
+	}
+	for kind := range p.codes {
+		for i, n := range b.codes[kind][:56] {
+			p.codes[kind][i] += n
+		}
+	}
+	p.totals[0] += b.totals[0]
+	p.totals[1] += b.totals[1]
+}
+
+// measure is about how many bits a block of the part would have, but for those that are
+// the same in any.
+func (p *part) measure() uint32 {
+	cost := uint32(blockCost)
+	cost += min(entropy(p.literals[:], p.totals[0], literalCost), 8*p.totals[0])
+	for kind := range p.codes {
+		cost += entropy(p.codes[kind][:56], p.totals[1], sequenceCost)
+	}
+	return cost
+}
+
+// entropy is how many bits symbols that occur so often need, with a table of them.
+func entropy(counts []uint32, total uint32, each uint32) uint32 {
+	if total == 0 {
+		return 0
+	}
+	sum, used := uint64(0), uint32(0)
+	for _, n := range counts {
+		if n > 0 {
+			sum += uint64(n) * uint64(log2(n))
+			used++
+		}
+	}
+	return uint32((uint64(total)*uint64(log2(total))-sum)>>costBits) + used*each
+}
