@@ -74,6 +74,9 @@ func TestFailures(t *testing.T) {
 		stream init --from-release UPPER new.yaml
 		stream init --from-release PORT/okd/release:1 new.yaml
 		stream bump --to 4 faults.yaml
+		stream status nowhere
+		stream status --now yesterday sample
+		stream status --store ftp://x sample
 		ostree --repo=none refs
 		ostree --repo=folder fsck
 		container inspect UPPER
@@ -95,7 +98,7 @@ func TestFailures(t *testing.T) {
 		payload new
 		payload build --state state
 		payload build --state state --scratch --list none.yaml
-		payload build --state state --scratch --list faults.yaml
+		payload build --state state --scratch --list policy.yaml
 		payload build --state state --scratch --use-plan none.json
 		payload build --state state --from dir:folder localhost/x:y
 		graph show none.json

@@ -56,6 +56,7 @@ var resultsOf = func() map[string][]ui.Result {
 		"release promote":       promoting,
 		"release resume":        promoting,
 		"release due":           {{Name: "due", Means: "true or false"}, {Name: "at", Means: "when it is due, or was"}, target},
+		"stream status":         {{Name: "level", Means: "how ready it is: ok, warning or failing"}, {Name: "build", Means: "newest build"}, releaseName, {Name: "due", Means: "true if the next build is due"}},
 		"payload new":           {releaseName, releasePullspec, releaseDigest},
 		"payload swap":          {releaseName, releasePullspec, releaseDigest},
 		"payload build":         {releaseName, releasePullspec, releaseDigest, {Name: "images", Means: "NAME=PULLSPEC of each component", Text: true}},

@@ -30,7 +30,7 @@ func Command() *cobra.Command {
 	}
 	ui.AddOutput(root.PersistentFlags())
 	ui.AddJSON(root.PersistentFlags())
-	root.AddCommand(initCommand(), list(), show(), lint(), diffCommand(), bumpCommand())
+	root.AddCommand(initCommand(), list(), show(), lint(), diffCommand(), bumpCommand(), statusCommand())
 	return root
 }
 

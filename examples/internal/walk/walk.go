@@ -270,25 +270,8 @@ func (r *Run) references(f *Flags) error {
 // targets opens the store and the registry.
 func (r *Run) targets(ctx context.Context, f *Flags) error {
 	def := r.Definition
-	r.Store, r.Registry = f.Store, f.Registry
-	if r.Store == "" {
-		r.Store = below(r.Env.State, StoreURL(def))
-	}
-	if r.Registry == "" {
-		r.Registry = below(r.Env.State, def.Registry.Repository)
-		if !strings.HasPrefix(r.Registry, "dir:") {
-			r.Registry = "docker://" + r.Registry
-		}
-	}
-	switch scheme, rest, _ := strings.Cut(r.Registry, ":"); {
-	case scheme == "docker":
-		r.Env.Repository = strings.Trim(rest, "/")
-	case strings.HasPrefix(def.Registry.Repository, "dir:"):
-		// Pullspecs need a host; the folder's layouts are below the path.
-		r.Env.Repository = "localhost/" + def.Identity.Name
-	default:
-		r.Env.Repository = def.Registry.Repository
-	}
+	places := PlacesOf(def, r.Env.State, f.Store, f.Registry)
+	r.Store, r.Registry, r.Env.Repository = places.Store, places.Registry, places.Repository
 	if def.LocalOnly() {
 		if err := localOnly(def.Identity.Name, r.Store, r.Registry); err != nil {
 			return err
