@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // Encode writes objects as YAML, a document each, in the order given. The same
@@ -161,7 +162,7 @@ func literal(s string) bool {
 		return false
 	}
 	for _, r := range s {
-		if r != '\n' && (r < ' ' || r > '~') && !(r >= 0xa1 && r <= 0xd7ff) {
+		if r != '\n' && !printed(r) {
 			return false
 		}
 	}
@@ -169,16 +170,37 @@ func literal(s string) bool {
 }
 
 // plainOrQuoted gives text without quotes where every YAML reader takes it for that text,
-// else as JSON, which is YAML.
+// else in double quotes.
 func plainOrQuoted(s string) string {
 	if plain(s) {
 		return s
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // strings always encode
-	return strings.TrimSuffix(b.String(), "\n")
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case printed(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// printed reports whether a character stands for itself with every reader, and is seen by people.
+func printed(r rune) bool {
+	return r == ' ' || r < 0xfeff && unicode.IsGraphic(r) && !unicode.IsSpace(r)
 }
 
 func plain(s string) bool {
