@@ -106,6 +106,11 @@ func TestFailures(t *testing.T) {
 		graph show graph.json
 		graph path graph.json 1.0.0
 		graph serve --listen nowhere graph.json
+		actions render sample
+		actions render --image x sample
+		actions render --image x@sha256:ZEROS okd-scos-next
+		actions render --image x@sha256:ZEROS --input x sample
+		actions render --image x@sha256:ZEROS --check sample
 		status
 		status 4-stable
 		status --controller PORT 4-stable

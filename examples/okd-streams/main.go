@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra/doc"
 	_ "golang.org/x/crypto/x509roots/fallback" // the task image has no certificates
 
+	"github.com/okd-project/okd-streams/examples/internal/actionscmd"
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/browsecmd"
 	"github.com/okd-project/okd-streams/examples/internal/containercmd"
@@ -99,7 +100,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
-		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), browsecmd.Command(), doctorcmd.Command(), prowcmd.Command(), tektoncmd.Command(), manCommand(), versionCommand())
+		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), browsecmd.Command(), doctorcmd.Command(), prowcmd.Command(), tektoncmd.Command(), actionscmd.Command(), manCommand(), versionCommand())
 	giveResults(root)
 	keepArtifacts(root)
 	return root

@@ -2,7 +2,8 @@
 // cache that package interop keeps, and says where it is.
 //
 //	realtree peers         build versitygw, ostree-ext, coreos-installer and the token server,
-//	                       install Synapse, fetch GitHub's OpenAPI description and axe-core
+//	                       install Synapse, fetch GitHub's OpenAPI description and axe-core,
+//	                       build actionlint
 //	realtree debian [DIR]  a debootstrap'd Debian system
 //	realtree rpm [DIR]     a system of 200 generated packages
 //	realtree day2 TREE [DIR]  the system in the folder TREE (of the cache) a day later
@@ -47,7 +48,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	)
 	switch {
 	case verb == "peers" && len(args) == 0:
-		for _, build := range []func(context.Context) (string, error){interop.BuildVersitygw, interop.BuildOstreeExt, interop.BuildCoreosInstaller, interop.BuildTokenServer, interop.InstallSynapse, interop.FetchGitHubOpenAPI, interop.FetchAxe} {
+		for _, build := range []func(context.Context) (string, error){interop.BuildVersitygw, interop.BuildOstreeExt, interop.BuildCoreosInstaller, interop.BuildTokenServer, interop.InstallSynapse, interop.FetchGitHubOpenAPI, interop.FetchAxe, interop.BuildActionlint} {
 			path, err := build(ctx)
 			if err != nil {
 				return err
