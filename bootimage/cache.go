@@ -141,8 +141,8 @@ type CollectOptions struct {
 // Collected is what [Cache.Collect] removed and left.
 type Collected struct {
 	Removed      []string // SHA-256
-	RemovedBytes int64
-	LeftBytes    int64
+	RemovedBytes int64    // of the files removed
+	LeftBytes    int64    // of those that are still there
 }
 
 // cached is a file of the cache.

@@ -26,10 +26,10 @@ type History interface {
 
 // Commit is a commit of a [History].
 type Commit struct {
-	ID      string
-	Merge   bool // it has several parents
-	Time    time.Time
-	Message string
+	ID      string    // hexadecimal
+	Merge   bool      // it has several parents
+	Time    time.Time // when it was committed, UTC
+	Message string    // whole, its subject in the first line
 }
 
 // GitLogArguments are the arguments of the program git that print what
@@ -85,10 +85,10 @@ type ChangeLog struct {
 
 // LoggedRelease names a release in a change log.
 type LoggedRelease struct {
-	Name         string    `json:"name"`
+	Name         string    `json:"name"` // its version
 	Created      time.Time `json:"created"`
 	Digest       string    `json:"digest"`
-	PromotedFrom string    `json:"promotedFrom,omitempty"`
+	PromotedFrom string    `json:"promotedFrom,omitempty"` // pullspec of the release that it was made of
 }
 
 // LoggedVersion is a component's version and, if it changed, the one before.
@@ -122,7 +122,7 @@ type LoggedChange struct {
 	// Bugs (of Bugzilla) and Issues (of Jira) that its title names, sorted.
 	Bugs, Issues []string
 	Subject      string
-	Pull         int
+	Pull         int // its number; 0: not known
 	Time         time.Time
 }
 

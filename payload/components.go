@@ -150,7 +150,7 @@ type Size struct {
 	// Total are the bytes of its compressed layers, Unique of those that no
 	// other component has.
 	Total, Unique int64
-	Layers        int
+	Layers        int // how many
 	// Base numbers the first layer, from 1, in the order in which components
 	// have it; components with the same base share its layer. 0: no layer.
 	Base int

@@ -98,9 +98,9 @@ type ToolsOptions struct {
 type Tool struct {
 	File      string // name of the archive
 	SHA256    v1.Hash
-	Size      int64
-	Command   string
-	OS, Arch  string
+	Size      int64  // bytes
+	Command   string // name of the program
+	OS, Arch  string // as Go spells them
 	Component string // it comes from
 	Warnings  []string
 }

@@ -7,8 +7,9 @@
 // [Store] holds bytes at keys and [Registry] images at references; a [Source]
 // is content that can be opened again. Backends live in folders of their own:
 // dirstore, memstore, s3store, and httpstore, which only reads; layoutregistry
-// and remoteregistry, which also offer [Blobs] and [Referrers]. Around any store
-// lie limitstore, cachestore, logstore, dryrunstore and faultstore. publishtest
+// and remoteregistry, which also offer [Blobs] and [Referrers], and ocregistry for
+// what oc mirrored into a folder; open makes each from a URL, registryserver serves
+// a folder over HTTP. Around any store lie limitstore, cachestore, logstore, dryrunstore and faultstore. publishtest
 // judges anyone's. [CheckKey], [CheckPut] and [OpenSource] are what every store
 // begins with. A [Signer] and a [Verifier] are made by pgpsigner, cosignsigner
 // and ed25519signer.

@@ -39,8 +39,8 @@ func (e *LeasedError) Unwrap() error { return ErrLeased }
 // repeated.
 type Lease struct {
 	Holder string    `json:"holder"` // "": nobody
-	Since  time.Time `json:"since"`
-	Until  time.Time `json:"until"` // from then on anybody may take it
+	Since  time.Time `json:"since"`  // when Holder took it
+	Until  time.Time `json:"until"`  // from then on anybody may take it
 	// Turn grows by one with each new holder.
 	Turn int64 `json:"turn"`
 }

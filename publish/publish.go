@@ -37,7 +37,8 @@ func (e *Error) Error() string { return "publish: " + e.Op + " " + e.Target + ":
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Source is content that can be opened again, each time from its start.
+// Source is content that can be opened again, each time from its start, also
+// while an earlier reader is open. ctx governs a reader until Close.
 type Source interface {
 	Open(ctx context.Context) (io.ReadCloser, error)
 	Size() int64 // bytes
@@ -53,8 +54,8 @@ type Info struct {
 	// SHA256 is of the content, lower-case hexadecimal; "" where the store
 	// cannot tell without reading (objects that others put there).
 	SHA256      string
-	ContentType string
-	Modified    time.Time
+	ContentType string    // "": not known
+	Modified    time.Time // last change; zero: not known
 }
 
 // PutOptions say how [Store.Put] writes. IfAbsent and IfRevision exclude each

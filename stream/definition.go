@@ -159,7 +159,7 @@ type Builder struct {
 	Memory  Size          `yaml:"memory"`  // 0: as scheduled
 	Storage Size          `yaml:"storage"` // of the workspace; 0: as scheduled
 	KVM     bool          `yaml:"kvm"`     // needs /dev/kvm
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout"` // of the whole build; 0: none
 }
 
 // RPMRepository is a source of packages for compose and layer builds.
@@ -353,7 +353,7 @@ type Cadences struct {
 // Cadence says when something happens.
 type Cadence struct {
 	Schedule    Cron          `yaml:"schedule"`    // "": by hand
-	MinInterval time.Duration `yaml:"minInterval"` // since the last one; sprintly promotion is a weekly schedule with 21d
+	MinInterval time.Duration `yaml:"minInterval"` // since the last one, 0: none; sprintly promotion is a weekly schedule with 21d
 	StaleAfter  time.Duration `yaml:"staleAfter"`  // without success, to be reported; 0: never
 	Timeout     time.Duration `yaml:"timeout"`     // 0: none
 }
@@ -423,8 +423,8 @@ type Retention struct {
 
 // Keep keeps the newest Count, and all that are younger than Age.
 type Keep struct {
-	Count int           `yaml:"count"`
-	Age   time.Duration `yaml:"age"`
+	Count int           `yaml:"count"` // 0: none for their number
+	Age   time.Duration `yaml:"age"`   // 0: none for their age
 }
 
 // Pin is a reason to keep something.
@@ -448,7 +448,7 @@ type Notification struct {
 	Kind        NotificationKind `yaml:"kind"`
 	URL         string           `yaml:"url"`    // of the service
 	Target      string           `yaml:"target"` // room, channel or address
-	On          []Occasion       `yaml:"on"`
+	On          []Occasion       `yaml:"on"`     // none: all
 	Credentials *Credentials     `yaml:"credentials"`
 }
 

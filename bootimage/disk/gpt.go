@@ -34,8 +34,8 @@ type Partition struct {
 	Type       string `json:"type"`   // GUID in upper case; of mbr two hexadecimal digits
 	GUID       string `json:"guid,omitempty"`
 	Name       string `json:"name,omitempty"`
-	Attributes uint64 `json:"attributes,omitempty"`
-	Active     bool   `json:"active,omitempty"` // the flag of mbr that says to boot from it
+	Attributes uint64 `json:"attributes,omitempty"` // of gpt, as UEFI 2.10 table 5.7 has them
+	Active     bool   `json:"active,omitempty"`     // the flag of mbr that says to boot from it
 }
 
 // Limits of partition tables. UEFI 2.10 sets none; Linux and sgdisk make 128 entries

@@ -2,7 +2,7 @@ package graph
 
 // Error says which verb failed at what: a version, a file, a URL.
 type Error struct {
-	Op     string // "decode", "build", "read", "apply", "select", "fetch", "path", "plan", "reach"
+	Op     string // "decode", "encode", "build", "read", "apply", "select", "updates", "path", "plan", "reach", "channel", "draw", "fetch"
 	Target string
 	Err    error
 }

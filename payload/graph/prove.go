@@ -23,7 +23,7 @@ type Evidence struct {
 // Job is the result of an upgrade job.
 type Job struct {
 	Name   string    `json:"name"`
-	URL    string    `json:"url,omitempty"`
+	URL    string    `json:"url,omitempty"` // its page
 	Passed bool      `json:"passed"`
 	Ended  time.Time `json:"ended"`
 }

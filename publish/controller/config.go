@@ -69,7 +69,7 @@ type Verify struct {
 	UpgradeFrom        string          `json:"upgradeFrom,omitempty"`
 	UpgradeFromRelease json.RawMessage `json:"upgradeFromRelease,omitempty"`
 	ProwJob            *ProwJob        `json:"prowJob,omitempty"`
-	MaxRetries         int             `json:"maxRetries,omitempty"`
+	MaxRetries         int             `json:"maxRetries,omitempty"` // after the first attempt
 	AggregatedProwJob  json.RawMessage `json:"aggregatedProwJob,omitempty"`
 	MultiJobAnalysis   bool            `json:"multiJobAnalysis,omitempty"`
 	Qualifiers         json.RawMessage `json:"qualifiers,omitempty"`

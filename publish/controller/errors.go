@@ -2,7 +2,7 @@ package controller
 
 // Error says which request or document failed.
 type Error struct {
-	Op     string // "fetch", "decode"
+	Op     string // "fetch", "decode", "encode", "generate"
 	Target string // a URL without credentials, a stream
 	Err    error
 }

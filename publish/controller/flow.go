@@ -24,7 +24,7 @@ type Flow struct {
 
 // FlowRelease is a release in a flow.
 type FlowRelease struct {
-	Name    string    `json:"name"`
+	Name    string    `json:"name"` // its version
 	Created time.Time `json:"created"`
 	// Hash is the [InputHash] of Inputs, the images by tag.
 	Hash     string            `json:"hash"`
@@ -41,8 +41,8 @@ type FlowRelease struct {
 
 // Override is a decision of a person.
 type Override struct {
-	By     string    `json:"by"`
-	Reason string    `json:"reason"`
+	By     string    `json:"by"`     // a person
+	Reason string    `json:"reason"` // in a sentence
 	From   Phase     `json:"from"`
 	To     Phase     `json:"to"`
 	At     time.Time `json:"at"`
@@ -134,12 +134,12 @@ const (
 // Action is something to be done next.
 type Action struct {
 	Kind    ActionKind `json:"kind"`
-	Release string     `json:"release,omitempty"`
-	Job     string     `json:"job,omitempty"`
-	Phase   Phase      `json:"phase,omitempty"`
-	Reason  string     `json:"reason,omitempty"`
-	Message string     `json:"message,omitempty"`
-	At      time.Time  `json:"at,omitzero"`
+	Release string     `json:"release,omitempty"` // that it is about; "": the stream
+	Job     string     `json:"job,omitempty"`     // to run, or to wait for
+	Phase   Phase      `json:"phase,omitempty"`   // of ActMove and ActCreate: the next one
+	Reason  string     `json:"reason,omitempty"`  // of ActMove: a word
+	Message string     `json:"message,omitempty"` // of ActMove: a sentence
+	At      time.Time  `json:"at,omitzero"`       // of ActWait: no sooner
 }
 
 // Plan says what is to be done in a stream that is configured so and has these

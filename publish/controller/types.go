@@ -61,10 +61,10 @@ const (
 // Job is the last attempt of a job.
 type Job struct {
 	State       State      `json:"state"`
-	URL         string     `json:"url"`
+	URL         string     `json:"url"` // its page
 	Retries     int        `json:"retries,omitempty"`
-	EarlierURLs []string   `json:"previousAttemptURLs,omitempty"`
-	Changed     *time.Time `json:"transitionTime,omitempty"` // when State became what it is
+	EarlierURLs []string   `json:"previousAttemptURLs,omitempty"` // pages of earlier attempts
+	Changed     *time.Time `json:"transitionTime,omitempty"`      // when State became what it is
 }
 
 // Upgrade counts the upgrade jobs between two releases.
@@ -109,28 +109,28 @@ type ChangedComponent struct {
 
 // ChangedRepository are images of one source repository, and its commits.
 type ChangedRepository struct {
-	Name    string   `json:"name"`
-	Path    string   `json:"path"`
-	Commit  string   `json:"commit,omitempty"`
+	Name    string   `json:"name"`             // of the images
+	Path    string   `json:"path"`             // page of the source
+	Commit  string   `json:"commit,omitempty"` // hexadecimal
 	Commits []Commit `json:"commits,omitempty"`
-	FullLog string   `json:"fullChangeLog,omitempty"`
+	FullLog string   `json:"fullChangeLog,omitempty"` // page with all commits
 }
 
 // Commit is a merged change.
 type Commit struct {
-	Subject string            `json:"subject,omitempty"`
-	PullID  int               `json:"pullID,omitempty"`
-	PullURL string            `json:"pullURL,omitempty"`
-	ID      string            `json:"commitID,omitempty"`
+	Subject string            `json:"subject,omitempty"`  // first line of the message
+	PullID  int               `json:"pullID,omitempty"`   // number of the pull request; 0: none
+	PullURL string            `json:"pullURL,omitempty"`  // its page
+	ID      string            `json:"commitID,omitempty"` // hexadecimal
 	URL     string            `json:"commitURL,omitempty"`
-	Issues  map[string]string `json:"issues,omitempty"`
-	Bugs    map[string]string `json:"bugs,omitempty"`
+	Issues  map[string]string `json:"issues,omitempty"` // that it says it solves: page by key (OCPBUGS-1)
+	Bugs    map[string]string `json:"bugs,omitempty"`   // the same of Bugzilla
 }
 
 // NodeImage says what changed in the packages of a node image.
 type NodeImage struct {
-	Name     string       `json:"name"`
-	Tag      string       `json:"tag"` // component of the payload
+	Name     string       `json:"name"` // for people
+	Tag      string       `json:"tag"`  // component of the payload
 	Packages *PackageDiff `json:"rpmDiff,omitempty"`
 }
 
@@ -141,7 +141,7 @@ type PackageDiff struct {
 	Removed map[string]string        `json:"removed,omitempty"`
 }
 
-// PackageChange is a package in two versions.
+// PackageChange is a package in two versions, as rpm writes them.
 type PackageChange struct {
 	Old string `json:"old,omitempty"`
 	New string `json:"new,omitempty"`

@@ -85,7 +85,8 @@ type Env struct {
 	Clock func() time.Time
 	// Logger is told each finished step; nil: nobody.
 	Logger *slog.Logger
-	// Progress may be called from several goroutines at once and must not block.
+	// Progress may be called from several goroutines at once and must not block;
+	// nil: nobody is told.
 	Progress func(Event)
 }
 
@@ -93,9 +94,9 @@ type Env struct {
 type Event struct {
 	Step  string // one of [Steps]
 	Phase string // "": begins; "done"; "reused"; others: what is being done
-	Done  int64
-	Total int64 // 0: not known
-	Bytes bool  // Done and Total are bytes
+	Done  int64  // things, or with Bytes bytes
+	Total int64  // 0: not known
+	Bytes bool
 }
 
 // Options say what a run builds.
@@ -149,7 +150,7 @@ const DefaultMaxLayers = 64
 // Disk is a boot image that is handed in.
 type Disk struct {
 	Platform string // of the catalogue: "qemu", "metal", "live-iso", …
-	Path     string
+	Path     string // of a file on this machine
 }
 
 // build is a run in progress.
@@ -212,13 +213,19 @@ func (e *Env) images() payload.Images {
 	return e.Registry
 }
 
-// Run does the whole walk.
+// Run does the whole walk. def, env and opts are needed, and of them
+// [Env.State], [Env.Store], [Env.Registry] and [Options.Time].
+//
+// What it must be given and is not is [ErrMissing], before any work; another run
+// in the same state folder [ErrBusy]; a blocking gate that failed [ErrRejected],
+// one without a result [publish.ErrPending]. After each of these, and any other
+// error, the same call goes on where it stopped.
 func Run(ctx context.Context, def *stream.Definition, env *Env, opts *Options) (*Summary, error) {
 	return RunTo(ctx, def, env, opts, StepPublish)
 }
 
-// RunTo does the walk up to and including a step; steps that are done already
-// are reused.
+// RunTo does the walk up to and including last, one of [Steps]; steps that are
+// done already are reused. Errors are as of [Run].
 func RunTo(ctx context.Context, def *stream.Definition, env *Env, opts *Options, last string) (_ *Summary, err error) {
 	if opts.Time.IsZero() {
 		return nil, errors.New("daily: Options.Time is not set")

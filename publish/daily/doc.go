@@ -12,6 +12,11 @@
 // the layer cache ("cache"), and "last.json", the last finished build. One run
 // at a time works in it ([ErrBusy]).
 //
+// A build that is published gets a report, <state>/<build>/report.html: a static
+// page with its packages and what changed since the build before, artifacts,
+// layers, components, gates, and where the time went. publish/browse has pages of
+// all builds in a store.
+//
 // The names of a new build and its release are taken in the store before anything
 // is made, in a folder "names" beside that of builds, so that builders of one
 // stream that begin at once on several machines get different ones. A name that

@@ -23,7 +23,7 @@ import (
 // GateResult is the result of a gate that was checked elsewhere.
 type GateResult struct {
 	Passed bool
-	Reason string
+	Reason string // in a sentence; "": none
 }
 
 // gateLinks is a gate of every stream: what the documents to be announced name

@@ -34,7 +34,7 @@ type Inputs struct {
 	Version string      `json:"version"` // name of the release
 	Arch    stream.Arch `json:"arch"`
 	Time    time.Time   `json:"time"`
-	Source  string      `json:"source,omitempty"`
+	Source  string      `json:"source,omitempty"` // [Options.SourceName]
 	// Content is a commit that has nothing but the tree; Parent the commit of
 	// the last finished build.
 	Content ostree.Checksum `json:"content"`
@@ -52,14 +52,14 @@ type Inputs struct {
 type Pinned struct {
 	Definition  string            `json:"definition"` // SHA-256 of its JSON
 	Arch        stream.Arch       `json:"arch"`
-	RootTree    ostree.Checksum   `json:"rootTree"`
+	RootTree    ostree.Checksum   `json:"rootTree"` // of Source
 	RootMeta    ostree.Checksum   `json:"rootMeta"`
 	Metadata    string            `json:"metadata,omitempty"` // SHA-256 of Options.Metadata
 	Node        string            `json:"node,omitempty"`     // pullspecs by digest
 	Extensions  string            `json:"extensions,omitempty"`
-	NodeBuilder string            `json:"nodeBuilder,omitempty"`
-	FromRelease string            `json:"fromRelease,omitempty"`
-	Components  map[string]string `json:"components,omitempty"`
+	NodeBuilder string            `json:"nodeBuilder,omitempty"` // [Options.NodeBuilderID]
+	FromRelease string            `json:"fromRelease,omitempty"` // pullspec by digest
+	Components  map[string]string `json:"components,omitempty"`  // likewise, by name
 	Disks       []PinnedDisk      `json:"disks,omitempty"`
 	Repository  string            `json:"repository"`
 	MaxLayers   int               `json:"maxLayers"`

@@ -21,19 +21,21 @@ import (
 type Record struct {
 	Step  string `json:"step"`
 	Build string `json:"build"`
-	// Input is the SHA-256 of everything the step depends on.
+	// Input is the SHA-256 of everything the step depends on, lower-case
+	// hexadecimal.
 	Input string `json:"input"`
 	// Outputs are what later steps and people need: checksums, digests, sizes.
 	Outputs json.RawMessage `json:"outputs"`
-	Started time.Time       `json:"started"`
-	Seconds float64         `json:"seconds"`
+	Started time.Time       `json:"started"` // UTC
+	Seconds float64         `json:"seconds"` // by [Env.Clock]
 	// Reused says that the last run found the step done. Reuse counts what the
 	// step itself did not have to do again ("files", "layers", "steps" of the plan).
 	Reused bool             `json:"reused"`
 	Reuse  map[string]Reuse `json:"reuse,omitempty"`
 }
 
-// Reuse counts items and bytes that were there already, out of all.
+// Reuse counts items and bytes that were there already, out of all. Bytes are
+// zero where they were not counted.
 type Reuse struct {
 	Items   int64 `json:"items"`
 	OfItems int64 `json:"ofItems"`

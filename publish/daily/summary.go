@@ -23,11 +23,13 @@ type Summary struct {
 	Build   string      `json:"build"`
 	Version string      `json:"version"`
 	Arch    stream.Arch `json:"arch"`
-	Time    time.Time   `json:"time"`
+	Time    time.Time   `json:"time"` // of the build, not of the run
 	// Unchanged: the inputs are those of the last finished build, which is
 	// still published; nothing was done, and this is that build's summary.
 	Unchanged bool `json:"unchanged"`
 
+	// What the steps made; nil where the run did not get there. Where the base
+	// image is the node image, they are the same.
 	Commit     *CommitOutputs    `json:"commit,omitempty"`
 	Base       *ImageOutputs     `json:"base,omitempty"`
 	Node       *ImageOutputs     `json:"node,omitempty"`
@@ -37,7 +39,8 @@ type Summary struct {
 	Published  *PublishOutputs   `json:"published,omitempty"`
 	// Steps are the records, in order.
 	Steps []Record `json:"steps"`
-	// Report is the path of the HTML report; "" before the last step.
+	// Report is the path of the report for people, a static page; "" before the
+	// last step.
 	Report string `json:"report,omitempty"`
 }
 
@@ -46,15 +49,15 @@ type CommitOutputs struct {
 	Commit  ostree.Checksum `json:"commit"`
 	Content ostree.Checksum `json:"content"` // of the tree alone
 	Ref     string          `json:"ref"`
-	Kernel  string          `json:"kernel"`
-	Files   int64           `json:"files"` // content objects written or found
-	Bytes   int64           `json:"bytes"` // of the files
+	Kernel  string          `json:"kernel"` // its version
+	Files   int64           `json:"files"`  // content objects written or found
+	Bytes   int64           `json:"bytes"`  // of the files
 }
 
 // ImageOutputs describe an image.
 type ImageOutputs struct {
 	Reference string `json:"reference"` // pullspec by digest
-	Digest    string `json:"digest"`
+	Digest    string `json:"digest"`    // of its manifest: sha256:…
 	MediaType string `json:"mediaType"`
 	Size      int64  `json:"size"` // bytes of its layers, compressed
 	Layers    int    `json:"layers"`
@@ -90,24 +93,24 @@ type BootimageOutputs struct {
 type ArtifactOutputs struct {
 	Name   string `json:"name"` // as in meta.json
 	Key    string `json:"key"`
-	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`   // bytes
+	SHA256 string `json:"sha256"` // lower-case hexadecimal
 }
 
 // PayloadOutputs describe the release image.
 type PayloadOutputs struct {
 	ImageOutputs
-	DiffID     string `json:"diffID"` // of the layer with the manifests
-	Components int    `json:"components"`
+	DiffID     string `json:"diffID"`     // of the layer with the manifests
+	Components int    `json:"components"` // how many
 }
 
 // PublishOutputs say what was published.
 type PublishOutputs struct {
-	Plan    string   `json:"plan"` // SHA-256
-	Objects int      `json:"objects"`
+	Plan    string   `json:"plan"`    // SHA-256
+	Objects int      `json:"objects"` // files and documents
 	Images  int      `json:"images"`
-	Tags    []string `json:"tags"`
-	Gates   []string `json:"gates,omitempty"`
+	Tags    []string `json:"tags"`            // pullspecs, in the order in which they were moved
+	Gates   []string `json:"gates,omitempty"` // that held the announcement
 	// Verdict is on all gates, those too that inform.
 	Verdict *gate.Verdict `json:"verdict,omitempty"`
 }

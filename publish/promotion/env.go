@@ -98,8 +98,8 @@ type Release struct {
 	// what it is called there.
 	Source        string    `json:"source"`
 	SourceVersion string    `json:"sourceVersion"`
-	Stream        string    `json:"stream"`
-	Created       time.Time `json:"created"`
+	Stream        string    `json:"stream"`  // that it is promoted to
+	Created       time.Time `json:"created"` // when its name was reserved
 }
 
 // Announcer is where releases are announced for people, such as GitHub. Every

@@ -20,7 +20,7 @@ var (
 
 // Error says which verb failed at what: a release by its name, or a stream.
 type Error struct {
-	Op     string // "promote", "abort", "shadow"
+	Op     string // "promote", "abort", "due", "shadow", "read", "decode"
 	Target string
 	Err    error
 	// Retryable says that trying again later may help.

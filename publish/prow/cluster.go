@@ -94,7 +94,7 @@ func (c *Cluster) Import(ctx context.Context, stream string, images ...ImportIma
 		return fail(fmt.Errorf("no image: %w", fs.ErrInvalid))
 	}
 	in := &ImageStreamImport{
-		Kind: "ImageStreamImport", APIVersion: Group, Metadata: ObjectMeta{Name: streamName, Namespace: namespace},
+		Kind: "ImageStreamImport", APIVersion: groupVersion, Metadata: ObjectMeta{Name: streamName, Namespace: namespace},
 		Spec: ImageStreamImportSpec{Import: true, Images: slices.Clone(images)},
 	}
 	for i := range in.Spec.Images {
@@ -153,7 +153,7 @@ func (c *Cluster) Tag(ctx context.Context, stream, tag, pullSpec string) error {
 		return fail(err)
 	}
 	in := &ImageStreamTag{
-		Kind: "ImageStreamTag", APIVersion: Group, Metadata: ObjectMeta{Name: streamName + ":" + tag, Namespace: namespace},
+		Kind: "ImageStreamTag", APIVersion: groupVersion, Metadata: ObjectMeta{Name: streamName + ":" + tag, Namespace: namespace},
 		Tag: &TagReference{Name: tag, From: &ObjectReference{Kind: "DockerImage", Name: pullSpec}, ReferencePolicy: ReferencePolicy{Type: "Source"}},
 	}
 	err = c.call(ctx, "tag", stream, tag, http.MethodPost, "imagestreamtags", false, in, nil)
@@ -223,7 +223,7 @@ func (c *Cluster) Map(ctx context.Context, stream, tag, pullSpec string) error {
 		return fail(err)
 	}
 	return c.call(ctx, "map", stream, tag, http.MethodPost, "imagestreammappings", false, &ImageStreamMapping{
-		Kind: "ImageStreamMapping", APIVersion: Group, Metadata: ObjectMeta{Name: streamName, Namespace: namespace},
+		Kind: "ImageStreamMapping", APIVersion: groupVersion, Metadata: ObjectMeta{Name: streamName, Namespace: namespace},
 		Image: Image{Metadata: ObjectMeta{Name: ref.DigestStr()}, DockerImageReference: pullSpec}, Tag: tag,
 	}, nil)
 }
@@ -265,7 +265,7 @@ func (c *Cluster) call(ctx context.Context, op, stream, tag, method, resource st
 	if tag != "" {
 		object += ":" + tag
 	}
-	u := c.base.JoinPath("apis", Group, "namespaces", namespace, resource)
+	u := c.base.JoinPath("apis", groupVersion, "namespaces", namespace, resource)
 	if named {
 		u = u.JoinPath(object)
 	}

@@ -2,7 +2,7 @@ package prow
 
 // Error says what failed at what.
 type Error struct {
-	Op     string // "decode", "hand over", "watch"
+	Op     string // "decode", "encode", "write", "check", "hand over", "watch", "open", "read", "import", "tag", "map"
 	Target string
 	Err    error
 }

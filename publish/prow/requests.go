@@ -3,8 +3,8 @@ package prow
 // The requests of image.openshift.io/v1 that move images into image streams,
 // and their answers: the members that matter here.
 
-// Group is the API's group and version, as objects name it.
-const Group = "image.openshift.io/v1"
+// groupVersion is the API's group and version, as objects name it.
+const groupVersion = "image.openshift.io/v1"
 
 // ImageStreamImport asks for images to be imported, and says how that went.
 type ImageStreamImport struct {

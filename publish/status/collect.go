@@ -19,6 +19,7 @@ import (
 
 // CollectOptions are options of Collect; the zero value is useful.
 type CollectOptions struct {
+	// Title is the stream's name for people; "": its name.
 	Title string
 	// Days is how far back builds are asked for; 0: [DefaultDays]. Builds
 	// whose version has no time are all asked for.

@@ -45,9 +45,9 @@ type Gate struct {
 	Name     string
 	Blocking bool
 	State    controller.State
-	URL      string
+	URL      string    // of what tells more; "": nothing does
 	Ended    time.Time // zero: not known
-	Retries  int
+	Retries  int       // after the first attempt
 }
 
 // Content is what a payload or node image is made of.
@@ -67,6 +67,6 @@ type Published struct {
 // BootImage is a boot image that is offered.
 type BootImage struct {
 	Name    string // architecture, platform
-	Release string
+	Release string // of the operating system
 	Built   time.Time
 }

@@ -13,13 +13,15 @@ import (
 	"github.com/okd-project/okd-streams/publish/controller"
 )
 
-// The limits of ages.
+// The limits of ages, and of how far a report looks back.
 const (
+	// DefaultWarnAfter and DefaultFailAfter are how old the last build and the
+	// last accepted one may be.
 	DefaultWarnAfter = 48 * time.Hour
 	DefaultFailAfter = 72 * time.Hour
 	// DefaultBootImageAge is how old boot images may be.
 	DefaultBootImageAge = 90 * 24 * time.Hour
-	// DefaultDays is how far back a report looks.
+	// DefaultDays is how many days a report looks back.
 	DefaultDays = 90
 )
 
@@ -52,7 +54,7 @@ type Options struct {
 	PublishedAfter time.Duration
 	// BootImageAge is how old boot images may be; 0: [DefaultBootImageAge].
 	BootImageAge time.Duration
-	// Days is how far back builds are listed; 0: [DefaultDays].
+	// Days is how many days back builds are listed; 0: [DefaultDays].
 	Days int
 }
 
@@ -70,7 +72,7 @@ func (o *Options) orDefault() Options {
 
 // Report is the readiness of streams.
 type Report struct {
-	Made    time.Time      `json:"made"`
+	Made    time.Time      `json:"made"`  // as of when, UTC
 	Level   Level          `json:"level"` // the worst of the streams
 	Streams []StreamReport `json:"streams"`
 }
@@ -105,8 +107,8 @@ type Reason struct {
 // Age is how old something is.
 type Age struct {
 	Version string    `json:"version"`
-	At      time.Time `json:"at"`
-	Hours   float64   `json:"hours"`
+	At      time.Time `json:"at"`    // UTC; zero: not known
+	Hours   float64   `json:"hours"` // from At until [Report.Made]
 	Level   Level     `json:"level"`
 }
 
@@ -148,8 +150,8 @@ type Result struct {
 
 // Broken says between which builds a gate became red, and what changed.
 type Broken struct {
-	LastGreen string    `json:"lastGreen,omitempty"` // empty: never green in the time looked at
-	At        time.Time `json:"lastGreenAt,omitzero"`
+	LastGreen string    `json:"lastGreen,omitempty"`  // empty: never green in the time looked at
+	At        time.Time `json:"lastGreenAt,omitzero"` // when LastGreen was made; zero: not known
 	FirstRed  string    `json:"firstRed"`
 	// Packages and Commits changed from LastGreen to FirstRed. Known is false
 	// where nobody looked into both.
@@ -180,15 +182,15 @@ type Comparison struct {
 // Beside is a package in both.
 type Beside struct {
 	Name      string `json:"name"`
-	Version   string `json:"version"`
-	Reference string `json:"reference"`
+	Version   string `json:"version"`   // epoch:version-release
+	Reference string `json:"reference"` // the same, there
 }
 
 // StaleBoot is a boot image that is too old.
 type StaleBoot struct {
-	Name    string  `json:"name"`
-	Release string  `json:"release"`
-	Days    float64 `json:"days"`
+	Name    string  `json:"name"`    // architecture, platform
+	Release string  `json:"release"` // of the operating system
+	Days    float64 `json:"days"`    // its age
 }
 
 // New makes the report of histories as of now. opts may be nil.

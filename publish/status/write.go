@@ -20,6 +20,7 @@ import (
 const mostListed = 40
 
 // WriteJSON writes the report as JSON, two spaces of indentation.
+// [encoding/json] reads it back.
 func (r *Report) WriteJSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
