@@ -19,8 +19,9 @@ func ExampleRender() {
 		Image: "quay.io/okd/okd-streams" + digest,
 		// What the definition leaves open, which a run by schedule would lack.
 		Inputs: map[string]string{
-			"source": "tar:/srv/os.tar", "from-release": "quay.io/okd/scos-release" + digest, "extensions": "quay.io/okd/scos-content" + digest,
+			"source": "tar:/srv/os.tar", "extensions": "quay.io/okd/scos-content" + digest,
 		},
+		PublicKeys: publicKeys,
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -39,6 +39,9 @@ type Options struct {
 	// State is a folder of the runner that is kept from run to run, absolute; "": one
 	// that goes with the job.
 	State string
+	// PublicKeys are the OpenPGP keys by which clusters judge the releases, in ASCII
+	// armor. Required for promotions of a stream that signs.
+	PublicKeys string
 	// Flow is the key in the store of a stream whose payloads no release controller
 	// accepts; promotions are from there.
 	Flow string
@@ -56,6 +59,7 @@ var hosted = map[stream.Arch]string{"x86_64": "ubuntu-24.04", "aarch64": "ubuntu
 var (
 	commitID    = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	secretName  = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
+	armored     = regexp.MustCompile(`^(-----BEGIN PGP PUBLIC KEY BLOCK-----\n([A-Za-z0-9+/=:., ()@<>-]*\n)*-----END PGP PUBLIC KEY BLOCK-----\n*)+$`)
 	runnerLabel = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
 )
 
@@ -103,6 +107,9 @@ func newPlan(def *stream.Definition, opts *Options) (*plan, error) {
 	if s := p.opts.State; s != "" && (!strings.HasPrefix(s, "/") || strings.ContainsAny(s, "\r\n$\"\\`")) {
 		fault("state %.200q is no absolute folder", s)
 	}
+	if k := p.opts.PublicKeys; k != "" && !armored.MatchString(k) {
+		fault("public keys are not OpenPGP keys in ASCII armor")
+	}
 	if strings.ContainsAny(p.opts.Flow, "\r\n") {
 		fault("flow %.200q is no key", p.opts.Flow)
 	}
@@ -145,7 +152,7 @@ func (p *plan) lacking() []error {
 	}
 	for _, n := range needs {
 		for _, in := range dailyInputs {
-			if in.path == n.Path && p.opts.Inputs[in.name] == "" {
+			if in.path == n.Path && p.opts.Inputs[in.name] == "" && !(in.name == fromRelease && p.picks()) {
 				fault("%s: a run needs it, the %s: name it in the definition, or give the input %s", n.Path, n.What, in.name)
 			}
 		}
@@ -160,6 +167,9 @@ func (p *plan) lacking() []error {
 	}
 	if p.def.Cadences.Promotion.Schedule != "" && p.def.Payload.Pick == nil && p.opts.Flow == "" {
 		fault("payload.pick: no release controller to promote from, and no flow in the store")
+	}
+	if p.def.Cadences.Promotion.Schedule != "" && p.signs() && p.opts.PublicKeys == "" {
+		fault("trust.keys: the stream signs its releases: give the public keys by which clusters judge them")
 	}
 	for _, cadence := range []struct {
 		path     string
@@ -180,6 +190,16 @@ func (p *plan) lacking() []error {
 		}
 	}
 	return faults
+}
+
+// signs reports whether the stream signs its releases.
+func (p *plan) signs() bool {
+	return slices.ContainsFunc(p.def.Trust.Keys, func(k stream.Key) bool { return k.Signs })
+}
+
+// picks reports whether each build looks for the release that it starts from.
+func (p *plan) picks() bool {
+	return p.def.Payload.Pick != nil && p.def.Payload.Base == "" && p.opts.Inputs[fromRelease] == ""
 }
 
 // own reports whether no runner is GitHub's.

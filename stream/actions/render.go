@@ -35,11 +35,14 @@ type input struct {
 	name, flag, path, does string
 }
 
+// fromRelease is the input that may be picked.
+const fromRelease = "from-release"
+
 // The inputs are those of the pipelines on Tekton.
 var (
 	dailyInputs = []input{
 		{"source", "SOURCE", "os.source", "root filesystem: dir:PATH, tar:PATH or ostree:REPOSITORY:REF on the runner (empty: what the definition names)"},
-		{"from-release", "FROM_RELEASE", "payload.base", "pullspec of the release that the payload starts from (empty: the definition's)"},
+		{fromRelease, "FROM_RELEASE", "payload.base", "pullspec of the release that the payload starts from (empty: the definition's)"},
 		{"extensions", "EXTENSIONS", "extensions.image", "pullspec of the extensions image (empty: the definition's)"},
 		{"release-name", "VERSION", "", "version of the release (empty: the next by the definition's scheme)"},
 	}
@@ -186,6 +189,7 @@ func (p *plan) daily() File {
 				p.prepare(w, false)
 				p.checkout(w)
 				p.cache(w)
+				p.pick(w)
 				for _, s := range dailySteps {
 					w.item(func() {
 						w.set("name", s.does)
@@ -195,7 +199,11 @@ func (p *plan) daily() File {
 						}
 						w.in("env", func() {
 							for _, in := range dailyInputs {
-								w.set("OKD_STREAMS_"+in.flag, p.value(in))
+								value := p.value(in)
+								if in.name == fromRelease && p.picks() {
+									value = "${{ steps.pick.outputs.release }}"
+								}
+								w.set("OKD_STREAMS_"+in.flag, value)
 							}
 						})
 						w.block("run", "okd-streams build inputs\necho \"OKD_STREAMS_BUILD=$(cat \"$OKD_STREAMS_RESULTS_DIR/build\")\" >> \"$GITHUB_ENV\"\n")
@@ -206,6 +214,19 @@ func (p *plan) daily() File {
 		})
 	})
 	return File{p.path("daily"), []byte(w.b.String())}
+}
+
+// pick finds the release that the payload starts from.
+func (p *plan) pick(w *writer) {
+	if !p.picks() {
+		return
+	}
+	w.item(func() {
+		w.set("name", "Pick the release that the payload starts from")
+		w.set("id", "pick")
+		w.in("env", func() { w.set("OKD_STREAMS_RELEASE", "${{ inputs."+fromRelease+" }}") })
+		w.block("run", "okd-streams tekton pick\necho \"release=$(cat \"$OKD_STREAMS_RESULTS_DIR/release-pullspec\")\" >> \"$GITHUB_OUTPUT\"\n")
+	})
 }
 
 func (p *plan) promotion() File {
@@ -220,7 +241,7 @@ func (p *plan) promotion() File {
 			p.environment(w, true, func() {
 				w.set("OKD_STREAMS_STORE", literal(storeURL(p.def.Store)))
 				w.set("OKD_STREAMS_NO_IMAGE_STREAM", "true")
-				if !slices.ContainsFunc(p.def.Trust.Keys, func(k stream.Key) bool { return k.Signs }) {
+				if !p.signs() {
 					w.set("OKD_STREAMS_UNSIGNED", "true")
 				}
 				if p.opts.Flow != "" {
@@ -311,6 +332,9 @@ func (p *plan) prepare(w *writer, promotion bool) {
 			if p.ownToken() {
 				w.set("TOKEN", "${{ github.token }}")
 			}
+			if promotion && p.signs() {
+				w.block("PUBLIC_KEYS", p.opts.PublicKeys)
+			}
 		})
 		var b strings.Builder
 		if len(all) > 0 {
@@ -336,6 +360,10 @@ func (p *plan) prepare(w *writer, promotion bool) {
 			vars = append(vars, "OKD_STREAMS_AUTHFILE=$dir/auth.json")
 		case c != nil && c.Keys["file"] != "":
 			vars = append(vars, "OKD_STREAMS_AUTHFILE=$dir/secrets/"+c.Secret+"/"+c.Keys["file"])
+		}
+		if promotion && p.signs() {
+			b.WriteString("printf %s \"$PUBLIC_KEYS\" > \"$dir/public.asc\"\n")
+			vars = append(vars, "OKD_STREAMS_PUBLIC_KEY=$dir/public.asc")
 		}
 		b.WriteString("{\n")
 		for _, v := range vars {

@@ -21,6 +21,9 @@ var update = flag.Bool("update", false, "write golden files")
 
 const taskImage = "quay.io/okd/okd-streams@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
+// publicKeys look like keys.
+const publicKeys = "-----BEGIN PGP PUBLIC KEY BLOCK-----\nComment: of a test (made up)\n\nxjMEYfKkZRYJKwYBBAHaRw8BAQdA\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
 // definition gives a built-in stream, or the one of a file in testdata.
 func definition(t testing.TB, name string) *stream.Definition {
 	t.Helper()
@@ -41,9 +44,10 @@ var rendered = map[string]*actions.Options{
 	"okd-scos-next": {
 		Image: taskImage,
 		Inputs: map[string]string{
-			"source": "tar:/srv/os.tar", "from-release": "quay.io/okd/scos-release@sha256:" + strings.Repeat("1", 64), "extensions": "quay.io/okd/it's@sha256:" + strings.Repeat("2", 64),
+			"source": "tar:/srv/os.tar", "extensions": "quay.io/okd/it's@sha256:" + strings.Repeat("2", 64),
 		},
-		Actions: map[string]string{"actions/cache": strings.Repeat("a", 40), "actions/upload-artifact": strings.Repeat("b", 40)},
+		Actions:    map[string]string{"actions/cache": strings.Repeat("a", 40), "actions/upload-artifact": strings.Repeat("b", 40)},
+		PublicKeys: publicKeys,
 	},
 	"own-runner": {Image: taskImage, Runners: map[stream.Arch]string{"x86_64": "build-1", "s390x": "build-2"}, Checkout: true, State: "/srv/state"},
 }
@@ -120,8 +124,11 @@ func TestRenderFaults(t *testing.T) {
 		{"a tag", "okd-scos-next", func(o *actions.Options, _ *stream.Definition) { o.Image = "quay.io/okd/okd-streams:latest" }, []string{"is not named by digest"}},
 		{"needs", "okd-scos-next", func(o *actions.Options, _ *stream.Definition) { o.Inputs = nil }, []string{
 			"os.source: a run needs it, the root filesystem of the node image built from the base image: name it in the definition, or give the input source",
-			"payload.base: a run needs it, the release image", "extensions.image: a run needs it, the extensions image",
+			"extensions.image: a run needs it, the extensions image",
 		}},
+		{"base", "okd-scos-next", func(_ *actions.Options, d *stream.Definition) { d.Payload.Pick = nil }, []string{"payload.base: a run needs it, the release image", "payload.pick: no release controller"}},
+		{"keys", "okd-scos-next", func(o *actions.Options, _ *stream.Definition) { o.PublicKeys = "" }, []string{"trust.keys: the stream signs its releases"}},
+		{"no keys", "okd-scos-next", func(o *actions.Options, _ *stream.Definition) { o.PublicKeys = "x ${{ y }}" }, []string{"public keys are not OpenPGP keys"}},
 		{"input", "okd-scos-next", func(o *actions.Options, _ *stream.Definition) {
 			o.Inputs = map[string]string{"nonsense": "x", "source": "${{ secrets.X }}"}
 		}, []string{"no workflow has an input \"nonsense\"", "input source: more than a line, or an expression"}},

@@ -34,7 +34,7 @@ func Command() *cobra.Command {
 }
 
 type rendering struct {
-	output                  string
+	output, publicKey       string
 	check                   bool
 	inputs, runners, pinned []string
 	opts                    actions.Options
@@ -73,6 +73,7 @@ The secrets that the repository must have are named at the end.`,
 	set.StringVar(&r.opts.Context, "context", "", "`FOLDER` of the repository that the node image is built in (default: the definition's os.source)")
 	set.BoolVar(&r.opts.Checkout, "checkout", false, "fetch the repository, for a definition that names files in it")
 	set.StringVar(&r.opts.State, "state", "", "`FOLDER` of the runner that is kept from run to run (default: none)")
+	set.StringVar(&r.publicKey, "public-key", "", "`FILE` of public OpenPGP keys, in ASCII armor, by which clusters judge the releases")
 	set.StringVar(&r.opts.Flow, "flow", "", "`KEY` in the store of a stream without a release controller, for promotions")
 	return cmd
 }
@@ -105,6 +106,13 @@ func (r *rendering) run(cmd *cobra.Command, which string) (err error) {
 	}
 	if r.opts.Actions, err = pairs[string]("action", r.pinned); err != nil {
 		return err
+	}
+	if r.publicKey != "" {
+		text, err := os.ReadFile(r.publicKey)
+		if err != nil {
+			return err
+		}
+		r.opts.PublicKeys = string(text)
 	}
 	def, err := walk.Definition(which)
 	if err != nil {

@@ -48,7 +48,7 @@ func TestRender(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, path+" is not what the definition gives\n  run it without --check, and commit what it writes\n")
 
-	code, stdout, stderr = call(t, "render", "--image", image, "--input", "source=tar:/os.tar", "--input", "from-release=x", "--input", "extensions=y",
+	code, stdout, stderr = call(t, "render", "--image", image, "--input", "source=tar:/os.tar", "--input", "extensions=y", "--public-key", "../../../publish/pgpsigner/testdata/ed.asc",
 		"--action", "actions/cache="+strings.Repeat("a", 40), "okd-scos-next")
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, "--- # .github/workflows/okd-streams-okd-scos-next-promotion.yml\n")
