@@ -7,7 +7,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/okd-project/okd-streams/bootimage/disk/internal/deflate"
+	"github.com/okd-project/okd-streams/internal/deflate"
 )
 
 // codec is how a block is compressed.
@@ -21,8 +21,12 @@ const (
 	codecs = iota
 )
 
-// qcow2Window is the window of QEMU's inflate.
-const qcow2Window = 4 << 10
+const (
+	// qcow2Window is the window of QEMU's inflate.
+	qcow2Window = 4 << 10
+	// deflateLevel is smaller than zlib at its default level, in half the time.
+	deflateLevel = 4
+)
 
 // encoders compress blocks one after another, each independently of the others.
 type encoders struct {
@@ -40,15 +44,19 @@ func (e *encoders) encode(k codec, out, block []byte) ([]byte, error) {
 	switch k {
 	case deflated:
 		if e.near == nil {
-			e.near = deflate.New(qcow2Window)
+			if e.near, err = deflate.NewEncoder(deflateLevel, qcow2Window); err != nil {
+				return nil, err
+			}
 		}
-		out = e.near.Encode(out, block)
+		out, err = e.near.Append(out, block, true)
 	case zlibbed:
 		if e.far == nil {
-			e.far = deflate.New(32 << 10)
+			if e.far, err = deflate.NewEncoder(deflateLevel, deflate.MaxWindow); err != nil {
+				return nil, err
+			}
 		}
-		out = e.far.Encode(append(out, zlibHeader...), block)
-		return binary.BigEndian.AppendUint32(out, adler32.Checksum(block)), nil
+		out, err = e.far.Append(append(out, zlibHeader...), block, true)
+		return binary.BigEndian.AppendUint32(out, adler32.Checksum(block)), err
 	case zstdFrame:
 		if e.zstd == nil {
 			e.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockSize), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithLowerEncoderMem(true))

@@ -3,15 +3,15 @@ package deflate
 import "math/bits"
 
 // Blocks end at the latest with so many tokens; from leastBytes on they end where what
-// they hold changes, which is looked at with every observations tokens.
+// they hold changes, which is looked at with every level.observations tokens.
 const (
-	maxTokens    = 1 << 15
-	leastBytes   = 6000
-	observations = 1024
+	maxTokens       = 1 << 15
+	leastBytes      = 5000
+	maxObservations = 1024
 	// slack is by how many tokens a block may become longer until it is looked at:
 	// literals before a match, which are fewer than its length and bits of its distance
 	// can get better by (see better), or the last ones.
-	slack = observations + 2*maxMatch
+	slack = maxObservations + 2*maxMatch
 )
 
 // token is a literal or a match: an index into the tables below, and below 16 bits a
@@ -51,7 +51,7 @@ type block struct {
 }
 
 func (e *Encoder) startBlock() {
-	e.block, e.n, e.look = block{}, 0, observations
+	e.block, e.n, e.look = block{}, 0, e.observations
 }
 
 func (e *Encoder) literal(c byte) {
@@ -88,7 +88,7 @@ func (e *Encoder) check(at int) {
 			b.old[i] += b.new[i]
 			b.new[i] = 0
 		}
-		e.look = e.n + observations
+		e.look = e.n + e.observations
 		return
 	}
 	e.endBlock(at, false)

@@ -1,14 +1,26 @@
 package deflate
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 const (
 	hashBits  = 15
 	hash3Bits = 12
+	// ringSize is how much of the content is copied to where places need no check.
+	ringSize = 4 * window
+	ringMask = ringSize - 1
+	// ahead is how many bytes from a place on may be looked at.
+	ahead = 2*maxMatch + 8
 )
 
 // chains find the longest of many matches.
 type chains struct {
+	// The content around the place that is looked at, by the lower bits of places, and
+	// behind its end its first bytes again.
+	ring   [ringSize + 8]byte
+	filled int
 	// The lower 16 bits of places: the latest with a hash, of four bytes and of three,
 	// and by place the one with its hash before it. That they may be of another place
 	// 65,536 bytes away is found out when bytes are compared.
@@ -17,18 +29,38 @@ type chains struct {
 	back  [window]uint16
 }
 
+// fill copies the next bytes of the content. A window before the place that is looked at
+// stays.
+func (c *chains) fill(content []byte) {
+	n := copy(c.ring[c.filled&ringMask:ringSize], content[c.filled:min(c.filled+window, len(content))])
+	c.filled += n
+	copy(c.ring[ringSize:], c.ring[:8])
+}
+
+func (c *chains) load32(place int) uint32 {
+	return binary.LittleEndian.Uint32(c.ring[place&ringMask:][:4])
+}
+func (c *chains) load64(place int) uint64 {
+	return binary.LittleEndian.Uint64(c.ring[place&ringMask:][:8])
+}
+
 // parse finds matches and writes all blocks but the last.
 func (e *Encoder) parse() {
 	c, content := e.chains, e.content
 	clear(c.head[:])
 	clear(c.head3[:])
+	c.filled = 0
+	reach := min(e.window, window-1)
 	end := len(content) - 8 // places behind it are not looked at
 	at := 0
 	for at < end {
 		if e.n >= e.look {
 			e.check(at)
 		}
-		n, dist := c.find(content, at, min(e.window, window-1), minMatch-1, e.depth, e.nice)
+		for c.filled < min(at+ahead, len(content)) {
+			c.fill(content)
+		}
+		n, dist := c.find(at, len(content), reach, minMatch-1, e.depth, e.nice)
 		if n < minMatch {
 			e.literal(content[at])
 			at++
@@ -37,7 +69,10 @@ func (e *Encoder) parse() {
 		// As long as the next place has a better match, a literal comes first.
 		next := at + 1
 		for n < e.lazy && next < end {
-			n2, dist2 := c.find(content, next, min(e.window, window-1), n-1, e.depth/2+1, e.nice)
+			for c.filled < min(next+ahead, len(content)) {
+				c.fill(content)
+			}
+			n2, dist2 := c.find(next, len(content), reach, n-1, e.depth/2, e.nice)
 			if !better(n2, dist2, n, dist) {
 				next++
 				break
@@ -48,7 +83,7 @@ func (e *Encoder) parse() {
 		}
 		e.match(n, dist)
 		at += n
-		c.insert(content, next, min(at, end))
+		c.insert(next, min(at, end))
 	}
 	for ; at < len(content); at++ {
 		e.literal(content[at])
@@ -65,13 +100,9 @@ func hash4(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - hashBits) }
 func hash3(v uint32) uint32 { return v << 8 * 0x9e3779b1 >> (32 - hash3Bits) }
 
 // insert notes the places from at to to.
-func (c *chains) insert(content []byte, at, to int) {
-	if at >= to {
-		return
-	}
-	content = content[:to+3]
+func (c *chains) insert(at, to int) {
 	for ; at < to; at++ {
-		v := load32(content, at)
+		v := c.load32(at)
 		h := &c.head[hash4(v)]
 		c.back[at&(window-1)] = *h
 		*h = uint16(at)
@@ -80,11 +111,10 @@ func (c *chains) insert(content []byte, at, to int) {
 }
 
 // find notes a place and gives the longest match there, if it is longer than
-// best; else 0. At least 8 bytes follow.
-func (c *chains) find(content []byte, at, reach, best, depth, nice int) (n, dist int) {
-	limit := min(len(content)-at, maxMatch)
-	own := content[at : at+limit]
-	first := load32(own, 0)
+// best; else 0. At least 8 bytes follow up to size, where the content ends.
+func (c *chains) find(at, size, reach, best, depth, nice int) (n, dist int) {
+	limit := min(size-at, maxMatch)
+	first := c.load32(at)
 	h := &c.head[hash4(first)]
 	place := *h
 	*h = uint16(at)
@@ -92,45 +122,42 @@ func (c *chains) find(content []byte, at, reach, best, depth, nice int) (n, dist
 	h3 := &c.head3[hash3(first)]
 	d3 := int(uint16(at) - *h3)
 	*h3 = uint16(at)
-	if best < minMatch && d3 <= farShort && d3 <= at && d3 > 0 && (load32(content, at-d3)^first)<<8 == 0 {
+	if best < minMatch && d3 <= min(farShort, reach, at) && d3 > 0 && (c.load32(at-d3)^first)<<8 == 0 {
 		n, dist, best = minMatch, d3, minMatch
 	}
 	best = max(best, minMatch)
 	if best >= limit {
 		return n, dist
 	}
-	tail := load32(own, best-3)
+	nice = min(nice, limit)
+	reach = min(reach, at)
+	tail := c.load32(at + best - 3)
 	for last := 0; depth > 0; depth-- {
 		d := int(uint16(at) - place)
-		if d <= last || d > reach || d > at { // the chain ends
+		if d <= last || d > reach { // the chain ends
 			break
 		}
 		last = d
-		place = c.back[(at-d)&(window-1)]
-		other := content[at-d:]
-		if load32(other, best-3) != tail || load32(other, 0) != first {
+		other := at - d
+		place = c.back[other&(window-1)]
+		// The last byte is what makes a match longer.
+		if c.load32(other+best-3) != tail || c.load32(other) != first {
 			continue
 		}
 		k := 4
-		for {
-			if k+8 > limit {
-				for k < limit && other[k] == own[k] {
-					k++
-				}
-				break
-			}
-			if x := load64(other, k) ^ load64(own, k); x != 0 {
+		for k < limit {
+			if x := c.load64(other+k) ^ c.load64(at+k); x != 0 {
 				k += bits.TrailingZeros64(x) >> 3
 				break
 			}
 			k += 8
 		}
-		if k > best {
+		if k = min(k, limit); k > best {
 			n, dist, best = k, d, k
-			if k >= nice || k == limit {
+			if k >= nice {
 				break
 			}
-			tail = load32(own, best-3)
+			tail = c.load32(at + best - 3)
 		}
 	}
 	return n, dist

@@ -99,6 +99,25 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestWindow: matches reach as far back as the encoder was told, and no farther.
+func TestWindow(t *testing.T) {
+	noise := samples()["noise"]
+	for level := 1; level <= 9; level++ {
+		for _, window := range []int{deflate.MinWindow, 10_000, deflate.MaxWindow} {
+			e, err := deflate.NewEncoder(level, window)
+			require.NoError(t, err)
+			for _, c := range []struct {
+				dist   int
+				within bool
+			}{{1000, true}, {window - 1, true}, {window + 1, false}} {
+				content := bytes.Join([][]byte{noise[:c.dist], noise[:600], noise[:c.dist]}, nil)[:c.dist+600]
+				got := len(packed(t, e, len(content), content))
+				require.Equal(t, c.within, got < c.dist+300, "level %d, window %d, distance %d: %d bytes", level, window, c.dist, got)
+			}
+		}
+	}
+}
+
 // TestSizes: not larger than what the encoder of Go makes of it at its level 6, but for
 // what is lost where its blocks happen to end better.
 func TestSizes(t *testing.T) {
@@ -140,6 +159,10 @@ func TestPinned(t *testing.T) {
 func TestErrors(t *testing.T) {
 	for _, level := range []int{-1, 0, 10} {
 		_, err := deflate.NewEncoder(level, deflate.MaxWindow)
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+	}
+	for _, window := range []int{0, deflate.MinWindow - 1, deflate.MaxWindow + 1} {
+		_, err := deflate.NewEncoder(6, window)
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 	}
 }
@@ -196,6 +219,22 @@ func FuzzRoundTrip(f *testing.F) {
 		content = bytes.Repeat(content, 1+int(repeat)/8)
 		requireUnpacks(t, content, packed(t, encoders[level], max(int(piece), 1+len(content)/20), content))
 	})
+}
+
+// BenchmarkClusters compresses what disk images have: pieces of 64 KiB.
+func BenchmarkClusters(b *testing.B) {
+	content := samples()["mixed"]
+	e := encoder(b, 4)
+	var out []byte
+	b.SetBytes(int64(len(content)))
+	b.ReportAllocs()
+	for b.Loop() {
+		for at := 0; at < len(content); at += 64 << 10 {
+			var err error
+			out, err = e.Append(out[:0], content[at:min(at+64<<10, len(content))], true)
+			require.NoError(b, err)
+		}
+	}
 }
 
 func BenchmarkEncoder(b *testing.B) {

@@ -42,13 +42,14 @@ type Encoder struct {
 
 // levels are what is traded for time. The lower ones find matches in buckets.
 var levels = [10]level{
-	1: {0, 0, 0}, 2: {0, 6, 0}, 3: {0, 16, 0},
-	4: {8, 12, 32}, 5: {12, 16, 32}, 6: {24, 24, 64}, 7: {48, 48, 96}, 8: {128, 160, 160}, 9: {600, maxMatch, maxMatch},
+	1: {0, 0, 0, 1024}, 2: {0, 6, 0, 1024}, 3: {0, 16, 0, 1024},
+	4: {8, 64, 64, 512}, 5: {16, 64, 64, 512}, 6: {24, 24, 64, 512}, 7: {48, 48, 96, 512}, 8: {128, 160, 160, 512}, 9: {600, maxMatch, maxMatch, 512},
 }
 
 // level is how many places of a chain are looked at, from which length on no better
-// match is waited for, and which ends the search.
-type level struct{ depth, lazy, nice int }
+// match is waited for, which ends the search, and with how many tokens it is looked
+// at whether a block is to end.
+type level struct{ depth, lazy, nice, observations int }
 
 // NewEncoder makes an encoder of a level by its number, 1 to 9, whose matches reach back
 // at most window bytes, which is what readers with little memory ask for; others take
