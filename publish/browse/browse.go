@@ -52,7 +52,8 @@ type Options struct {
 	// no links.
 	Files string
 	// Reports gives the address of a build's report, absolute or relative to the
-	// site's root; "" or nil: there is none.
+	// site's root; "" or nil: of a report.html beside its meta.json, where
+	// publish/daily puts it if told so, or there is none.
 	Reports func(stream, build, arch string) string
 	// Book has the results of gates; without a Store there are none.
 	Book gate.Book

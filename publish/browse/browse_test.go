@@ -88,6 +88,9 @@ func world(t *testing.T) publish.Store {
 			put(t, store, folder+"meta.json", meta)
 			put(t, store, folder+file, []byte("disk"))
 			put(t, store, folder+file+".sig", []byte("signature"))
+			if arch == "aarch64" {
+				put(t, store, folder+"report.html", []byte("report"))
+			}
 			if i < 2 {
 				put(t, store, folder+"scos-"+entry.ID+"-live-iso."+arch+".iso", []byte("iso"))
 			}

@@ -260,6 +260,9 @@ func (s *Site) arch(ctx context.Context, depth int, stream Stream, build, name s
 	if err != nil {
 		return out, err
 	}
+	if report := path.Dir(key) + "/report.html"; out.Report == "" && there[report] {
+		out.Report = s.link(depth, stream, report)
+	}
 	for _, artifact := range slices.Sorted(maps.Keys(meta.Images)) {
 		f := file{Name: artifact, Image: meta.Images[artifact], Path: meta.Images[artifact].Path}
 		key, err := stream.Bucket.Key(bootimage.BucketFile{Kind: bootimage.FileArtifact, Build: build, Arch: name, Name: f.Path})

@@ -80,6 +80,10 @@ type Env struct {
 	// Book is where results of gates are recorded, and those that others
 	// recorded are found. Without a store they are kept in the state folder.
 	Book gate.Book
+	// PublishReport puts the report of a published build into Store, too, as
+	// report.html beside the build's meta.json, where publish/browse finds it. Its
+	// bytes are not a function of the inputs: it says how long steps took.
+	PublishReport bool
 	// Clock gives the time for durations in records. It is not in any output
 	// that has a digest. Nil: durations are zero.
 	Clock func() time.Time

@@ -1,7 +1,9 @@
 package daily
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -10,9 +12,11 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/atomicfile"
 	"github.com/okd-project/okd-streams/internal/page"
 	"github.com/okd-project/okd-streams/ostree/container"
+	"github.com/okd-project/okd-streams/publish"
 )
 
 // reportFile is the page for people, beside the records.
@@ -134,6 +138,28 @@ func (r report) Link(key string) template.URL {
 		return ""
 	}
 	return template.URL(r.Details.store + (&url.URL{Path: key}).EscapedPath())
+}
+
+// publishReport writes the page into the store, with links that hold wherever the
+// store is seen.
+func (b *build) publishReport(ctx context.Context, s *Summary, d *details) error {
+	if !b.env.PublishReport {
+		return nil
+	}
+	key, err := b.key(b.file(bootimage.FileArtifact, reportFile))
+	if err != nil {
+		return err
+	}
+	there := *d
+	there.store = strings.Repeat("../", strings.Count(key, "/"))
+	var buf bytes.Buffer
+	if err := reportPage.Execute(&buf, report{s, &there}); err != nil {
+		return err
+	}
+	_, err = b.env.Store.Put(ctx, key, publish.BytesSource(buf.Bytes()), &publish.PutOptions{
+		ContentType: "text/html; charset=utf-8", CacheControl: "max-age=300",
+	})
+	return err
 }
 
 func writeReport(path string, s *Summary, d *details) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
+	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/daily"
 	"github.com/okd-project/okd-streams/publish/gate"
 )
@@ -129,6 +130,24 @@ func TestReportSaysWhatChanged(t *testing.T) {
 	}
 	require.Equal(t, plain(text), plain(page(t, again)))
 	require.True(t, json.Valid(data))
+}
+
+// TestReportInTheStore has links that hold wherever the store is seen, and is
+// what publish/browse links to.
+func TestReportInTheStore(t *testing.T) {
+	w := newWorld(t)
+	w.env.PublishReport = true
+	s, err := w.run(t.Context())
+	require.NoError(t, err)
+	key := s.Boot.Prefix + "/report.html"
+	data, info, err := publish.ReadDocument(t.Context(), w.store, key)
+	require.NoError(t, err)
+	require.Equal(t, "text/html; charset=utf-8", info.ContentType)
+	require.Contains(t, string(data), `<a href="../../../../`+s.Boot.Artifacts[0].Key+`">`)
+	require.Contains(t, page(t, s), `<a href="https://example.org/files/`+s.Boot.Artifacts[0].Key+`">`)
+	again, err := w.run(t.Context())
+	require.NoError(t, err)
+	require.True(t, again.Unchanged)
 }
 
 // TestReportOfABuildWhosePastIsGone says so and does not fail.

@@ -136,7 +136,10 @@ func (b *build) report(ctx context.Context, s *Summary) error {
 	if err != nil {
 		return err
 	}
-	return writeReport(s.Report, s, d)
+	if err := b.publishReport(ctx, s, d); err != nil {
+		return err
+	}
+	return writeReport(s.Report, s, d) // last: where it is, all is done
 }
 
 func (s *Summary) take(record Record) error {

@@ -64,7 +64,7 @@ type Flags struct {
 	JSON                                   bool
 	Quiet                                  bool
 	Verbose                                bool
-	DetailedExitCode                       bool
+	DetailedExitCode, PublishReport        bool
 }
 
 // list is a flag that may be given several times.
@@ -106,6 +106,7 @@ func (f *Flags) Register(set *flag.FlagSet) {
 	set.Var(&f.MirrorSets, "mirror-set", "file with ImageDigestMirrorSet, ImageTagMirrorSet or ImageContentSourcePolicy objects; may be repeated")
 	set.Var(&f.Insecure, "insecure", "registry HOST[:PORT] that may be spoken to over plain HTTP; may be repeated (loopback always may)")
 	set.StringVar(&f.S3Credentials, "s3-credentials", "", "shared credentials file of the AWS tools, or the folder with it (default: as the AWS SDK finds them)")
+	set.BoolVar(&f.PublishReport, "publish-report", false, "put the report into the store too, beside the build's files")
 	set.BoolVar(&f.Plan, "plan", false, "print what would be done, and do nothing")
 	set.BoolVar(&f.JSON, "json", false, "print the result as JSON")
 	set.BoolVar(&f.Quiet, "quiet", false, "no progress")
@@ -305,7 +306,7 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	if r.Env.Registry, err = open.Registry(ctx, r.Registry, &open.RegistryOptions{Remote: registries}); err != nil {
 		return err
 	}
-	r.Env.PublicURL = publicURL(def, f.Store, r.Store)
+	r.Env.PublicURL, r.Env.PublishReport = publicURL(def, f.Store, r.Store), f.PublishReport
 	if strings.HasPrefix(r.Registry, "docker:") {
 		return nil // one client reads from every registry
 	}
