@@ -134,6 +134,21 @@ func TestFailures(t *testing.T) {
 		browse --store dir:folder --out dir:folder/pages --graph junk
 		browse --store dir:folder --out dir:folder/pages --status junk
 		browse --store dir:folder --out dir:folder/pages no-such-stream
+		tekton nonsense
+		tekton render sample
+		tekton render --image localhost/x:y sample
+		tekton render --image localhost/x@sha256:ZEROS --platform vms sample
+		tekton render --image localhost/x@sha256:ZEROS okd-scos-next
+		tekton render --image localhost/x@sha256:ZEROS --param x=y sample
+		tekton render --image localhost/x@sha256:ZEROS --output folder sample
+		tekton check none.yaml
+		tekton check junk
+		tekton run junk
+		tekton lock --stream sample
+		tekton lock --stream sample --holder x --store ftp://x
+		tekton lock --stream sample --holder x --ttl 1s --store dir:leases
+		tekton pick --stream sample
+		tekton install not-here
 		man junk
 		version x
 	`) {

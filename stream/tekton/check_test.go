@@ -220,13 +220,13 @@ func TestDecodeRefuses(t *testing.T) {
 		"unknown field":   {"---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: n\nspec: {}\n", `document 2: Namespace n: json: unknown field "spec"`},
 		"type":            {"apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: a\nautomountServiceAccountToken: maybe\n", "ServiceAccount a"},
 		"anchor":          {"apiVersion: v1\nkind: &k Namespace\n", "an anchor"},
-		"list":            {"- a\n", "not an object"},
-		"text":            {"hello\n", "not an object"},
+		"list":            {"- a\n", "not an object of Kubernetes"},
+		"text":            {"hello\n", "not an object of Kubernetes"},
 		"syntax":          {"a: b: c\n", "document 1"},
 		"too many":        {strings.Repeat("---\n", 1001), "at most 1000"},
 		"all are named":   {"a: b\n---\nc: d\n", "document 2"},
 		"too large":       {strings.Repeat("#", tekton.MaxDocumentsSize+1), "more than"},
-		"list for a text": {"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: [n]\n", "not an object"},
+		"list for a text": {"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: [n]\n", "not an object of Kubernetes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := tekton.Decode(strings.NewReader(tc.text))

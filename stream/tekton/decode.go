@@ -78,11 +78,11 @@ func decodeObject(doc []byte) (Object, error) {
 	}
 	data, err := json.Marshal(value)
 	if err != nil {
-		return nil, fmt.Errorf("not an object: %w", err)
+		return nil, fmt.Errorf("not an object of Kubernetes: %w", err)
 	}
 	var head Header
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, fmt.Errorf("not an object: %w", err)
+	if _, ok := value.(map[string]any); !ok || json.Unmarshal(data, &head) != nil {
+		return nil, errors.New("not an object of Kubernetes")
 	}
 	o := emptyObject(head.APIVersion, head.Kind)
 	if o == nil {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/okd-project/okd-streams/examples/internal/ui"
 )
 
 func install() *cobra.Command {
@@ -15,6 +17,9 @@ func install() *cobra.Command {
 		Use: "install FOLDER", Short: "Put this program into a folder, for a step that runs in another image", DisableFlagsInUseLine: true,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if info, err := os.Stat(args[0]); err != nil || !info.IsDir() {
+				return ui.Usagef("%s is no folder", args[0])
+			}
 			self, err := os.Executable()
 			if err != nil {
 				return err

@@ -114,13 +114,13 @@ func (r *rendering) run(cmd *cobra.Command, which string) error {
 	if r.output == "" {
 		out, err := tekton.Render(def, &r.opts)
 		if err != nil {
-			return err
+			return ui.Next(err, advice)
 		}
 		return out.Encode(cmd.OutOrStdout())
 	}
 	files, err := tekton.Tree(def, &r.opts)
 	if err != nil {
-		return err
+		return ui.Next(err, advice)
 	}
 	if err := tekton.Write(r.output, files); err != nil {
 		return err
@@ -128,6 +128,9 @@ func (r *rendering) run(cmd *cobra.Command, which string) error {
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d files; kubectl apply -k %s\n", r.output, len(files), filepath.Join(r.output, "overlays", r.platform))
 	return err
 }
+
+// advice is for what a definition or the flags leave open.
+const advice = "say it in the definition, or with --param NAME=VALUE; okd-streams tekton render --help shows the other flags"
 
 func check() *cobra.Command {
 	return &cobra.Command{
@@ -154,7 +157,7 @@ together are one set of objects; kustomization.yaml is passed over. No fault: ex
 				objects = append(objects, more...)
 			}
 			if err := tekton.Check(objects...); err != nil {
-				return err
+				return ui.Next(err, "mend these objects; okd-streams tekton render writes ones without a fault")
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d objects, no faults\n", len(objects))
 			return err
