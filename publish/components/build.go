@@ -175,6 +175,9 @@ func (r *runner) base(ctx context.Context, image string) (string, error) {
 		if _, err := os.Stat(dir); err == nil {
 			return dir, nil // of an earlier run
 		}
+		if img, err = asOCI(img); err != nil {
+			return "", err
+		}
 		work, err := os.MkdirTemp(r.env.Dir, "image-")
 		if err != nil {
 			return "", err

@@ -60,7 +60,7 @@ func (r *runner) keepLayers(ctx context.Context, img v1.Image, in *input) (v1.Im
 	if len(of.Layers) != len(ids) {
 		return img, nil
 	}
-	out := &layered{built: img, base: base}
+	out := &layered{built: img}
 	for i, l := range m.Layers {
 		if i >= len(ids) {
 			out.from = append(out.from, img)
@@ -80,6 +80,32 @@ func (r *runner) keepLayers(ctx context.Context, img v1.Image, in *input) (v1.Im
 	return partial.CompressedToImage(out)
 }
 
+// asOCI gives an image as an OCI layout has it: Docker's, and those of which the
+// manifest is Docker's and a layer is not, are not read from there by all builders.
+func asOCI(img v1.Image) (v1.Image, error) {
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	if m.MediaType == types.OCIManifestSchema1 {
+		return img, nil
+	}
+	m.MediaType, m.Config.MediaType = types.OCIManifestSchema1, types.OCIConfigJSON
+	out := &layered{built: img, manifest: m}
+	for i := range m.Layers {
+		mediaType, ok := ociLayers[m.Layers[i].MediaType]
+		if !ok {
+			return img, nil
+		}
+		m.Layers[i].MediaType = mediaType
+		out.from = append(out.from, img)
+	}
+	if out.raw, err = json.Marshal(m); err != nil {
+		return nil, err
+	}
+	return partial.CompressedToImage(out)
+}
+
 // ociLayers are the media types that layers have in an OCI manifest.
 var ociLayers = map[types.MediaType]types.MediaType{
 	types.OCILayer:                types.OCILayer,
@@ -89,12 +115,12 @@ var ociLayers = map[types.MediaType]types.MediaType{
 	types.DockerUncompressedLayer: types.OCIUncompressedLayer,
 }
 
-// layered is an image whose layers are in two.
+// layered is an image with another manifest, whose layers are in others.
 type layered struct {
-	built, base v1.Image
-	manifest    *v1.Manifest
-	raw         []byte
-	from        []v1.Image
+	built    v1.Image
+	manifest *v1.Manifest
+	raw      []byte
+	from     []v1.Image
 }
 
 func (l *layered) RawConfigFile() ([]byte, error)      { return l.built.RawConfigFile() }

@@ -1,6 +1,7 @@
 package components_test
 
 import (
+	"compress/gzip"
 	"context"
 	"os"
 	"slices"
@@ -9,6 +10,10 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/require"
 
@@ -242,4 +247,50 @@ func TestRunFaults(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = components.Run(t.Context(), nil, w.env(), nil)
 	require.ErrorContains(t, err, "no plan")
+}
+
+// TestRunDockerBase: an image of Docker's is handed to the builder as an OCI image,
+// of which the result has the layers as they were.
+func TestRunDockerBase(t *testing.T) {
+	w := newWorld(t)
+	img, err := mutate.AppendLayers(empty.Image, layerOf(t, map[string]string{"f": "docker"}, gzip.BestCompression))
+	require.NoError(t, err)
+	m, err := img.Manifest()
+	require.NoError(t, err)
+	require.Equal(t, types.DockerManifestSchema2, m.MediaType)
+	config, err := img.ConfigFile()
+	require.NoError(t, err)
+	config.OS, config.Architecture = "linux", "amd64"
+	img, err = mutate.ConfigFile(img, config)
+	require.NoError(t, err)
+	desc, err := w.registry.WriteImage(t.Context(), w.repo, img, nil)
+	require.NoError(t, err)
+	plan := w.plan("components: [{name: a, containerfile: \"FROM "+w.repo.Digest(desc.Digest.String()).String()+"\"}]\n", &components.PlanOptions{Mode: components.Scratch})
+	env := w.env()
+	env.Build = func(ctx context.Context, b *components.Build) error {
+		index, err := layout.ImageIndexFromPath(b.Bases[0].Layout)
+		require.NoError(t, err)
+		list, err := index.IndexManifest()
+		require.NoError(t, err)
+		base, err := index.Image(list.Manifests[0].Digest)
+		require.NoError(t, err)
+		require.NoError(t, validate.Image(base))
+		m, err := base.Manifest()
+		require.NoError(t, err)
+		require.Equal(t, []types.MediaType{types.OCIManifestSchema1, types.OCIConfigJSON, types.OCILayer}, []types.MediaType{m.MediaType, m.Config.MediaType, m.Layers[0].MediaType})
+		return w.build(ctx, b)
+	}
+	result, err := components.Run(t.Context(), plan, env, nil)
+	require.NoError(t, err)
+	ref, err := name.NewDigest(result.Components[0].Image)
+	require.NoError(t, err)
+	built, err := w.registry.Image(t.Context(), ref)
+	require.NoError(t, err)
+	require.NoError(t, validate.Image(built))
+	on, err := built.Manifest()
+	require.NoError(t, err)
+	of, err := img.Manifest()
+	require.NoError(t, err)
+	require.Equal(t, of.Layers[0].Digest, on.Layers[0].Digest)
+	require.Equal(t, types.OCILayer, on.Layers[0].MediaType)
 }
