@@ -98,6 +98,11 @@ func (p *plan) releaseParams() (pipelines, ours []ParamSpec) {
 	}
 	registry := empty("registry", "where images are: docker:// or dir:PATH")
 	registry.Default = text("docker://")
+	// Client tools are for the page of the release on GitHub.
+	flags := ParamSpec{Name: "promote-args", Type: typeArray, Description: "further flags of okd-streams release promote", Default: &Value{List: []string{}}}
+	if p.def.GitHub == nil {
+		flags.Default.List = []string{"--no-tools"}
+	}
 	results := empty("results", "where results of gates are looked for (empty: in the store)")
 	return pipelines, []ParamSpec{
 		store, results, registry,
@@ -105,6 +110,7 @@ func (p *plan) releaseParams() (pipelines, ours []ParamSpec) {
 		empty("target-release-name", "version that it is released as (empty: the next)"),
 		empty("flow", "key in the store of a stream without a release controller"),
 		empty("source-date-epoch", "time of the release, in seconds since 1970 (empty: now)"),
+		flags,
 	}
 }
 
@@ -159,7 +165,7 @@ func (p *plan) release() *pipeline {
 	for i := range p.def.Notifications {
 		used = append(used, p.def.Notifications[i].Credentials)
 	}
-	step := p.step("promote", append(args, p.registryFlags()...)...)
+	step := p.step("promote", append(append(args, p.registryFlags()...), "$(params.promote-args[*])")...)
 	step.Security = restricted() // nothing here is the builder's
 	step.Env = []EnvVar{
 		{Name: "OKD_STREAMS_RESULTS_DIR", Value: resultsDir}, {Name: "SOURCE_DATE_EPOCH", Value: "$(params.source-date-epoch)"},
