@@ -168,6 +168,9 @@ func (p *plan) lacking() []error {
 	if p.def.Cadences.Promotion.Schedule != "" && p.def.Payload.Pick == nil && p.opts.Flow == "" {
 		fault("payload.pick: no release controller to promote from, and no flow in the store")
 	}
+	if p.def.Cadences.Promotion.Schedule != "" && strings.HasPrefix(p.def.Registry.Repository, "dir:") {
+		fault("registry.repository: releases are promoted in a registry, not in the folder %.200s", p.def.Registry.Repository)
+	}
 	if p.def.Cadences.Promotion.Schedule != "" && p.signs() && p.opts.PublicKeys == "" {
 		fault("trust.keys: the stream signs its releases: give the public keys by which clusters judge them")
 	}

@@ -244,6 +244,9 @@ func (p *plan) promotion() File {
 				if !p.signs() {
 					w.set("OKD_STREAMS_UNSIGNED", "true")
 				}
+				if p.def.GitHub == nil {
+					w.set("OKD_STREAMS_NO_TOOLS", "true") // nobody would get them
+				}
 				if p.opts.Flow != "" {
 					w.set("OKD_STREAMS_FLOW", literal(p.opts.Flow))
 				}

@@ -145,6 +145,10 @@ func TestRenderFaults(t *testing.T) {
 			o.Runners = map[stream.Arch]string{"x86_64": "${{ x }}", "s390x": "x"}
 		}, []string{"is no label"}},
 		{"folders", "own-runner", func(o *actions.Options, d *stream.Definition) { o.Runners = nil; d.Architectures = d.Architectures[:1] }, []string{"store.url: dir:/srv/store is gone with GitHub's runner", "registry.repository"}},
+		{"promoted in a folder", "own-runner", func(o *actions.Options, d *stream.Definition) {
+			d.Cadences.Promotion.Schedule = "0 5 * * 1"
+			o.Flow = "x"
+		}, []string{"registry.repository: releases are promoted in a registry"}},
 		{"flow", "mine", func(o *actions.Options, _ *stream.Definition) { o.Flow = "" }, []string{"payload.pick: no release controller"}},
 		{"Sunday", "mine", func(_ *actions.Options, d *stream.Definition) { d.Cadences.Daily.Schedule = "0 5 * * 7" }, []string{"cadences.daily.schedule: \"0 5 * * 7\": GitHub knows Sunday as 0"}},
 		{"secret", "mine", func(_ *actions.Options, d *stream.Definition) {

@@ -3,6 +3,7 @@ package actionscmd_test
 import (
 	"bytes"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,11 +12,17 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/examples/internal/actionscmd"
+	"github.com/okd-project/okd-streams/examples/internal/sample"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/publish/controller"
+	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/publish/registryserver"
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
 func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -87,7 +94,8 @@ func TestRunsAsWritten(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	r := newRunner(t, dir)
 	// What the step does with a container engine is to copy a file out of an image.
-	r.tool("docker", "case $1 in create) echo id ;; cp) cp "+program+" \"$3\" ;; rm) echo id ;; *) exit 1 ;; esac\n")
+	docker := "case $1 in create) echo id ;; cp) cp " + program + " \"$3\" ;; rm) echo id ;; *) exit 1 ;; esac\n"
+	r.tool("docker", docker)
 	r.repository("os/Containerfile", "FROM scratch\n")
 
 	code, stdout, stderr := call(t, "render", "--image", image, "--runner", "x86_64=mine", "--checkout", "sample")
@@ -102,6 +110,46 @@ func TestRunsAsWritten(t *testing.T) {
 	require.Contains(t, string(summary), "| published | true |\n")
 	require.NoDirExists(t, filepath.Join(r.temp, "okd-streams", "secrets"))
 
+	// A payload that was accepted is promoted when it is due, and not again.
+	server, err := registryserver.Open(t.Context(), t.TempDir(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Close()) })
+	listener := httptest.NewServer(server)
+	t.Cleanup(listener.Close)
+	host := strings.TrimPrefix(listener.URL, "http://")
+	registry, err := remoteregistry.Open(t.Context(), nil)
+	require.NoError(t, err)
+	repo, err := name.NewRepository(host + "/okd/payload")
+	require.NoError(t, err)
+	payload, err := sample.Release(t.Context(), registry, repo, "4.21.0-0.okd-scos-2026-11-20-080000", sample.Epoch)
+	require.NoError(t, err)
+	stored := filepath.Join(dir, "store")
+	store, err := open.Store(t.Context(), "dir:"+stored, nil)
+	require.NoError(t, err)
+	flow := &controller.Engine{Store: store, Key: "flow.json", Config: &controller.Config{Name: "4.21.0-0.okd-scos"}}
+	require.NoError(t, flow.Edit(t.Context(), func(f *controller.Flow) error {
+		f.Releases = append(f.Releases, controller.FlowRelease{Name: "4.21.0-0.okd-scos-2026-11-20-080000", Phase: controller.Accepted, PullSpec: payload.Name()})
+		return nil
+	}))
+	promoted := filepath.Join(dir, "promoted.yaml")
+	require.NoError(t, os.WriteFile(promoted, fmt.Appendf(nil, promotedYAML, stored, host), 0o600))
+	code, stdout, stderr = call(t, "render", "--image", image, "--runner", "x86_64=mine", "--flow", "flow.json", promoted)
+	require.Zero(t, code, stderr)
+	_, promotion, ok := strings.Cut(stdout, "\n---")
+	require.True(t, ok)
+	for _, want := range []string{"| target-release-name | 4.21.0-okd-scos.0 |\n", "| due | false |\n"} {
+		r := newRunner(t, t.TempDir())
+		r.tool("docker", docker)
+		require.NoError(t, r.run(promotion, nil), r.log.String())
+		summary, err := os.ReadFile(r.summary)
+		require.NoError(t, err)
+		require.Contains(t, string(summary), want, r.log.String())
+	}
+	released, err := name.ParseReference(host + "/okd/release:4.21.0-okd-scos.0")
+	require.NoError(t, err)
+	_, err = registry.Head(t.Context(), released)
+	require.NoError(t, err)
+
 	// A secret that is missing is named before anything is done.
 	definition := filepath.Join(dir, "mine.yaml")
 	text, err := os.ReadFile("../../../stream/builtin/sample.yaml")
@@ -110,7 +158,7 @@ func TestRunsAsWritten(t *testing.T) {
 	code, stdout, stderr = call(t, "render", "--image", image, "--runner", "x86_64=mine", definition)
 	require.Zero(t, code, stderr)
 	r = newRunner(t, t.TempDir())
-	r.tool("docker", "case $1 in create) echo id ;; cp) cp "+program+" \"$3\" ;; rm) echo id ;; *) exit 1 ;; esac\n")
+	r.tool("docker", docker)
 	require.ErrorContains(t, r.run(stdout, nil), "Prepare: exit status 1")
 	require.Contains(t, r.log.String(), "::error::the repository has no secret CHAT_HOOK\n")
 	summary, err = os.ReadFile(r.summary)
@@ -118,6 +166,28 @@ func TestRunsAsWritten(t *testing.T) {
 	require.Contains(t, string(summary), "**failure**\n")
 	require.NotContains(t, r.log.String(), "okd-streams build")
 }
+
+const promotedYAML = `apiVersion: streams.okd.io/v1alpha1
+kind: Stream
+identity: {name: promoted, title: Promoted, distribution: custom, osName: scos}
+version: "4.21"
+naming: {release: okd-scos, candidate: okd-scos-ci, build: scos-base}
+architectures: [x86_64]
+os:
+  kind: given
+  source: {dir: root}
+payload:
+  base: quay.io/okd/scos-release@sha256:2222222222222222222222222222222222222222222222222222222222222222
+  nodeTags: [stream-coreos]
+store: {url: "dir:%s", prefix: "${STREAM}"}
+registry:
+  repository: %s/okd
+  node: {name: stream-coreos, tags: [latest]}
+  release: {name: release, tags: ["${VERSION}"]}
+  content: content
+cadences:
+  promotion: {schedule: "0 5 * * 1", minInterval: 21d}
+`
 
 // runner does what GitHub's does with the steps of one job.
 type runner struct {
@@ -164,6 +234,9 @@ var (
 // run runs the first workflow of what render printed.
 func (r *runner) run(printed string, contexts map[string]string) error {
 	first, _, _ := strings.Cut(strings.TrimPrefix(printed, "---"), "\n---")
+	if !strings.HasPrefix(first, " #") {
+		first = "#" + first
+	}
 	var w struct {
 		Jobs map[string]struct {
 			Env   map[string]string `yaml:"env"`
@@ -189,6 +262,8 @@ func (r *runner) run(printed string, contexts map[string]string) error {
 				return "x86_64"
 			case inner == "github.token":
 				return "token"
+			case inner == "github.event_name == 'workflow_dispatch'":
+				return "false"
 			}
 			if m := alternative.FindStringSubmatch(inner); m != nil {
 				if v := contexts[m[1]]; v != "" {
@@ -210,6 +285,10 @@ func (r *runner) run(printed string, contexts map[string]string) error {
 				}
 			case "", "success()":
 				if failed != nil {
+					continue
+				}
+			case "steps.due.outputs.due == 'true'", "success() && steps.due.outputs.due == 'true'":
+				if failed != nil || !strings.Contains(r.read(r.outputFile, "\n"), "due=true\n") {
 					continue
 				}
 			default:
