@@ -171,3 +171,20 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, want, got, "%q", text)
 	})
 }
+
+func BenchmarkParse(b *testing.B) {
+	var text strings.Builder
+	text.WriteString("ARG BUILDER=registry.example/builder:1\nFROM ${BUILDER} AS builder\n")
+	for range 200 {
+		text.WriteString("RUN --mount=type=cache,target=/root/.cache make build && \\\n    # what it makes\n    cp -r out /out\nCOPY --from=builder /x /y\n")
+	}
+	data := []byte(text.String())
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		f, err := dockerfile.Parse(data)
+		require.NoError(b, err)
+		_, err = f.Images(nil)
+		require.NoError(b, err)
+	}
+}

@@ -343,3 +343,48 @@ func FuzzDecodePlan(f *testing.F) {
 		require.Equal(t, text, two.String())
 	})
 }
+
+// TestPlanOKD plans OKD's own set on a release, of Dockerfiles that name images as
+// those of OpenShift do.
+func TestPlanOKD(t *testing.T) {
+	w := newWorld(t)
+	w.tag(w.image("quay.io/centos/centos", "etc/os-release", nil), "stream9")
+	const goBuilder, base = ci + "ocp/builder:rhel-9-golang-1.25-openshift-4.20", ci + "ocp/4.20:base-rhel9"
+	for file, text := range map[string]string{
+		"images/builder/Dockerfile":                            "FROM quay.io/centos/centos:stream9\n",
+		"images/base/Dockerfile":                               "FROM registry.example/other\n",
+		"machine-config-operator/Dockerfile":                   "FROM " + ci + "ocp/builder:rhel-8-golang-1.25-openshift-4.20 AS rhel8\nARG TAGS=\"\"\nFROM " + goBuilder + " AS rhel9\nFROM " + base + "\nCOPY --from=rhel9 / /\nCOPY --from=rhel8 / /\n",
+		"installer/images/installer/Dockerfile.ci":             "FROM " + ci + "ocp/4.20:installer-etcd-artifacts AS etcd\nFROM " + goBuilder + " AS builder\nARG TAGS=\"\"\nCOPY --from=etcd / /\nFROM " + base + "\nCOPY --from=builder / /\n",
+		"installer/images/installer-artifacts/Dockerfile.rhel": "FROM " + goBuilder + " AS mac\nFROM " + ci + "ocp/4.20:installer\nCOPY --from=mac / /\n",
+		"installer/images/baremetal/Dockerfile.ci":             "FROM " + goBuilder + " AS builder\nFROM " + base + "\nCOPY --from=builder / /\n",
+		"machine-os-images/Dockerfile":                         "FROM " + ci + "ocp/4.20:installer AS builder\nFROM " + base + "\nCOPY --from=builder / /\n",
+		"cluster-update-keys/Dockerfile":                       "FROM scratch\nCOPY manifests/ /manifests/\n",
+		"cluster-samples-operator/Dockerfile.okd":              "FROM " + ci + "openshift/release:golang-1.18 AS builder\nFROM " + ci + "origin/4.10:base\nCOPY --from=builder / /\n",
+		"operator-marketplace/Dockerfile.okd":                  "FROM " + ci + "openshift/release:rhel-9-release-golang-1.20-openshift-4.14 AS builder\nFROM " + ci + "origin/4.14:base\nCOPY --from=builder / /\n",
+	} {
+		repository, path, _ := strings.Cut(file, "/")
+		w.write(repository, path, text)
+	}
+	r := w.release(map[string]map[string]string{"installer-etcd-artifacts": nil, "rhel-coreos": nil, "rhel-coreos-extensions": nil, "driver-toolkit": nil, "console": nil, "machine-config-operator": nil})
+	l, err := components.OKD()
+	require.NoError(t, err)
+	os := w.image("registry.example/okd/os", "usr/bin/os", nil)
+	l.Components = append(l.Components, components.Component{Name: "stream-coreos", Image: os.String()})
+	plan, err := components.NewPlan(t.Context(), l, w.env(), &components.PlanOptions{Release: r})
+	require.NoError(t, err)
+	require.Equal(t, [][]string{
+		{"base", "builder", "cluster-update-keys"},
+		{"baremetal-installer", "cluster-samples-operator", "installer", "machine-config-operator", "operator-marketplace"},
+		{"installer-artifacts", "machine-os-images"},
+	}, names(plan.Batches))
+	require.Equal(t, []string{"driver-toolkit", "rhel-coreos", "rhel-coreos-extensions"}, plan.Exclude)
+	for _, s := range plan.Steps() {
+		if !s.Tool {
+			require.Equal(t, "release-4.20", s.Source.Ref, s.Name)
+		}
+		if s.Name == "machine-config-operator" {
+			require.Equal(t, map[string]string{"TAGS": "scos"}, s.Args)
+			require.Len(t, s.Uses, 3)
+		}
+	}
+}
