@@ -124,6 +124,11 @@ func (p *plan) fromBuilder(pl *pipeline) []Param {
 
 // builderTasks are those before build-inputs; it gives the last.
 func (p *plan) builderTasks(pl *pipeline, params []ParamSpec) (last []string) {
+	first := func(t *Task) Param {
+		held := p.lock(t, params, pl.cadence)
+		t.Spec.Workspaces = p.workspaces(workspaceShared, workspaceDefinition, workspaceStore)
+		return held
+	}
 	add := func(t *Task, after []string, timed bool, given ...Param) {
 		pt := use(strings.TrimPrefix(t.Metadata.Name, p.opts.Prefix), t, given...)
 		pt.RunAfter = after
@@ -141,14 +146,16 @@ func (p *plan) builderTasks(pl *pipeline, params []ParamSpec) (last []string) {
 	}()
 	switch {
 	case p.layered():
-		add(p.gitClone(params), nil, false)
+		t := p.gitClone(params)
+		add(t, nil, false, first(t))
 		last = append(last, taskSource)
 		if p.def.OS.Source.Follow != "" {
-			add(p.baseImage(), nil, false)
-			last = append(last, taskBase)
+			add(p.baseImage(), last, false)
+			last = []string{taskBase}
 		}
 	case p.profile.Kind == stream.Compose:
-		add(p.cosaInit(params), nil, false)
+		t := p.cosaInit(params)
+		add(t, nil, false, first(t))
 		add(p.cosaCompose(), []string{taskInit}, true)
 		after := []string{taskCompose}
 		if p.kola() {
@@ -193,7 +200,10 @@ func (p *plan) builderStep(of, script string, env ...EnvVar) Step {
 	if b.Memory > 0 {
 		r.Requests["memory"], r.Limits["memory"] = b.Memory.String(), b.Memory.String()
 	}
-	s := Step{Name: of, Image: b.Image, Script: script, Env: env, Resources: r}
+	s := Step{Name: of, Image: b.Image, Script: script, Env: env}
+	if len(r.Requests) > 0 || b.KVM {
+		s.Resources = r
+	}
 	if p.layered() {
 		s.Security = privileged()
 	}

@@ -248,16 +248,16 @@ func (p *plan) daily() *pipeline {
 		step.Env = []EnvVar{{Name: "OKD_STREAMS_RESULTS_DIR", Value: resultsDir}}
 		step.Args = append(step.Args, p.nodeFlags()...)
 		if i == 0 {
-			t.Spec.Params = p.pick(params, "source", "from-release", "extensions", "release-name", "build", "arch", "target-registry", "store", "source-date-epoch", "wait", "inputs-args")
-			t.Spec.Params = append(t.Spec.Params, ParamSpec{Name: "holder", Type: typeString, Description: "name of the run, for the lease"})
-			given = []Param{{Name: "holder", Value: *text(holder)}}
+			t.Spec.Params = p.pick(params, "source", "from-release", "extensions", "release-name", "build", "arch", "target-registry", "store", "source-date-epoch", "inputs-args")
 			step.Args = append(step.Args, "--source=$(params.source)", "--from-release=$(params.from-release)", "--extensions=$(params.extensions)", "--version=$(params.release-name)")
 			step.Args = append(step.Args, p.diskFlags()...)
 			step.Args = append(step.Args, "$(params.inputs-args[*])")
 			given = append(given, p.fromBuilder(pl)...)
 			step.Env = append(step.Env, EnvVar{Name: "SOURCE_DATE_EPOCH", Value: "$(params.source-date-epoch)"})
-			lock, token := p.lock(cadence)
-			t.Spec.Steps, t.Spec.Volumes = []Step{lock, step}, []Volume{token}
+			t.Spec.Steps = []Step{step}
+			if !p.builds() {
+				given = append(given, p.lock(t, params, cadence))
+			}
 		} else {
 			t.Spec.Params = append(p.pick(params, targets...), ParamSpec{Name: "build", Type: typeString, Description: "build that goes on"})
 			given = []Param{{Name: "build", Value: *text("$(tasks.build-inputs.results.build)")}}
@@ -354,18 +354,26 @@ func (p *plan) bind(pl *Pipeline, claim string) []WorkspaceBinding {
 	return out
 }
 
-// lock waits until no other run writes the stream's index. It alone has a token, to ask
+// lock has the first task of a run begin with a step that waits until no other run
+// works in the volume and writes the stream's index. It alone has a token, to ask
 // whether the run that has the lease goes on: one that was cancelled cannot give it back.
-func (p *plan) lock(c stream.Cadence) (Step, Volume) {
+func (p *plan) lock(t *Task, params []ParamSpec, c stream.Cadence) Param {
 	const token = "token"
+	for _, s := range append(p.pick(params, "arch", "store", "wait"), ParamSpec{Name: "holder", Type: typeString, Description: "name of the run, for the lease"}) {
+		if find(t.Spec.Params, s.Name, paramName) == nil {
+			t.Spec.Params = append(t.Spec.Params, s)
+		}
+	}
 	step := p.step("lock", append([]string{
 		"tekton", "lock", "--holder=$(params.holder)", "--wait=$(params.wait)", "--ttl=" + (c.Timeout + 2*finallyTimeout).String(),
 		"--namespace=" + p.opts.Namespace, "--token-file=" + tokenDir + "/" + token, "--ca-file=" + tokenDir + "/ca.crt",
 	}, p.leaseFlags()...)...)
 	step.Mounts = []VolumeMount{{Name: token, MountPath: tokenDir, ReadOnly: true}}
-	return step, Volume{Name: token, Projected: &Projected{Sources: []Projection{
+	t.Spec.Steps = append([]Step{step}, t.Spec.Steps...)
+	t.Spec.Volumes = append(t.Spec.Volumes, Volume{Name: token, Projected: &Projected{Sources: []Projection{
 		{Token: &AccountToken{Path: token, ExpirationSeconds: 3600}}, {ConfigMap: &NameRef{Name: "kube-root-ca.crt"}},
-	}}}
+	}}})
+	return Param{Name: "holder", Value: *text(holder)}
 }
 
 func (p *plan) leaseFlags() []string {

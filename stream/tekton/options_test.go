@@ -66,7 +66,8 @@ func TestProbe(t *testing.T) {
 	script := ""
 	for _, o := range r.Objects {
 		if task, ok := o.(*tekton.Task); ok && task.Metadata.Name == "okd-418-cosa-init" {
-			script = task.Spec.Steps[0].Script
+			require.Equal(t, "lock", task.Spec.Steps[0].Name)
+			script = task.Spec.Steps[1].Script
 		}
 	}
 	probe, _, ok := strings.Cut(script, "rm -rf src/config")
