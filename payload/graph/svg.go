@@ -78,7 +78,7 @@ func (g *Graph) WriteSVG(w io.Writer, opts *SVGOptions) error {
 	fmt.Fprint(b, `<style>
 text{font:12px ui-monospace,monospace;fill:#1b1f24}
 rect{fill:#eef2f7;stroke:#5b6b7f}
-path{fill:none;stroke:#3b6fb6;stroke-width:1.2;opacity:.75}
+path{fill:none;stroke:#3b6fb6;stroke-width:1.2;opacity:`+opacity(len(drawn.Edges))+`}
 path.risk{stroke:#a35a00;stroke-dasharray:6 3;opacity:1}
 path.candidate{stroke:#777;stroke-dasharray:1 4}
 path:hover{stroke-width:3;opacity:1}
@@ -143,6 +143,17 @@ path:hover{stroke-width:3;opacity:1}
 	}
 	fmt.Fprint(b, "</svg>\n")
 	return b.Flush()
+}
+
+// opacity of curves: where there are many they lie over each other.
+func opacity(edges int) string {
+	switch {
+	case edges > 1000:
+		return ".25"
+	case edges > 200:
+		return ".45"
+	}
+	return ".8"
 }
 
 // short is a version as far as its box holds it.
