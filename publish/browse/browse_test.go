@@ -353,3 +353,59 @@ func TestNewRefuses(t *testing.T) {
 		require.ErrorIs(t, err, fs.ErrInvalid, name)
 	}
 }
+
+// FuzzPage asks for any path: it is a page that the site has, or none.
+func FuzzPage(f *testing.F) {
+	store := memstore.New()
+	for key, text := range map[string]string{
+		"streams/s.json":       "{}",
+		"s/builds/builds.json": `{"schema-version": "1.0.0", "builds": [{"id": "0.0.1-0", "arches": ["x86_64"]}]}`,
+	} {
+		if _, err := store.Put(f.Context(), key, publish.BytesSource([]byte(text)), nil); err != nil {
+			f.Fatal(err)
+		}
+	}
+	site, err := browse.New(store, nil)
+	require.NoError(f, err)
+	known := map[string]bool{}
+	for p, err := range site.Pages(f.Context()) {
+		require.NoError(f, err)
+		known[p.Path] = true
+		f.Add(p.Path)
+	}
+	for _, path := range []string{"", "/", "../s/index.html", "s/page-1.html", "s/page-99999999999999999999.html", "s/builds/..", "s//builds/0.0.1-0.html"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		p, err := site.Page(t.Context(), path)
+		if !known[path] {
+			require.ErrorIs(t, err, fs.ErrNotExist)
+			return
+		}
+		require.NoError(t, err)
+		require.Equal(t, path, p.Path)
+	})
+}
+
+func BenchmarkPages(b *testing.B) {
+	store := memstore.New()
+	builds := bootimage.Builds{SchemaVersion: "1.0.0"}
+	for i := range 500 {
+		builds.Builds = append(builds.Builds, bootimage.BuildEntry{ID: fmt.Sprintf("9.0.%d-0", 500-i), Arches: []string{"x86_64"}})
+	}
+	data, err := json.Marshal(builds)
+	require.NoError(b, err)
+	_, err = store.Put(b.Context(), "s/builds/builds.json", publish.BytesSource(data), nil)
+	require.NoError(b, err)
+	site, err := browse.New(store, &browse.Options{Streams: []browse.Stream{{Bucket: bootimage.Bucket{Stream: "s", Prefix: "s"}}}})
+	require.NoError(b, err)
+	var size int64
+	for b.Loop() {
+		size = 0
+		for p, err := range site.Pages(b.Context()) {
+			require.NoError(b, err)
+			size += int64(len(p.Data))
+		}
+	}
+	b.SetBytes(size)
+}
