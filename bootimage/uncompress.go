@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/okd-project/okd-streams/internal/decompress"
+	"github.com/okd-project/okd-streams/internal/verify"
 )
 
 // Uncompress reads src, a gzip, xz or zstd file, to its end and writes its
-// content to dst. Both must be as want says: size and SHA-256 of the file and of
+// content to dst; blocks of xz whose sizes are in their headers are decoded on several
+// processors. Both must be as want says: size and SHA-256 of the file and of
 // its content, where want has them (what it does not have is 0 or ""). Content of more
 // than want.UncompressedSize bytes, or 1 TiB where that is 0, is not written. An
 // error that wraps [ErrVerification] says that bytes are wrong or damaged; what was
@@ -28,7 +31,11 @@ func Uncompress(ctx context.Context, dst io.Writer, src io.Reader, want Measurem
 
 func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Measurement) (m Measurement, err error) {
 	outer := &counter{ctx: ctx, r: src, hash: sha256.New()}
-	file := &keptError{r: outer}
+	// The file is read and hashed, decoded, and its content hashed and written by three
+	// goroutines.
+	packed := verify.NewAhead(outer)
+	defer packed.Close()
+	file := &keptError{r: packed}
 	br := bufio.NewReaderSize(file, 256<<10)
 	magic, err := br.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -37,7 +44,7 @@ func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Me
 	if m.Compression = compression(magic); m.Compression == "" {
 		return m, fmt.Errorf("neither gzip nor xz nor zstd: %w", errors.ErrUnsupported)
 	}
-	content, err := decompress.NewReader(br)
+	content, err := decompress.NewParallelReader(br, decoders())
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", ErrVerification, err)
 	}
@@ -45,7 +52,8 @@ func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Me
 	if want.UncompressedSize > 0 {
 		limit = want.UncompressedSize
 	}
-	inner := &counter{ctx: ctx, r: &unpackReader{content, file}, hash: sha256.New()}
+	unpacked := verify.NewAhead(&unpackReader{content, file})
+	inner := &counter{ctx: ctx, r: unpacked, hash: sha256.New()}
 	_, err = io.CopyBuffer(struct{ io.Writer }{dst}, onlyReader{io.LimitReader(inner, limit)}, make([]byte, 256<<10))
 	if err == nil {
 		// The decoder checks the end of the file when it is asked for more.
@@ -56,6 +64,7 @@ func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Me
 			err = nil
 		}
 	}
+	unpacked.Close() // it reads content
 	if closeErr := content.Close(); err == nil {
 		err = closeErr
 	}
@@ -69,6 +78,9 @@ func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Me
 	m.UncompressedSize, m.UncompressedSHA256 = inner.n, hex.EncodeToString(inner.hash.Sum(nil))
 	return m, m.match(want)
 }
+
+// decoders is how many blocks of a file are decoded at once.
+func decoders() int { return min(runtime.GOMAXPROCS(0), 4) }
 
 // match says how m differs from what want has.
 func (m Measurement) match(want Measurement) error {

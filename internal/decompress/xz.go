@@ -19,6 +19,8 @@ var (
 	xzMagic  = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
 	xzFooter = []byte{'Y', 'Z'}
 	xzCRC64  = crc64.MakeTable(crc64.ECMA)
+	// xzCheckSizes are of the kinds of checks.
+	xzCheckSizes = map[byte]int{0: 0, 1: crc32.Size, 4: crc64.Size, 10: sha256.Size}
 )
 
 // xzReader reads the .xz container (https://tukaani.org/xz/xz-file-format.txt).
@@ -37,6 +39,10 @@ type xzReader struct {
 	index  hash.Hash // over the sizes of the blocks, as the index must list them
 	blocks uint64
 	err    error
+
+	ahead   xzAhead
+	content []byte // decoded ahead
+	waiting *xzJob // the next block, whose header was read
 }
 
 // xzBlock is what a block's header tells of its sizes; -1: nothing.
@@ -63,11 +69,22 @@ func (c *countReader) ReadByte() (byte, error) {
 	return b, err
 }
 
+// Close waits for what is being decoded.
+func (x *xzReader) Close() error {
+	x.ahead.wg.Wait()
+	return nil
+}
+
 func (x *xzReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
 	for x.err == nil {
+		if len(x.content) > 0 {
+			n := copy(p, x.content)
+			x.content = x.content[n:]
+			return n, nil
+		}
 		if x.data == nil {
 			if x.err = x.next(); x.err != nil && !errors.Is(x.err, io.EOF) {
 				x.err = fmt.Errorf("xz: %w", x.err)
@@ -104,6 +121,35 @@ var errXZ = errors.New("damaged")
 
 // next goes to the next block's data; io.EOF at the end of the last stream.
 func (x *xzReader) next() error {
+	a := &x.ahead
+	a.release()
+	for a.later == nil {
+		if x.waiting == nil {
+			if a.later = x.element(); x.waiting == nil {
+				continue
+			}
+		}
+		if j := x.waiting; a.fits(j) {
+			x.waiting = nil
+			a.later = x.fetch(j)
+		} else if len(a.queue) == 0 {
+			x.waiting = nil
+			return x.open(j)
+		} else {
+			break
+		}
+	}
+	if len(a.queue) > 0 {
+		var err error
+		x.content, err = a.take()
+		return err
+	}
+	return a.later
+}
+
+// element reads the next of the stream: a header of a block, which is waiting then, or all
+// that is between the last block of a stream and the next stream's first.
+func (x *xzReader) element() error {
 	if !x.within {
 		if err := x.stream(); err != nil {
 			return err
@@ -166,18 +212,18 @@ func (x *xzReader) padding() error {
 	}
 }
 
-// block starts on the block that header describes.
+// block reads a block's header.
 func (x *xzReader) block(header []byte) error {
 	flags := header[0]
 	if flags&0x3c != 0 {
 		return fmt.Errorf("block flags %#x: %w", flags, errors.ErrUnsupported)
 	}
 	r := bytes.NewReader(header[1:])
-	x.want = xzBlock{-1, -1}
+	j := &xzJob{block: xzBlock{-1, -1}, kind: x.flags[1]}
 	for _, size := range []struct {
 		bit byte
 		to  *int64
-	}{{0x40, &x.want.packed}, {0x80, &x.want.size}} {
+	}{{0x40, &j.block.packed}, {0x80, &j.block.size}} {
 		if flags&size.bit == 0 {
 			continue
 		}
@@ -206,53 +252,74 @@ func (x *xzReader) block(header []byte) error {
 	if window > MaxXZWindow {
 		return fmt.Errorf("needs a window of %d bytes, at most %d are allowed: %w", window, MaxXZWindow, errors.ErrUnsupported)
 	}
-	x.in = countReader{r: x.r}
-	x.size = 0
-	switch x.flags[1] {
-	case 0:
-		x.check = nil
-	case 1:
-		x.check = crc32.NewIEEE()
-	case 4:
-		x.check = crc64.New(xzCRC64)
-	case 10:
-		x.check = sha256.New()
-	}
-	x.data, err = lzma.Reader2Config{DictCap: int(max(window, lzma.MinDictCap))}.NewReader2(&x.in)
-	return err
+	j.window = window
+	x.waiting = j
+	return nil
 }
 
-// endBlock checks what follows a block's data.
+// open starts on a block that is decoded as it is read.
+func (x *xzReader) open(j *xzJob) (err error) {
+	x.want = j.block
+	x.in = countReader{r: x.r}
+	x.size = 0
+	x.check = newXZCheck(j.kind)
+	x.data, err = lzma.Reader2Config{DictCap: int(max(j.window, lzma.MinDictCap))}.NewReader2(&x.in)
+	return notEOF(err)
+}
+
+// fetch reads a block whole and has it decoded.
+func (x *xzReader) fetch(j *xzJob) (err error) {
+	if j.packed, err = appendAll(x.ahead.buffer(j.block.packed+1), io.LimitReader(x.r, j.block.packed), 1<<20, j.block.packed); err != nil {
+		return err
+	}
+	if int64(len(j.packed)) < j.block.packed {
+		return io.ErrUnexpectedEOF
+	}
+	if j.sum, err = x.endOfBlock(j.block.packed); err != nil {
+		return err
+	}
+	x.record(j.block, len(j.sum))
+	x.ahead.start(j)
+	return nil
+}
+
+// endOfBlock reads what follows a block's data and gives the check that is stored.
+func (x *xzReader) endOfBlock(packed int64) (sum []byte, err error) {
+	for range -packed & 3 {
+		if b, err := x.r.ReadByte(); err != nil || b != 0 {
+			return nil, cmpErr(notEOF(err), "block padding")
+		}
+	}
+	sum = make([]byte, xzCheckSizes[x.flags[1]])
+	_, err = io.ReadFull(x.r, sum)
+	return sum, notEOF(err)
+}
+
+// endBlock checks what follows the data of a block that was decoded as it was read.
 func (x *xzReader) endBlock() error {
 	x.data = nil
 	packed := x.in.n
-	for range -packed & 3 {
-		if b, err := x.r.ReadByte(); err != nil || b != 0 {
-			return cmpErr(err, "block padding")
-		}
+	stored, err := x.endOfBlock(packed)
+	if err != nil {
+		return err
 	}
-	var sum []byte
-	if x.check != nil {
-		sum = x.check.Sum(nil)
-		if x.flags[1] != 10 { // the others are stored in little endian
-			for i, j := 0, len(sum)-1; i < j; i, j = i+1, j-1 {
-				sum[i], sum[j] = sum[j], sum[i]
-			}
-		}
-	}
-	stored := make([]byte, len(sum))
-	if _, err := io.ReadFull(x.r, stored); err != nil || !bytes.Equal(stored, sum) {
-		return cmpErr(err, "content checksum")
+	if !bytes.Equal(stored, xzSum(x.check, x.flags[1])) {
+		return fmt.Errorf("content checksum: %w", errXZ)
 	}
 	if x.want.packed >= 0 && x.want.packed != packed || x.want.size >= 0 && x.want.size != x.size {
 		return fmt.Errorf("block size: %w", errXZ)
 	}
-	x.blocks++
-	x.record(uint64(x.head)+uint64(packed)+uint64(len(sum)), uint64(x.size))
+	x.record(xzBlock{packed, x.size}, len(stored))
 	return nil
 }
 
-func (x *xzReader) record(unpadded, size uint64) {
+// record notes a block, as the index must list it.
+func (x *xzReader) record(block xzBlock, check int) {
+	x.blocks++
+	x.list(uint64(x.head)+uint64(block.packed)+uint64(check), uint64(block.size))
+}
+
+func (x *xzReader) list(unpadded, size uint64) {
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:], unpadded)
 	binary.LittleEndian.PutUint64(b[8:], size)
@@ -291,7 +358,7 @@ func (x *xzReader) endStream() error {
 		if err != nil {
 			return err
 		}
-		x.record(unpadded, size)
+		x.list(unpadded, size)
 	}
 	if !bytes.Equal(x.index.Sum(nil), listed) {
 		return fmt.Errorf("index: %w", errXZ)

@@ -8,8 +8,8 @@ const (
 	aheadBlocks = 4
 )
 
-// Ahead reads and checks ahead of whoever reads from it, so that bytes are
-// hashed while others are being sent. It holds a mebibyte.
+// Ahead reads, and what it reads from checks or decodes, ahead of whoever reads from it,
+// so that bytes are hashed while others are being sent. It holds a mebibyte.
 type Ahead struct {
 	full  chan block
 	empty chan []byte
@@ -27,7 +27,7 @@ type block struct {
 }
 
 // NewAhead begins to read from r, which belongs to it until Close returned.
-func NewAhead(r *Reader) *Ahead {
+func NewAhead(r io.Reader) *Ahead {
 	a := &Ahead{full: make(chan block, aheadBlocks), empty: make(chan []byte, aheadBlocks), stop: make(chan struct{}), done: make(chan struct{})}
 	for range aheadBlocks {
 		a.empty <- nil
@@ -36,7 +36,7 @@ func NewAhead(r *Reader) *Ahead {
 	return a
 }
 
-func (a *Ahead) run(r *Reader) {
+func (a *Ahead) run(r io.Reader) {
 	defer close(a.done)
 	for {
 		var buf []byte
