@@ -156,13 +156,13 @@ func (r *runner) context(ctx context.Context, s *Step, work string) (_ string, e
 	return filepath.Join(tree.Dir, filepath.FromSlash(s.Context)), inner.Close()
 }
 
-// base gives a layout with an image, which is read once.
+// base gives a layout with an image, which is read once, wherever it is named.
 func (r *runner) base(ctx context.Context, image string) (string, error) {
-	return r.bases.do(image, func() (_ string, err error) {
-		ref, err := name.NewDigest(image)
-		if err != nil {
-			return "", err
-		}
+	ref, err := name.NewDigest(image)
+	if err != nil {
+		return "", err
+	}
+	return r.bases.do(ref.DigestStr(), func() (string, error) {
 		img, err := r.images.Image(ctx, ref)
 		if err != nil {
 			return "", err
@@ -171,26 +171,15 @@ func (r *runner) base(ctx context.Context, image string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		dir := filepath.Join(r.env.Dir, "base-"+digest.Hex)
-		if _, err := os.Stat(dir); err == nil {
-			return dir, nil // of an earlier run
-		}
+		dir := filepath.Join(r.dir, "base-"+digest.Hex)
 		if img, err = asOCI(img); err != nil {
 			return "", err
 		}
-		work, err := os.MkdirTemp(r.env.Dir, "image-")
+		to, err := layout.Write(dir, empty.Index)
 		if err != nil {
 			return "", err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-		to, err := layout.Write(filepath.Join(work, "layout"), empty.Index)
-		if err != nil {
-			return "", err
-		}
-		if err := to.AppendImage(img); err != nil {
-			return "", err
-		}
-		return dir, os.Rename(filepath.Join(work, "layout"), dir)
+		return dir, to.AppendImage(img)
 	})
 }
 

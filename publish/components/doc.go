@@ -17,6 +17,8 @@
 // Three ways lead to a release. [Replace] keeps a release's images and builds those
 // of the list; [Scratch] builds all; and with [PlanOptions.Only] it is one component.
 //
+// Images are of one platform; there is nothing for several at once.
+//
 // This package runs no program. Sources come from [Env.Fetch], git for instance, and
 // images are made by [Env.Build], buildah for instance, which finds everything that a
 // build is FROM beside it and needs no registry.

@@ -68,7 +68,8 @@ type Env struct {
 	// BuilderID changes when Build would make others of the same: the builder's
 	// version, for instance.
 	BuilderID string
-	// Dir is a folder for files on the way; what is left in it is in nobody's way.
+	// Dir is a folder for files on the way. Each run has a folder of its own in it,
+	// which it removes; it needs room for the images that others are built from.
 	Dir string
 }
 

@@ -28,7 +28,7 @@ components:
   - {name: installer, repository: https://git.example/installer, dockerfile: images/Dockerfile.ci}
   - {name: artifacts, repository: https://git.example/installer, dockerfile: images/Dockerfile.artifacts, args: {TAGS: own}}
   - {name: mco, repository: https://git.example/mco}
-exclude: ["rhel-coreos*"]
+exclude: ["rhel-coreos*", mco]
 `
 
 func smallWorld(t testing.TB) *world {

@@ -81,11 +81,17 @@ func Run(ctx context.Context, plan *Plan, env *Env, opts *RunOptions) (*Result, 
 	if err := r.prepare(plan); err != nil {
 		return nil, &Error{"build", "plan", err}
 	}
-	return r.run(ctx, plan)
+	var err error
+	if r.dir, err = os.MkdirTemp(r.dir, "run-"); err != nil {
+		return nil, &Error{"build", "plan", err}
+	}
+	out, err := r.run(ctx, plan)
+	return out, errors.Join(err, os.RemoveAll(r.dir))
 }
 
 type runner struct {
 	env      *Env
+	dir      string // of this run
 	opts     RunOptions
 	images   payload.Images
 	platform v1.Platform
@@ -114,7 +120,7 @@ func (r *runner) prepare(plan *Plan) (err error) {
 	if r.images == nil {
 		r.images = r.env.Registry
 	}
-	if r.env.Dir, err = filepath.Abs(r.env.Dir); err != nil {
+	if r.dir, err = filepath.Abs(r.env.Dir); err != nil {
 		return err
 	}
 	r.platform, err = plan.platform()
@@ -233,7 +239,7 @@ func (r *runner) build(ctx context.Context, s *Step, uses map[string]string) (_ 
 		}
 	}
 	r.tell(Event{Component: s.Name, Phase: Started})
-	work, err := os.MkdirTemp(r.env.Dir, "build-")
+	work, err := os.MkdirTemp(r.dir, "build-")
 	if err != nil {
 		return Built{}, err
 	}

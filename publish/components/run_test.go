@@ -98,6 +98,9 @@ func TestRun(t *testing.T) {
 	again, err := components.Run(t.Context(), plan, env, nil)
 	require.NoError(t, err)
 	require.Empty(t, w.built())
+	left, err := os.ReadDir(env.Dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
 	for i := range again.Components {
 		require.True(t, again.Components[i].Reused)
 		require.Equal(t, result.Components[i].Image, again.Components[i].Image)
