@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"path"
 	"runtime"
 	"slices"
@@ -128,7 +127,7 @@ const maxWorkers = 64
 // left behind then. The content of entries with an Object that is in the
 // repository is not read; Edit, Owner and the like take account of that.
 //
-// Memory is about 100 bytes and the name for each file, and 2 MiB for each worker.
+// Memory is about 100 bytes and the name for each file, and 4 MiB for each worker.
 func (r *Repo) Commit(ctx context.Context, src Tree, opts *CommitOptions) (Checksum, error) {
 	if opts == nil {
 		opts = &CommitOptions{}
@@ -178,7 +177,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 			err = e
 		}
 	}()
-	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], dirs: make(map[string]*dirNode), gone: make(map[string]*fileNode), left: make(map[string]struct{})}
+	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], dirs: make(map[string]*dirNode), metas: make(map[string][]byte), gone: make(map[string]*fileNode), left: make(map[string]struct{})}
 	if opts.Stats != nil {
 		defer func() { *opts.Stats = b.stats.get() }()
 	}
@@ -203,9 +202,11 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		if root == nil {
 			return Checksum{}, errors.New("the tree has no root directory")
 		}
-		if commit.RootTree, commit.RootMeta, err = b.writeDir(ctx, root, "."); err != nil {
+		if err := b.writeDirs(ctx); err != nil {
 			return Checksum{}, err
 		}
+		commit.RootTree, commit.RootMeta = root.tree, root.sum
+		b.dirs, b.gone, b.lastDir = nil, nil, nil // what follows needs room of its own
 	}
 	if opts.SkipUnchanged && !opts.Parent.IsZero() {
 		parent, err := r.ReadCommit(ctx, opts.Parent)
@@ -335,20 +336,24 @@ type builder struct {
 	dirs    map[string]*dirNode  // by path
 	gone    map[string]*fileNode // files left out by Edit, which hard links may name
 	nodes   []fileNode
+	metas   map[string][]byte // dirmetas
+	names   names
+	spare   spare
 	left    map[string]struct{} // directories left out by Edit
 	last    string              // the directory last looked up
 	lastDir *dirNode
 
 	encoder dirTreeEncoder
-	used    map[Checksum]struct{} // content objects in the tree
-	metas   map[string]Checksum   // dirmeta objects by serialized form
+	dropped bool                  // there may be content objects that are not in the tree
+	used    map[Checksum]struct{} // those that are, if so
 	buf     []byte
 }
 
 type dirNode struct {
-	meta  []byte // serialized dirmeta
-	files fileSet
-	dirs  map[string]*dirNode
+	meta      []byte // serialized dirmeta
+	files     fileSet
+	dirs      map[string]*dirNode
+	tree, sum Checksum // of the dirtree and the dirmeta, once they are staged
 }
 
 // fileNode is a file in the tree. A worker fills in the checksum.
@@ -383,6 +388,7 @@ func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	queue := make(chan *batch, workers)
+	b.spare.expect(workers)
 	for i := range workers {
 		group.Go(func() error {
 			w := newWriter(b, b.txn.shelves[i])
@@ -400,7 +406,7 @@ func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 				b.progress(int64(len(batch.jobs)))
 				batches.Put(batch.reset())
 			}
-			return nil
+			return b.spare.help(gctx, w)
 		})
 	}
 	group.Go(func() error {
@@ -640,6 +646,7 @@ func (b *builder) remove(dir *dirNode, name, p string) {
 	if dir == nil {
 		return
 	}
+	b.dropped = true
 	dir.files.remove(name)
 	if d := dir.dirs[name]; d != nil {
 		b.forget(d, p)
@@ -665,20 +672,29 @@ func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 	if err != nil {
 		return err
 	}
+	// A tree has few that differ.
+	if known, ok := b.metas[string(meta)]; ok {
+		meta = known
+	} else {
+		b.metas[string(meta)] = meta
+	}
 	b.stats.dirs.Add(1)
 	if old != nil {
 		old.meta = meta
 		return nil
 	}
 	d := &dirNode{meta: meta}
+	// What is kept must not keep the names of all of its directory.
+	p := strings.Clone(e.Path)
+	name = p[len(p)-len(name):]
 	if e.Path != "." {
-		dir.files.remove(name)
+		b.dropped = dir.files.remove(name) || b.dropped
 		if dir.dirs == nil {
 			dir.dirs = make(map[string]*dirNode)
 		}
 		dir.dirs[name] = d
 	}
-	b.dirs[e.Path] = d
+	b.dirs[p] = d
 	b.lastDir = nil
 	return nil
 }
@@ -688,7 +704,7 @@ func (b *builder) place(dir *dirNode, name, p string, node *fileNode) {
 	if dir.dirs[name] != nil {
 		b.remove(dir, name, p)
 	}
-	dir.files.set(name, node)
+	b.dropped = dir.files.set(b.names.keep(name), node) || b.dropped
 	b.stats.files.Add(1)
 }
 
@@ -731,6 +747,7 @@ func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirN
 		if e.Detached {
 			return job{}, 0, nil
 		}
+		b.dropped = true
 		// A later hard link may need what can't be read again then. If none
 		// does, the object is not kept.
 		b.gone[e.Path] = node
@@ -780,48 +797,6 @@ func readExactly(r io.Reader, buf []byte, size int64) ([]byte, error) {
 	return buf[:n], nil
 }
 
-// writeDir stages the dirtree and dirmeta objects of d and what is below.
-func (b *builder) writeDir(ctx context.Context, d *dirNode, p string) (tree, meta Checksum, err error) {
-	if b.used == nil {
-		b.used, b.metas = make(map[Checksum]struct{}), make(map[string]Checksum)
-	}
-	if err := ctx.Err(); err != nil {
-		return tree, meta, err
-	}
-	type child struct {
-		name       string
-		tree, meta Checksum
-	}
-	dirs := make([]child, 0, len(d.dirs))
-	for _, name := range slices.Sorted(maps.Keys(d.dirs)) {
-		c := child{name: name}
-		if c.tree, c.meta, err = b.writeDir(ctx, d.dirs[name], path.Join(p, name)); err != nil {
-			return tree, meta, err
-		}
-		dirs = append(dirs, c)
-	}
-	b.encoder.reset()
-	for _, f := range d.files.sorted() {
-		b.used[f.node.sum] = struct{}{}
-		b.encoder.file(f.name, &f.node.sum)
-	}
-	for i := range dirs {
-		b.encoder.dir(dirs[i].name, &dirs[i].tree, &dirs[i].meta)
-	}
-	b.buf = b.encoder.bytes(b.buf[:0])
-	if tree, err = b.stage(TypeDirTree, b.buf); err != nil {
-		return tree, meta, &Error{Op: "commit", Target: p, Err: err}
-	}
-	meta, ok := b.metas[string(d.meta)]
-	if !ok {
-		if meta, err = b.stage(TypeDirMeta, d.meta); err != nil {
-			return tree, meta, &Error{Op: "commit", Target: p, Err: err}
-		}
-		b.metas[string(d.meta)] = meta
-	}
-	return tree, meta, nil
-}
-
 func (b *builder) stage(kind ObjectType, data []byte) (Checksum, error) {
 	c, fresh, err := b.shelf.metadata(kind, data)
 	b.stats.metadata(fresh)
@@ -831,7 +806,7 @@ func (b *builder) stage(kind ObjectType, data []byte) (Checksum, error) {
 // wanted reports whether a staged object belongs to the commit: entries that
 // were replaced later left objects that don't.
 func (b *builder) wanted(kind ObjectType, c *Checksum) bool {
-	if kind != TypeFile {
+	if kind != TypeFile || !b.dropped {
 		return true
 	}
 	_, ok := b.used[*c]

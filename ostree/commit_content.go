@@ -482,10 +482,8 @@ func (w *contentWriter) deflateStream(ctx context.Context, o object, c Checksum,
 		return err
 	}
 	out := w.output(f, o)
-	zw, err := w.deflater(out)
-	if err == nil {
-		err = w.rehash(ctx, zw, o, c, body)
-	}
+	zw := &pieceWriter{w: w, out: out}
+	err = w.rehash(ctx, zw, o, c, body)
 	if err == nil {
 		err = zw.Close()
 	}
@@ -507,10 +505,8 @@ func (w *contentWriter) deflateUnknown(ctx context.Context, o object, j *job) er
 		return err
 	}
 	out := w.output(f, o)
-	zw, err := w.deflater(out)
-	if err == nil {
-		err = w.open(ctx, o, func(body io.Reader) error { return w.copy(ctx, zw, body, o.Size) })
-	}
+	zw := &pieceWriter{w: w, out: out}
+	err = w.open(ctx, o, func(body io.Reader) error { return w.copy(ctx, zw, body, o.Size) })
 	if err == nil {
 		err = zw.Close()
 	}

@@ -6,6 +6,20 @@ import (
 	"strings"
 )
 
+// names keeps names, many in one allocation, and nothing of the paths that they
+// are the ends of.
+type names struct{ block strings.Builder }
+
+func (n *names) keep(name string) string {
+	if n.block.Cap()-n.block.Len() < len(name) {
+		n.block.Reset()
+		n.block.Grow(max(4<<10, len(name)))
+	}
+	start := n.block.Len()
+	n.block.WriteString(name)
+	return n.block.String()[start:]
+}
+
 // fileSet is the files of a directory by name: a list as long as they come in
 // order, as sources give them, which costs a third of a map.
 type fileSet struct {
@@ -36,16 +50,17 @@ func (s *fileSet) get(name string) *fileNode {
 	return nil
 }
 
-func (s *fileSet) set(name string, node *fileNode) {
+// set reports whether there was one of that name.
+func (s *fileSet) set(name string, node *fileNode) bool {
 	if s.index == nil {
 		i, ok := s.find(name)
 		switch {
 		case ok:
 			s.list[i].node = node
-			return
+			return true
 		case i == len(s.list):
 			s.list = append(s.list, namedFile{name, node})
-			return
+			return false
 		}
 		s.index = make(map[string]*fileNode, len(s.list)+1)
 		for _, f := range s.list {
@@ -53,14 +68,23 @@ func (s *fileSet) set(name string, node *fileNode) {
 		}
 		s.list = nil
 	}
+	_, ok := s.index[name]
 	s.index[name] = node
+	return ok
 }
 
-func (s *fileSet) remove(name string) {
-	delete(s.index, name)
-	if i, ok := s.find(name); ok {
+// remove reports whether there was one.
+func (s *fileSet) remove(name string) bool {
+	if s.index != nil {
+		_, ok := s.index[name]
+		delete(s.index, name)
+		return ok
+	}
+	i, ok := s.find(name)
+	if ok {
 		s.list = slices.Delete(s.list, i, i+1)
 	}
+	return ok
 }
 
 // sorted gives all in the order of their names.

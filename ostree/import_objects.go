@@ -884,9 +884,7 @@ func (x *Receiver) publish(ctx context.Context, all []*keep) error {
 			if shelf == 0 {
 				continue
 			}
-			m := move{to: x.repo.objectPath(key.kind, key.sum)}
-			m.from = t.stagingPath(int(shelf)-1, m.to)
-			moves[key.sum[0]] = append(moves[key.sum[0]], m)
+			moves[key.sum[0]] = append(moves[key.sum[0]], move{key, shelf})
 			t.claims[key] = 0
 		}
 	}

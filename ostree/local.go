@@ -311,6 +311,7 @@ func (p *localPull) closure(ctx context.Context, c *Commit) error {
 func (p *localPull) work(ctx context.Context, workers int, find func(context.Context) error) error {
 	group, gctx := errgroup.WithContext(ctx)
 	p.queue = make(chan Checksum, 4*workers)
+	p.builder.spare.expect(workers)
 	for i := range workers {
 		group.Go(func() error {
 			w := newWriter(p.builder, p.builder.txn.shelves[i])
@@ -326,7 +327,7 @@ func (p *localPull) work(ctx context.Context, workers int, find func(context.Con
 					p.opts.Progress(Event{Step: "pull", Phase: "objects", Done: done})
 				}
 			}
-			return nil
+			return p.builder.spare.help(gctx, w)
 		})
 	}
 	group.Go(func() error {
@@ -471,7 +472,7 @@ func (p *localPull) content(ctx context.Context, w *contentWriter, c Checksum, b
 		e.Open = func(ctx context.Context) (io.ReadCloser, error) {
 			if first {
 				first = false
-				return o.body(ctx, c), nil
+				return o.unverified(ctx, c), nil
 			}
 			return p.src.openBody(ctx, c)
 		}
@@ -481,6 +482,11 @@ func (p *localPull) content(ctx context.Context, w *contentWriter, c Checksum, b
 		return err
 	}
 	if j.node.sum != c {
+		if isRegular {
+			if err := o.verify(ctx, c, buf); err != nil {
+				return err
+			}
+		}
 		// Attributes in another order than today's have another checksum.
 		return fmt.Errorf("would be stored as %s: %w", j.node.sum, errUnsupported)
 	}

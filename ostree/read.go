@@ -377,13 +377,18 @@ func (r *Repo) openBody(ctx context.Context, c Checksum) (io.ReadCloser, error) 
 // body is o's content, which verifies at its end that the object has checksum c.
 // It closes o.
 func (o *opened) body(ctx context.Context, c Checksum) *body {
-	f := o.file
-	b := &body{ctx: ctx, name: c, raw: o.rawFile, src: o.rawFile, left: f.Size, want: c}
+	b, f := o.unverified(ctx, c), o.file
 	for _, x := range f.xattrOrders() {
 		h := sha256.New()
 		h.Write(appendFileHeader(nil, f.UID, f.GID, f.Mode, f.Target, x))
 		b.hashes = append(b.hashes, h)
 	}
+	return b
+}
+
+// unverified is body for those that hash the content themselves.
+func (o *opened) unverified(ctx context.Context, c Checksum) *body {
+	b := &body{ctx: ctx, name: c, raw: o.rawFile, src: o.rawFile, left: o.file.Size, want: c}
 	if o.stored != nil {
 		b.stored, o.stored = o.stored, nil
 		b.stored.inflater.Reset(b.stored)
@@ -455,6 +460,9 @@ func (b *body) read(p []byte) (int, error) {
 			return 0, corruptf("content goes on behind its length")
 		case err != io.EOF:
 			return 0, inflateError(err)
+		}
+		if len(b.hashes) == 0 {
+			return 0, io.EOF
 		}
 		for _, h := range b.hashes {
 			if Checksum(h.Sum(nil)) == b.want {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -93,6 +94,8 @@ const (
 	maxReadAhead    = 4       // goroutines
 	maxAheadEntries = 8 << 10 // that nobody has taken yet
 	maxFreeItems    = 16      // lists of entries that are kept for reuse
+	maxItems        = 1024    // entries of one directory that are looked at at a time
+	maxKeptText     = 1 << 20 // bytes of names for which room is kept
 )
 
 // dirWalk is one pass over a dirTree. Listing a directory costs system calls
@@ -112,14 +115,17 @@ type dirWalk struct {
 	stopped bool
 }
 
-// listing is one directory: what is in it, and the fault at which that ends.
+// listing is one directory: what is in it, and the fault at which that ends. Of
+// a large one it is a part.
 type listing struct {
 	path  string
-	id    FileID // of the directory when its parent was listed
+	id    FileID   // of the directory when its parent was listed
+	names dirNames // those of this part and what follows, if it is not the first
 	taken atomic.Bool
 	done  chan struct{} // closed when what follows is there
 	items []dirItem
-	err   error // an *Error
+	rest  *listing // nil: none
+	err   error    // an *Error
 }
 
 // dirItem is an entry, and its listing if it is a directory; or, with nothing
@@ -150,6 +156,7 @@ func (w *dirWalk) readAhead() {
 			return
 		}
 		next := w.todo[len(w.todo)-1]
+		w.todo[len(w.todo)-1] = nil
 		w.todo = w.todo[:len(w.todo)-1]
 		w.mu.Unlock()
 		if !next.taken.Swap(true) {
@@ -164,6 +171,10 @@ func (w *dirWalk) list(r *dirReader, l *listing) {
 	w.mu.Lock()
 	w.held += len(l.items)
 	subs := 0
+	if l.rest != nil {
+		w.todo = append(w.todo, l.rest)
+		subs++
+	}
 	for i := range slices.Backward(l.items) {
 		if sub := l.items[i].sub; sub != nil {
 			w.todo = append(w.todo, sub)
@@ -179,6 +190,17 @@ func (w *dirWalk) list(r *dirReader, l *listing) {
 
 // dir yields what is in a directory and below it and reports whether to go on.
 func (w *dirWalk) dir(r *dirReader, l *listing) bool {
+	for l != nil {
+		if !w.part(r, l) {
+			return false
+		}
+		l = l.rest
+	}
+	return true
+}
+
+// part is dir without the parts that follow.
+func (w *dirWalk) part(r *dirReader, l *listing) bool {
 	if !l.taken.Swap(true) {
 		w.list(r, l)
 	}
@@ -249,12 +271,17 @@ type dirReader struct {
 	st      unix.Stat_t
 }
 
+// dirNames are names of a directory, sorted.
+type dirNames struct {
+	text  string // the paths of all: most of what a commit allocates would be names
+	names []dirName
+}
+
 // dirName is a name as a listing has it.
 type dirName struct {
-	path, name string // the name is the end of the path
-	ino        uint64
-	end        int  // of the path in what all paths are
-	dtype      byte // DT_REG and the like
+	ino            uint64
+	at, start, end uint32 // in text the path begins, its last component does, and ends
+	dtype          byte   // DT_REG and the like
 }
 
 func newDirReader(w *dirWalk) *dirReader {
@@ -290,39 +317,29 @@ func (r *dirReader) read(l *listing) error {
 	if uint64(now.Dev) != l.id.Dev || now.Ino != l.id.Ino {
 		return dirError(l.path, errChanged)
 	}
-	prefix := join(l.path, "")
-	names, text := r.names[:0], r.text[:0]
-	for {
-		n, err := unix.ReadDirent(fd, r.dirents)
-		if errors.Is(err, unix.EINTR) {
-			continue
+	names, text := l.names.names, l.names.text
+	l.names = dirNames{}
+	first := names == nil
+	if first {
+		if text, err = r.readNames(fd, l.path); err != nil {
+			return err
 		}
-		if err != nil {
-			return dirError(l.path, err)
-		}
-		if n == 0 {
-			break
-		}
-		_ = eachDirent(r.dirents[:n], func(ino uint64, dtype byte, name []byte) error {
-			if ino != 0 { // 0: removed by now
-				text = append(append(text, prefix...), name...)
-				names = append(names, dirName{ino: ino, end: len(text), dtype: dtype})
-			}
-			return nil
-		})
+		names = r.names
 	}
-	// One string for all: most of what a commit allocates would be names.
-	all, start := string(text), 0
-	for i := range names {
-		names[i].path = all[start:names[i].end]
-		names[i].name, start = names[i].path[len(prefix):], names[i].end
+	if first && cap(r.names) > 16*maxItems {
+		r.names = nil // of a directory that is seldom so large
 	}
-	slices.SortFunc(names, func(a, b dirName) int { return strings.Compare(a.name, b.name) })
-	r.names, r.text = names, text
-	defer clear(names)
+	if len(names) > maxItems {
+		rest := names[maxItems:]
+		if first && r.names != nil {
+			rest = slices.Clone(rest) // these are the next directory's soon
+		}
+		l.rest = &listing{path: l.path, id: l.id, names: dirNames{text, rest}, done: make(chan struct{})}
+		names = names[:maxItems]
+	}
 	l.items = r.items(len(names))
 	for i := range names {
-		name, path := names[i].name, names[i].path
+		name, path := text[names[i].start:names[i].end], text[names[i].at:names[i].end]
 		if r.without.test != nil && r.without.test(path) {
 			l.items = append(l.items, dirItem{entry: Entry{Path: path}, out: true})
 			continue
@@ -330,7 +347,7 @@ func (r *dirReader) read(l *listing) error {
 		if i%256 == 0 && r.ctx.Err() != nil {
 			return dirError(path, r.ctx.Err())
 		}
-		if r.linked(l, &names[i], path) {
+		if r.linked(l, &names[i], name, path) {
 			continue
 		}
 		if err := r.entry(l, fd, name, path); err != nil {
@@ -340,10 +357,51 @@ func (r *dirReader) read(l *listing) error {
 	return nil
 }
 
+// readNames reads the names of a directory, sorted, and gives what they are parts
+// of.
+func (r *dirReader) readNames(fd int, dir string) (string, error) {
+	prefix := join(dir, "")
+	names, text := r.names[:0], r.text[:0]
+	for {
+		n, err := unix.ReadDirent(fd, r.dirents)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return "", dirError(dir, err)
+		}
+		if n == 0 {
+			break
+		}
+		err = eachDirent(r.dirents[:n], func(ino uint64, dtype byte, name []byte) error {
+			if ino == 0 { // removed by now
+				return nil
+			}
+			if len(text) > math.MaxUint32/2 {
+				return errors.New("more names than can be sorted")
+			}
+			at := len(text)
+			text = append(append(text, prefix...), name...)
+			names = append(names, dirName{ino, uint32(at), uint32(at + len(prefix)), uint32(len(text)), dtype})
+			return nil
+		})
+		if err != nil {
+			return "", dirError(dir, err)
+		}
+	}
+	r.names, r.text = names, text
+	if cap(r.text) > maxKeptText {
+		r.text = nil
+	}
+	all := string(text)
+	slices.SortFunc(names, func(a, b dirName) int { return strings.Compare(all[a.start:a.end], all[b.start:b.end]) })
+	return all, nil
+}
+
 // linked adds path if its inode, as the listing has it, is a content object's:
 // there is nothing else to be known of it.
-func (r *dirReader) linked(l *listing, n *dirName, path string) bool {
-	if r.without.object == nil || !r.tree.listed || !utf8.ValidString(n.name) {
+func (r *dirReader) linked(l *listing, n *dirName, name, path string) bool {
+	if r.without.object == nil || !r.tree.listed || !utf8.ValidString(name) {
 		return false
 	}
 	e := Entry{Path: path, Detached: true, Identity: FileID{Dev: l.id.Dev, Ino: n.ino}}

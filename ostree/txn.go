@@ -485,17 +485,26 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 			return pathError("syncfs", t.name, err)
 		}
 	}
+	var counts [256]int
+	for key, shelf := range t.claims {
+		counts[key.sum[0]] += int(min(shelf, 1))
+	}
 	var moves [256][]move
+	for i, n := range counts {
+		moves[i] = make([]move, 0, n)
+	}
 	for key, shelf := range t.claims {
 		if shelf == 0 {
 			continue
 		}
-		m := move{to: t.repo.objectPath(key.kind, key.sum)}
-		m.from = t.stagingPath(int(shelf)-1, m.to)
+		m := move{key, shelf}
 		if wanted(key.kind, &key.sum) {
 			moves[key.sum[0]] = append(moves[key.sum[0]], m)
-		} else if err := unix.Unlinkat(t.staging, m.from, 0); err != nil {
-			return pathError("unlink", m.from, err)
+			continue
+		}
+		from, _ := t.way(&m)
+		if err := unix.Unlinkat(t.staging, from, 0); err != nil {
+			return pathError("unlink", from, err)
 		}
 	}
 	group, gctx := errgroup.WithContext(ctx)
@@ -547,15 +556,25 @@ func (t *txn) fsyncDirs(changed func(i int) bool) error {
 	return pathError("fsync", "objects", retry(func() error { return unix.Fsync(t.repo.objects) }))
 }
 
-// move is an object's way from the staging folder to objects/.
-type move struct{ from, to string }
+// move is an object to be moved to objects/, and 1 + number of the shelf that
+// staged it. Half a million of them are there at a time.
+type move struct {
+	claimKey
+	shelf uint8
+}
+
+// way gives the paths of an object in the staging folder and in objects/.
+func (t *txn) way(m *move) (from, to string) {
+	to = t.repo.objectPath(m.kind, m.sum)
+	return t.stagingPath(int(m.shelf)-1, to), to
+}
 
 // moveAll moves the files of one two-digit folder.
 func (t *txn) moveAll(ctx context.Context, moves []move) error {
 	if len(moves) == 0 {
 		return nil
 	}
-	dir := moves[0].to[:2]
+	dir := fmt.Sprintf("%02x", moves[0].sum[0])
 	if !t.filled && !t.single {
 		err := retry(func() error { return unix.Renameat2(t.staging, dir, t.repo.objects, dir, unix.RENAME_NOREPLACE) })
 		switch err {
@@ -569,13 +588,14 @@ func (t *txn) moveAll(ctx context.Context, moves []move) error {
 	if err := mkdirat(t.repo.objects, dir, 0o777); err != nil {
 		return err
 	}
-	for i, m := range moves {
+	for i := range moves {
 		if i%64 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err := retry(func() error { return unix.Renameat(t.staging, m.from, t.repo.objects, m.to) })
+		from, to := t.way(&moves[i])
+		err := retry(func() error { return unix.Renameat(t.staging, from, t.repo.objects, to) })
 		if err != nil {
-			return pathError("rename to", "objects/"+m.to, err)
+			return pathError("rename to", "objects/"+to, err)
 		}
 	}
 	return nil
