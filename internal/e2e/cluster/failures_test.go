@@ -1,0 +1,158 @@
+package cluster_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/pkg/apis"
+
+	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/stream"
+)
+
+// uploads are requests that send the base image or the node image to a registry.
+func uploads(r *http.Request) bool {
+	return strings.Contains(r.URL.Path, "/sample-coreos/blobs/uploads/")
+}
+
+// stalled is a registry that takes nothing, until it is told to, and the
+// parameter that has a run use it.
+func (w *world) stalled(t *testing.T) (*interop.FaultProxy, map[string]string) {
+	proxy := interop.Proxy(t, "http://"+w.Registry, interop.Fault{Match: uploads, Stall: time.Hour})
+	return proxy, map[string]string{"target-registry": "docker://" + proxy.Host + "/" + w.namespace}
+}
+
+// nothingAnnounced fails if readers of the stream could see anything.
+func (w *world) nothingAnnounced(t *testing.T) {
+	t.Helper()
+	folder := filepath.Join(w.s3.Folder, w.namespace)
+	require.NoFileExists(t, filepath.Join(folder, "streams", "sample.json"))
+	require.NoFileExists(t, filepath.Join(folder, "sample", "releases.json"))
+}
+
+// stuck waits for the pod of a run that tries to upload.
+func (w *world) stuck(t *testing.T, run string, proxy *interop.FaultProxy) *corev1.Pod {
+	t.Helper()
+	until(t, "an upload of "+run, func() bool { return proxy.Hits() > 0 || w.get(t, run).IsDone() })
+	pods, err := w.Kubernetes.CoreV1().Pods(w.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "tekton.dev/pipelineRun=" + run, FieldSelector: "status.phase=Running"})
+	require.NoError(t, err)
+	for i := range pods.Items {
+		if pods.Items[i].Labels["tekton.dev/taskRun"] != "" {
+			return &pods.Items[i]
+		}
+	}
+	t.Fatalf("no pod of %s runs\n%s", run, w.describe(run))
+	return nil
+}
+
+// TestKilledPod kills a pod at work: the task is tried again, and goes on with
+// what the steps before left.
+func TestKilledPod(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	proxy, params := w.stalled(t)
+	run := w.run(t, dailyPipeline, params)
+	pod := w.stuck(t, run, proxy)
+	before := map[string]time.Time{}
+	for _, step := range []string{"inputs", "commit", "encapsulate", "node", "bootimage", "payload"} {
+		records, err := filepath.Glob(filepath.Join(w.volume, "state", "*", step+".json"))
+		require.NoError(t, err)
+		require.Len(t, records, 1)
+		info, err := os.Stat(records[0])
+		require.NoError(t, err)
+		before[records[0]] = info.ModTime()
+	}
+	now := int64(0)
+	require.NoError(t, w.Kubernetes.CoreV1().Pods(w.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
+	proxy.Set()
+	got := w.succeed(t, run)
+	require.Equal(t, "true", results(got)["published"])
+	for record, at := range before {
+		info, err := os.Stat(record)
+		require.NoError(t, err)
+		require.Equal(t, at, info.ModTime(), "%s: made again", record)
+	}
+}
+
+// TestTwoRuns starts the builds of two architectures at once, each with a volume
+// of its own: one waits for the other, and the index has both.
+func TestTwoRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(def *stream.Definition) { def.Architectures = []stream.Arch{"x86_64", "aarch64"} })
+	first, second := w.run(t, dailyPipeline, map[string]string{"arch": "x86_64"}), w.run(t, dailyPipeline, map[string]string{"arch": "aarch64"})
+	want := map[string][]string{}
+	for arch, run := range map[string]string{"x86_64": first, "aarch64": second} {
+		got := results(w.succeed(t, run))
+		require.Equal(t, "true", got["published"])
+		want[got["build"]] = append(want[got["build"]], arch)
+	}
+	var index struct {
+		Builds []struct {
+			ID     string   `json:"id"`
+			Arches []string `json:"arches"`
+		} `json:"builds"`
+	}
+	data, err := os.ReadFile(filepath.Join(w.s3.Folder, w.namespace, "sample", "builds", "builds.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(data, &index))
+	have := map[string][]string{}
+	for _, build := range index.Builds {
+		have[build.ID] = build.Arches
+	}
+	require.Equal(t, want, have)
+}
+
+// TestCancelled ends runs as people do. The next one goes on.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	for _, how := range []string{"CancelledRunFinally", "Cancelled"} {
+		proxy, params := w.stalled(t)
+		run := w.run(t, dailyPipeline, params)
+		w.stuck(t, run, proxy)
+		_, err := w.Dynamic.Resource(pipelineRuns).Namespace(w.namespace).Patch(t.Context(), run, types.MergePatchType, []byte(`{"spec":{"status":"`+how+`"}}`), metav1.PatchOptions{})
+		require.NoError(t, err)
+		got, _ := w.fail(t, run)
+		require.Equal(t, "Cancelled", got.Status.GetCondition(apis.ConditionSucceeded).Reason)
+		w.nothingAnnounced(t)
+	}
+	got := w.succeed(t, w.run(t, dailyPipeline, nil))
+	require.Equal(t, "true", results(got)["published"])
+}
+
+// TestFullVolume has too little room for what a build keeps, and then enough.
+func TestFullVolume(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	require.NoError(t, unix.Mount("tmpfs", w.volume, "tmpfs", 0, "size=64k,mode=777"))
+	t.Cleanup(func() { _ = unix.Unmount(w.volume, unix.MNT_DETACH) })
+	_, logs := w.fail(t, w.run(t, dailyPipeline, nil))
+	require.Equal(t, 1, strings.Count(logs, "no space left on device"), logs)
+	w.nothingAnnounced(t)
+	require.NoError(t, unix.Mount("tmpfs", w.volume, "tmpfs", unix.MS_REMOUNT, "size=100m,mode=777"))
+	require.Equal(t, "true", results(w.succeed(t, w.run(t, dailyPipeline, nil)))["published"])
+}
+
+// TestNoAccess has a key that is not the store's.
+func TestNoAccess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	patch := []byte(`{"stringData":{"` + storeFile + `":"[default]\naws_access_key_id = sample-access\naws_secret_access_key = unknown-key\n"}}`)
+	_, err := w.Kubernetes.CoreV1().Secrets(w.namespace).Patch(t.Context(), storeSecret, types.MergePatchType, patch, metav1.PatchOptions{})
+	require.NoError(t, err)
+	got, logs := w.fail(t, w.run(t, dailyPipeline, nil))
+	require.NotContains(t, logs, "unknown-key")
+	require.Contains(t, got.Status.GetCondition(apis.ConditionSucceeded).Message, "Failed")
+	require.Contains(t, logs, "permission denied")
+	w.nothingAnnounced(t)
+}
