@@ -13,7 +13,8 @@
 // A workflow has no permissions but those that its job needs, none if registry and
 // store have credentials of their own. Values of inputs and secrets are in the
 // environment of a step and never become part of a program. One run of a stream goes
-// at a time, the others wait: the workflows share a concurrency group.
+// at a time: the workflows share a concurrency group. Of several that wait GitHub keeps
+// the newest; a promotion that was dropped stays due.
 //
 // # Secrets
 //
@@ -31,5 +32,6 @@
 // A hosted runner forgets everything, so a build begins anew each day unless
 // actions/cache is named or the runner is one's own. coreos-assembler, which needs
 // KVM, is not run here: a definition that composes has to be given the tree. Image
-// streams are not tagged.
+// streams are not tagged. GitHub begins scheduled runs late when it is busy, and stops
+// them in a repository in which nothing happened for 60 days.
 package actions

@@ -198,7 +198,11 @@ func (b *building) plan(cmd *cobra.Command, env *fromsource.Env, args []string) 
 	if err := given(list, args); err != nil {
 		return nil, err
 	}
-	return fromsource.NewPlan(cmd.Context(), list, env, opts)
+	plan, err := fromsource.NewPlan(cmd.Context(), list, env, opts)
+	if _, usage := errors.AsType[*ui.UsageError](err); usage || cmd.Context().Err() != nil {
+		return nil, err
+	}
+	return plan, ui.Next(err, "say in the list where sources are (repository, ref) and what is taken for an image (images), or name what is there already as NAME=PULLSPEC")
 }
 
 func (b *building) readList() (*fromsource.List, error) {

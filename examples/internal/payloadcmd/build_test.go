@@ -250,6 +250,13 @@ func TestBuildUsage(t *testing.T) {
 	require.Equal(t, 2, code, stderr)
 	require.Contains(t, stderr, "install git")
 
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	require.NoError(t, os.WriteFile(other, []byte("apiVersion: streams.okd.io/v1alpha1\nkind: Components\ncomponents: [{name: a, containerfile: FROM registry.example.com/none:1}, {name: b}]\n"), 0o600))
+	code, _, stderr = call(t, "build", s.from, state, s.release, "--list", other, "--plan")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "component b: no repository")
+	require.Contains(t, stderr, "\n  say in the list where sources are (repository, ref) and what is taken for an image (images)")
+
 	// What would be built is data.
 	stdout := must(t, "build", s.from, state, s.release, "--list", list, "--plan", "--output=json", "--build-arg=A=c", "extra="+s.image)
 	var plan struct {
