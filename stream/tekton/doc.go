@@ -1,6 +1,6 @@
 // Package tekton renders a stream's definition to objects of Tekton Pipelines
-// and Kubernetes, with small types of its own, and finds what is wrong with such objects before a
-// cluster runs them.
+// (tekton.dev/v1, 0.44 and later) and Kubernetes, with small types of its own, and
+// finds what is wrong with such objects before a cluster runs them.
 //
 //   - [Render] gives the objects for one platform, [Tree] those for all, as
 //     files for kustomize; [Encode] and [Write] write them.
@@ -11,24 +11,56 @@
 //
 // # What is rendered
 //
+// Names of pipelines, tasks, workspaces, parameters and results are those of
+// okd-coreos-pipeline, okd-release-pipeline and okd-payload-pipeline where the same
+// is meant.
+//
 // The pipeline okd-coreos is the daily build: a task for each step of publish/daily,
-// which is okd-streams build STEP in the task image, over one volume with
-// the state folder. Names of pipelines, workspaces, parameters and results are
-// those of okd-coreos-pipeline and okd-release-pipeline where the same is meant.
+// which is okd-streams build STEP in the task image, over one volume with the state
+// folder. By the kind of operating system there is more before them:
 //
-// A run takes the lease of the stream's index first and gives it back at the
-// end, so that of two runs at once one waits. A step that was stopped goes on
-// from its record when it is tried again. At the end people are told, if the
-// definition says whom.
+//   - given: nothing.
+//   - layer, with a Containerfile or packages: git-clone fetches the source,
+//     base-image imports what the definition follows, and build-node runs buildah in the
+//     image of the definition's builder.
+//   - compose: cosa-init, cosa-build-baseos, cosa-test if there is a gate of kind
+//     kola, cosa-build-extensions and cosa-buildextend run coreos-assembler in
+//     that image. The first refuses one that has lost what the stream needs.
+//   - where the definition says from which controller a release is picked:
+//     pick-release.
 //
-// Tasks have no rights in the cluster, see only the secrets that they need, and
-// run as a user without privileges. Values of parameters never become part of a
+// The pipeline okd-release-pipeline promotes an accepted payload; okd-payload makes a
+// release of another with other images in it and, where there is a builder, with
+// components built of their sources.
+//
+// A daily run takes the lease of the stream's index before it does anything and gives
+// it back at the end, so that of two runs at once one waits; a run that was
+// cancelled loses it. A step that was stopped goes on from its record when it is
+// tried again. A gate without a result, or one that failed, fails the run, and nothing is
+// announced; a run with the parameter build goes on with that build. At the end
+// people are told, if the definition says whom.
+//
+// # What runs may do
+//
+// Steps of the task image are restricted as Pod Security has it, and see only the
+// secrets that they need. Only steps that run buildah are privileged; those of
+// coreos-assembler have /dev/kvm by the device plugin of KubeVirt, or on kind from the
+// node. Who builds may look at runs, by a token that one step has; who starts runs may
+// create, list and delete them. Values of parameters never become part of a
 // program. Images are named by digest.
 //
-// # Secrets
+// # What must be there
 //
-// Secrets are named, never contained. They have to be in the namespace: those
-// that the definition names under credentials, with the keys that it names. The
-// registry's is of type kubernetes.io/dockerconfigjson, the store's a file of the AWS
-// tools.
+// Secrets are named, never contained. They have to be in the namespace: those that the
+// definition names under credentials, with the keys that it names. The registry's
+// is of type kubernetes.io/dockerconfigjson, the store's a file of the AWS tools.
+// Where the stream signs, the ConfigMap release-keys has under public.asc the
+// public keys by which clusters judge releases.
+//
+// ConfigMaps with definitions are named after their content, and old ones stay: kubectl
+// apply --prune -l app.kubernetes.io/part-of=okd-streams removes them.
+//
+// Results of gates that are found elsewhere reach the pipelines through the store of
+// the parameter results, which okd-streams gate record writes; by default it is
+// the stream's own, if that is in S3.
 package tekton

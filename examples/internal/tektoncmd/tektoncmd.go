@@ -41,9 +41,9 @@ func Command() *cobra.Command {
 }
 
 type rendering struct {
-	stream, platform, output, storage string
-	params                            []string
-	opts                              tekton.Options
+	platform, output, storage string
+	params                    []string
+	opts                      tekton.Options
 }
 
 func render() *cobra.Command {
