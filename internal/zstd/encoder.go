@@ -16,9 +16,11 @@ const maxSequences = maxBlock/minMatch + 1
 type Encoder struct {
 	level
 	content []byte
-	buckets buckets
-	guess   recent // as the reader will have them unless a block is not compressed
-	noted   int    // places before it are noted
+	first   *first  // of the lowest strength
+	quick   *quick  // of the next
+	buckets buckets // of the others
+	guess   recent  // as the reader will have them unless a block is not compressed
+	noted   int     // places before it are noted
 
 	// Of the block that is being made.
 	sequences []sequence
@@ -43,11 +45,26 @@ func NewEncoder(number int) (*Encoder, error) {
 		return nil, fmt.Errorf("zstd: level %d is not within 1 to 22: %w", number, errors.ErrUnsupported)
 	}
 	e := &Encoder{level: levelOf(number), code: new(huffman), spare: new(huffman)}
+	switch {
+	case number < 3:
+		e.first = new(first)
+	case number < 6:
+		e.quick = new(quick)
+	}
 	for k, fixed := range [3]*fse{fixedLits, fixedOffsets, fixedMatches} {
 		e.kinds[k] = kind{fixed: fixed, current: new(fse), spare: new(fse), limit: maxTableLog}
 	}
 	e.kinds[ofOffsets].limit = 8
 	return e, nil
+}
+
+// Memory is about how many bytes an encoder of a level needs.
+func Memory(number int) int64 {
+	const block = 2 << 20 // what is found, counted and written of one
+	if l := levelOf(number); l.wait > 0 {
+		return block + 4<<l.short + 4<<l.long
+	}
+	return block
 }
 
 // Append writes content, at most [MaxSize] bytes, as a frame behind dst.
@@ -68,7 +85,14 @@ func (e *Encoder) Append(dst, content []byte) ([]byte, error) {
 	for begin := 0; begin < len(content); begin += maxBlock {
 		end := min(begin+maxBlock, len(content))
 		e.sequences = e.sequences[:0]
-		e.parse(begin, end)
+		switch {
+		case e.first != nil:
+			e.parseFirst(begin, end)
+		case e.quick != nil:
+			e.parseQuickly(begin, end)
+		default:
+			e.parse(begin, end)
+		}
 		out = e.appendBlocks(out, begin, end)
 	}
 	e.content = nil

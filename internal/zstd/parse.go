@@ -9,7 +9,7 @@ type level struct{ short, long, sample, wait int }
 var strengths = [...]struct {
 	from int
 	level
-}{{10, level{18, 20, 1, 2}}, {6, level{18, 18, 2, 2}}, {3, level{16, 18, 2, 1}}, {1, level{16, 16, 2, 0}}}
+}{{10, level{18, 20, 1, 2}}, {6, level{18, 18, 2, 2}}}
 
 func levelOf(number int) level {
 	for _, s := range strengths {
@@ -22,7 +22,14 @@ func levelOf(number int) level {
 
 // startFrame prepares for e.content.
 func (e *Encoder) startFrame() {
-	e.buckets.start(len(e.content), e.level)
+	switch {
+	case e.first != nil:
+		*e.first = first{}
+	case e.quick != nil:
+		*e.quick = quick{}
+	default:
+		e.buckets.start(len(e.content), e.level)
+	}
 	e.guess = recent{1, 4, 8}
 	e.noted = 0
 }

@@ -1,7 +1,7 @@
 package zstd
 
 const (
-	maxParts = 32
+	maxParts = 16
 	partSize = maxBlock / maxParts
 	// blockCost is about what a block costs by itself, in bits: headers, and states that
 	// codes begin with.
