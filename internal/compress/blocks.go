@@ -4,10 +4,10 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/okd-project/okd-streams/internal/deflate"
 	"github.com/okd-project/okd-streams/internal/xz"
+	"github.com/okd-project/okd-streams/internal/zstd"
 )
 
 // blockEncoder compresses blocks; each worker has its own.
@@ -26,27 +26,14 @@ func (e Encoding) newBlockEncoder() (blockEncoder, error) {
 		w, err := flate.NewWriter(io.Discard, e.Level)
 		return &flateBlocks{w}, err
 	case Zstd:
-		w, err := zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(e.Level)),
-			zstd.WithWindowSize(e.window()), // a frame has no more
-			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true),
-			zstd.WithZeroFrames(e.Seekable))
-		return &zstdBlocks{w, e.Seekable}, err
+		enc, err := zstd.NewEncoder(e.Level)
+		return &zstdBlocks{enc, e.Seekable}, err
 	case XZ:
 		enc, err := xz.NewEncoder(e.Level)
 		return &xzBlocks{enc}, err
 	default:
 		return plainBlocks{}, nil
 	}
-}
-
-// window is the smallest power of two that holds a block.
-func (e Encoding) window() int {
-	size := zstd.MinWindowSize
-	for size < e.BlockSize {
-		size <<= 1
-	}
-	return size
 }
 
 // flateBlocks makes each block end on a byte boundary ("sync flush") and refer
@@ -78,7 +65,7 @@ func (d ownDeflate) encode(out, in []byte, last bool) ([]byte, error) {
 // Without content there is none, but where the file must be told by its first
 // bytes.
 type zstdBlocks struct {
-	w     *zstd.Encoder
+	e     *zstd.Encoder
 	empty bool
 }
 
@@ -86,7 +73,7 @@ func (z *zstdBlocks) encode(out, in []byte, last bool) ([]byte, error) {
 	if len(in) == 0 && !z.empty {
 		return out, nil
 	}
-	return z.w.EncodeAll(in, out), nil
+	return z.e.Append(out, in)
 }
 
 // xzBlocks makes each block one of xz; a file without content has none.

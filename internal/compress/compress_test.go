@@ -18,12 +18,13 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/klauspost/compress/zstd"
+	kzstd "github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/compress"
 	"github.com/okd-project/okd-streams/internal/decompress"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/zstd"
 )
 
 var update = flag.Bool("update", false, "write golden files")
@@ -190,7 +191,7 @@ func TestSeekTable(t *testing.T) {
 	table := data[len(data)-9-12*frames-8:]
 	require.EqualValues(t, 0x184d2a5e, binary.LittleEndian.Uint32(table))
 	require.EqualValues(t, len(table)-8, binary.LittleEndian.Uint32(table[4:]))
-	d, err := zstd.NewReader(nil)
+	d, err := kzstd.NewReader(nil)
 	require.NoError(t, err)
 	defer d.Close()
 	at, offset := 0, 0
@@ -212,6 +213,7 @@ func TestCheck(t *testing.T) {
 		{}, {Codec: "bzip2", Level: 1, BlockSize: 1}, {Codec: compress.Gzip, BlockSize: 1}, {Codec: compress.Gzip, Level: 10, BlockSize: 1},
 		{Codec: compress.Gzip, Level: 6}, {Codec: compress.Gzip, Level: 6, BlockSize: compress.MaxBlockSize + 1},
 		{Codec: compress.Gzip, Level: 6, BlockSize: 1, Seekable: true}, {Codec: compress.Zstd, Level: 23, BlockSize: 1}, {Codec: compress.None, Level: 1, BlockSize: 1},
+		{Codec: compress.Zstd, Level: 1, BlockSize: zstd.MaxSize + 1},
 		{Codec: compress.Zstd, Level: -1, BlockSize: 1}, {Codec: compress.XZ, BlockSize: 1}, {Codec: compress.XZ, Level: 6, BlockSize: 1, Own: true}, {Codec: compress.XZ, Level: 10, BlockSize: 1},
 	} {
 		_, err := compress.NewPool(e, 1, 1)
@@ -223,9 +225,9 @@ func TestWorkers(t *testing.T) {
 	e := compress.Encoding{Codec: compress.Zstd, Level: 10, BlockSize: 8 << 20}
 	require.Equal(t, 1, e.Workers(8, 1, 0))
 	require.Equal(t, 8, e.Workers(8, 1, 1<<40))
-	n := e.Workers(8, 1, 512<<20)
-	require.LessOrEqual(t, e.Memory(n, 1), int64(512<<20))
-	require.Greater(t, e.Memory(n+1, 1), int64(512<<20))
+	n := e.Workers(8, 1, 128<<20)
+	require.LessOrEqual(t, e.Memory(n, 1), int64(128<<20))
+	require.Greater(t, e.Memory(n+1, 1), int64(128<<20))
 }
 
 // TestManyStreams has more streams than workers, all at once.

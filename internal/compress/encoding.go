@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/okd-project/okd-streams/internal/xz"
+	"github.com/okd-project/okd-streams/internal/zstd"
 )
 
 // Codec says how content is compressed.
@@ -24,9 +25,10 @@ type Encoding struct {
 	Codec Codec
 	// Level is what is traded for size: 1 to 9 of gzip, 1 to 22 of zstd, whose
 	// encoder has four strengths: up to 2, 5, 9 and 22; 1 to 9 of xz, see
-	// internal/xz.
+	// internal/zstd and internal/xz.
 	Level int
-	// BlockSize is how many bytes are compressed at a time; 1 to [MaxBlockSize].
+	// BlockSize is how many bytes are compressed at a time; 1 to [MaxBlockSize], of zstd
+	// to [zstd.MaxSize].
 	BlockSize int
 	// Own is for gzip by the encoder of internal/deflate: smaller, at more time.
 	Own bool
@@ -48,6 +50,8 @@ func (e Encoding) Check() error {
 		return fmt.Errorf("codec %q: level %d is not within %d to %d: %w", e.Codec, e.Level, min(most, 1), most, errors.ErrUnsupported)
 	case e.BlockSize < 1 || e.BlockSize > MaxBlockSize:
 		return fmt.Errorf("blocks of %d bytes: %w", e.BlockSize, errors.ErrUnsupported)
+	case e.Codec == Zstd && e.BlockSize > zstd.MaxSize:
+		return fmt.Errorf("frames of %d bytes: %w", e.BlockSize, errors.ErrUnsupported)
 	case e.Own && e.Codec != Gzip:
 		return fmt.Errorf("codec %q has no encoder of ours: %w", e.Codec, errors.ErrUnsupported)
 	case e.Seekable && e.Codec != Zstd:
@@ -64,16 +68,7 @@ func (e Encoding) Memory(n, streams int) int64 {
 	case Gzip:
 		encoder = 1 << 20
 	case Zstd:
-		// Tables, and history as large as a frame.
-		switch {
-		case e.Level >= 10:
-			encoder = 68 << 20
-		case e.Level >= 6:
-			encoder = 10 << 20
-		default:
-			encoder = 2 << 20
-		}
-		encoder += 2 * int64(e.BlockSize)
+		encoder = zstd.Memory(e.Level)
 	case XZ:
 		encoder = xz.Memory(e.Level)
 	}

@@ -57,7 +57,7 @@ type EncapsulateOptions struct {
 	FormatVersion int
 
 	Codec Codec // "": Gzip
-	// Level is 1 to 9 for Gzip (0: 6), 1 to 22 for Zstd (0: 3).
+	// Level is 1 to 9 for Gzip (0: 6), 1 to 22 for Zstd (0: 1).
 	Level int
 
 	// Components split content over layers, see [Components] and
@@ -91,8 +91,7 @@ type EncapsulateOptions struct {
 	Architecture string
 
 	// Workers compress in parallel; how many never changes a byte. 0: one a
-	// CPU. At most 16; with Zstd 8, from level 6 on 4, from level 10 on 2,
-	// because of the memory they need.
+	// CPU. At most 16; with Zstd 8, because of the memory they need.
 	Workers int
 	// Stats is filled in, unless Encapsulate fails.
 	Stats *EncapsulateStats

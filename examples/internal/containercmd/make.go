@@ -26,7 +26,7 @@ type encoding struct {
 func (e *encoding) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&e.codec, "compression", "gzip", "`gzip|zstd|none`")
-	flags.IntVar(&e.level, "level", 0, "of compression, 1 to 9 (zstd: 22); 0 is 6 (zstd: 3)")
+	flags.IntVar(&e.level, "level", 0, "of compression, 1 to 9 (zstd: 22); 0 is 6 (zstd: 1)")
 	flags.IntVar(&e.format, "format-version", 1, "`1|2`: 2 has directories in every layer")
 }
 
