@@ -95,11 +95,8 @@ func (p *planner) run(ctx context.Context) (*Plan, error) {
 		}
 	}
 	p.pinned.src, p.pinned.platform = p.images, p.opts.Platform
-	chosen, err := p.choose()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.readAll(ctx, chosen); err != nil {
+	chosen, faults := p.choose()
+	if err := errors.Join(faults, p.readAll(ctx, chosen)); err != nil {
 		return nil, err
 	}
 	batches, err := batchesOf(p.steps)
@@ -119,7 +116,7 @@ func (p *planner) run(ctx context.Context) (*Plan, error) {
 	return plan, nil
 }
 
-// choose finds the components to build.
+// choose finds the components to build, of which it gives those that say of what.
 func (p *planner) choose() ([]Component, error) {
 	var chosen []Component
 	p.given, p.steps = map[string]string{}, map[string]*Step{}
@@ -154,15 +151,19 @@ func (p *planner) choose() ([]Component, error) {
 	for _, component := range slices.Sorted(maps.Keys(only)) {
 		faults = append(faults, &Error{"plan", "component " + component, fmt.Errorf("neither the list nor the release has it: %w", fs.ErrNotExist)})
 	}
-	for i := range chosen {
-		if err := p.complete(&chosen[i]); err != nil {
-			faults = append(faults, &Error{"plan", "component " + chosen[i].Name, err})
-		}
-	}
 	if len(chosen) == 0 && len(faults) == 0 {
 		return nil, errors.New("no component to build")
 	}
-	return chosen, errors.Join(faults...)
+	var whole []Component
+	for _, c := range chosen {
+		p.steps[c.Name] = &Step{Name: c.Name}
+		if err := p.complete(&c); err != nil {
+			faults = append(faults, &Error{"plan", "component " + c.Name, err})
+			continue
+		}
+		whole = append(whole, c)
+	}
+	return whole, errors.Join(faults...)
 }
 
 // excluded are the release's components that are dropped.
@@ -258,9 +259,6 @@ func sameRepository(a, b string) bool {
 
 // readAll makes the steps of components, many at one time.
 func (p *planner) readAll(ctx context.Context, chosen []Component) error {
-	for _, c := range chosen {
-		p.steps[c.Name] = &Step{Name: c.Name}
-	}
 	errs := make([]error, len(chosen))
 	slots := make(chan struct{}, p.opts.Workers)
 	var wait sync.WaitGroup

@@ -255,6 +255,7 @@ func TestBuildUsage(t *testing.T) {
 	code, _, stderr = call(t, "build", s.from, state, s.release, "--list", other, "--plan")
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "component b: no repository")
+	require.Contains(t, stderr, "component a: containerfile line 1: image registry.example.com/none:1")
 	require.Contains(t, stderr, "\n  say in the list where sources are (repository, ref) and what is taken for an image (images)")
 
 	// What would be built is data.
