@@ -10,12 +10,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 	_ "golang.org/x/crypto/x509roots/fallback" // the task image has no certificates
 
 	"github.com/okd-project/okd-streams/examples/internal/actionscmd"
@@ -173,7 +175,13 @@ func stepCommand(use, short, step string) *cobra.Command {
 	}
 	set := flag.NewFlagSet(use, flag.ContinueOnError)
 	flags.Register(set)
-	command.Flags().AddGoFlagSet(set)
+	set.VisitAll(func(f *flag.Flag) {
+		flag := pflag.PFlagFromGoFlag(f)
+		if f.Name == "output" {
+			flag.Shorthand = "o"
+		}
+		command.Flags().AddFlag(flag)
+	})
 	command.Flags().StringVar(&flags.Build, "build", "", "go on with this build of the state folder, with the inputs that it has")
 	return command
 }
@@ -196,21 +204,32 @@ func manCommand() *cobra.Command {
 	}
 }
 
+// programVersion is what version prints.
+type programVersion struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"` // commit
+	Go       string `json:"go"`
+}
+
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			version, revision := "unknown", ""
+			v := programVersion{Version: "unknown", Go: runtime.Version()}
 			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
+				v.Version = info.Main.Version
 				for _, s := range info.Settings {
 					if s.Key == "vcs.revision" {
-						revision = " " + s.Value
+						v.Revision = s.Value
 					}
 				}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "okd-streams %s%s\n", version, revision)
-			return err
+			return ui.Print(cmd, v, func(w io.Writer) error {
+				_, err := fmt.Fprintln(w, strings.TrimSpace("okd-streams "+v.Version+" "+v.Revision))
+				return err
+			})
 		},
 	}
+	ui.AddOutput(cmd.Flags())
+	return cmd
 }

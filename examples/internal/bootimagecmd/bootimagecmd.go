@@ -49,7 +49,7 @@ func Command() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return explain(cmd, &ui.UsageError{Err: err}) })
 	flags := root.PersistentFlags()
-	flags.StringVarP(&c.output, "output", "o", "text", "print results as `text|json`")
+	ui.AddOutput(flags)
 	flags.StringVar(&c.stream, "stream", "", "`NAME` of the stream in a ConfigMap that has several (default: its default stream)")
 	flags.StringVar(&c.baseURL, "base-url", "", "`URL` of the folder of builds, for a meta.json")
 	flags.StringVar(&c.registry, "registry", "docker://", "where release payloads are read from: docker:// or dir:`PATH`")
@@ -69,9 +69,7 @@ func (c *common) leaf(use, short, long string, args int, run func(cmd *cobra.Com
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if c.output != "text" && c.output != "json" {
-				return explain(cmd, ui.Usagef("--output=%s: neither text nor json", c.output))
-			}
+			c.output = ui.Format(cmd)
 			return explain(cmd, run(cmd, args))
 		},
 	}
@@ -197,8 +195,8 @@ func (f *found) print(w io.Writer, output, field string) error {
 		}
 		return nil
 	}
-	if output == "json" {
-		return ui.JSON(w, f)
+	if output != ui.Text {
+		return ui.Write(w, output, f, nil)
 	}
 	rows := [][]string{{"ARCH", "PLATFORM", "FORMAT", "REGION", "RELEASE", "SIZE", "STATE", "WHERE"}}
 	var reasons, faults []string

@@ -252,7 +252,7 @@ func TestFailures(t *testing.T) {
 		{"fetch"},
 		{"find"},
 		{"find", "--own", "x"},
-		{"find", "-o", "yaml", "testdata/stream.json"},
+		{"find", "-o", "xml", "testdata/stream.json"},
 		{"find", "testdata/none.json"},
 		{"find", "bootimagecmd.go"},
 		{"find", "--arch", "vax", "testdata/stream.json"},

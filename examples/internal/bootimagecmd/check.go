@@ -131,8 +131,8 @@ func each(err error) []error {
 }
 
 func (r *checked) print(w io.Writer, output, name string) error {
-	if output == "json" {
-		return ui.JSON(w, r)
+	if output != ui.Text {
+		return ui.Write(w, output, r, nil)
 	}
 	for _, f := range r.Faults {
 		text := f.Text

@@ -129,8 +129,8 @@ func (c *common) repack(use, short, long string, o *bootimage.CompressBuildOptio
 		for _, a := range done {
 			all = append(all, repacked(a))
 		}
-		if c.output == "json" {
-			return ui.JSON(cmd.OutOrStdout(), all)
+		if c.output != ui.Text {
+			return ui.Write(cmd.OutOrStdout(), c.output, all, nil)
 		}
 		var rows [][]string
 		for _, a := range all {

@@ -27,8 +27,8 @@ type got struct {
 }
 
 func printGot(w io.Writer, output string, all []got) error {
-	if output == "json" {
-		return ui.JSON(w, all)
+	if output != ui.Text {
+		return ui.Write(w, output, all, nil)
 	}
 	var rows [][]string
 	for _, g := range all {

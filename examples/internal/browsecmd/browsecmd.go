@@ -26,7 +26,6 @@ import (
 type flags struct {
 	store, out, files, state, graph, status, results, title string
 	perPage                                                 int
-	json                                                    bool
 }
 
 // Command gives the command.
@@ -59,7 +58,8 @@ without writing them.`,
 	set.StringVar(&f.results, "results", "", "`STORE` with the recorded results of gates: dir:PATH or s3://BUCKET")
 	set.StringVar(&f.title, "title", "", "`TEXT` that heads the pages")
 	set.IntVar(&f.perPage, "per-page", browse.DefaultPerPage, "builds a page")
-	set.BoolVar(&f.json, "json", false, "print what was done as JSON")
+	ui.AddOutput(set)
+	ui.AddJSON(set)
 	return cmd
 }
 
@@ -136,11 +136,10 @@ func (f *flags) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if f.json {
-		return ui.JSON(cmd.OutOrStdout(), done)
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d pages, %d written\n", done.Pages, done.New)
-	return err
+	return ui.Print(cmd, done, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%d pages, %d written\n", done.Pages, done.New)
+		return err
+	})
 }
 
 func closeStore(store any, err *error) {

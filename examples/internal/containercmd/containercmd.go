@@ -4,12 +4,9 @@
 package containercmd
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -37,11 +34,11 @@ An IMAGE is one of
 
 // common is what the commands share.
 type common struct {
-	output, registry, authFile string
-	repo, cache                string
-	insecure                   []string
-	quiet, verbose             bool
-	closers                    []func() error
+	registry, authFile string
+	repo, cache        string
+	insecure           []string
+	quiet, verbose     bool
+	closers            []func() error
 }
 
 // Command gives the command with all that is below it.
@@ -49,7 +46,7 @@ func Command() *cobra.Command {
 	c := &common{}
 	root := c.group("container", "Make container images of commits and commits of images, and look at them")
 	flags := root.PersistentFlags()
-	flags.StringVarP(&c.output, "output", "o", "text", "print results as `text|json`")
+	ui.AddOutput(flags)
 	flags.StringVar(&c.registry, "registry", "docker://", "where pullspecs are read and written: docker:// or dir:`PATH`, a folder of OCI layouts")
 	flags.StringVar(&c.authFile, "authfile", "", "`FILE` of registry credentials (default: as podman finds them)")
 	flags.StringArrayVar(&c.insecure, "insecure", nil, "registry `HOST[:PORT]` that may be spoken to over plain HTTP; may be repeated (loopback always may)")
@@ -92,9 +89,6 @@ func (c *common) leaf(use, short, long string, least, most int, run func(cmd *co
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if c.output != "text" && c.output != "json" {
-				return explain(cmd, ui.Usagef("--output=%s: neither text nor json", c.output))
-			}
 			return explain(cmd, errors.Join(run(cmd, args), c.close()))
 		},
 	}
@@ -107,26 +101,6 @@ func (c *common) close() error {
 	}
 	c.closers = nil
 	return errors.Join(errs...)
-}
-
-// print prints a result: v for programs, or what text writes.
-func (c *common) print(cmd *cobra.Command, v any, text func(w io.Writer) error) error {
-	w := bufio.NewWriter(cmd.OutOrStdout())
-	var err error
-	if c.output == "json" {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		err = enc.Encode(v)
-	} else {
-		err = text(w)
-	}
-	return errors.Join(err, w.Flush())
-}
-
-// table is text for print.
-func table(rows [][]string) func(io.Writer) error {
-	return func(w io.Writer) error { return ui.Table(w, rows) }
 }
 
 func (c *common) logger(cmd *cobra.Command) *slog.Logger {

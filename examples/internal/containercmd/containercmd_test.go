@@ -241,7 +241,7 @@ func TestFailures(t *testing.T) {
 		{[]string{"node", "nonsense"}, 2, `unknown command "nonsense" for "container node"`},
 		{[]string{"inspect"}, 2, "0 arguments, but it is container inspect [FLAGS] IMAGE"},
 		{[]string{"inspect", "--nonsense"}, 2, "unknown flag: --nonsense"},
-		{[]string{"inspect", "-o", "yaml", pullspec + "one"}, 2, "--output=yaml: neither text nor json"},
+		{[]string{"inspect", "-o", "xml", pullspec + "one"}, 2, "it is one of text, json, yaml"},
 		{[]string{"inspect", "oci-archive:x.tar"}, 2, "skopeo copy oci-archive:x.tar oci:PATH makes one that is"},
 		{[]string{"inspect", "UPPER"}, 2, `"UPPER"`},
 		{[]string{"inspect", "oci:"}, 2, "names no folder"},

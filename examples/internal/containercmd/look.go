@@ -98,7 +98,7 @@ func (c *common) inspect() *cobra.Command {
 				out.Packages = append(out.Packages, p.String())
 			}
 		}
-		return c.print(cmd, out, func(w io.Writer) error { return out.write(w, labels) })
+		return ui.Print(cmd, out, func(w io.Writer) error { return out.write(w, labels) })
 	})
 	cmd.Flags().BoolVar(&packages, "packages", false, "list packages, for which all layers may have to be read")
 	cmd.Flags().BoolVar(&labels, "labels", false, "list labels")
@@ -169,7 +169,7 @@ func (c *common) history() *cobra.Command {
 			out = append(out, e)
 			rows = append(rows, []string{h.Created.Format(time.RFC3339), size, digest, h.CreatedBy})
 		}
-		return c.print(cmd, out, table(rows))
+		return ui.Print(cmd, out, ui.Rows(rows))
 	})
 }
 
@@ -233,7 +233,7 @@ func (c *common) compare() *cobra.Command {
 		for _, f := range d.Files {
 			out.Files = append(out.Files, fmt.Sprintf("%c /%s", f.Kind(), f.Path))
 		}
-		return c.print(cmd, out, out.write)
+		return ui.Print(cmd, out, out.write)
 	})
 	cmd.Flags().BoolVar(&o.Packages, "packages", false, "compare packages, for which all layers may have to be read")
 	cmd.Flags().BoolVar(&o.Files, "files", false, "compare files, for which all layers are read")
@@ -294,7 +294,7 @@ func (c *common) faults(cmd *cobra.Command, err error, what, good, advice string
 		}
 		out = append(out, f)
 	}
-	if err := c.print(cmd, out, func(w io.Writer) error {
+	if err := ui.Print(cmd, out, func(w io.Writer) error {
 		if len(lines) == 0 {
 			lines = append(lines, good)
 		}
@@ -338,7 +338,7 @@ func (c *common) checkRegression() *cobra.Command {
 		if markdown {
 			write = r.WriteMarkdown
 		}
-		return errors.Join(c.print(cmd, r, write), r.Err())
+		return errors.Join(ui.Print(cmd, r, write), r.Err())
 	})
 	flags := cmd.Flags()
 	flags.StringSliceVar(&o.Forward, "forward", nil, "`NAMES` of packages that must not go back (default: cri-o, kernel, kubelet, runc, systemd)")

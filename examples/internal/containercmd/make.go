@@ -272,6 +272,6 @@ func (c *common) index() *cobra.Command {
 			out.Members[d.Platform.String()] = d.Digest.String()
 			rows = append(rows, []string{d.Platform.String() + ":", d.Digest.String()})
 		}
-		return c.print(cmd, out, table(rows))
+		return ui.Print(cmd, out, ui.Rows(rows))
 	})
 }

@@ -60,7 +60,7 @@ func (c *common) render() *cobra.Command {
 			Extensions string `json:"extensions,omitempty"`
 		}{node, extensions}
 		if dir == "" {
-			return c.print(cmd, out, func(w io.Writer) error {
+			return ui.Print(cmd, out, func(w io.Writer) error {
 				separator := ""
 				if node != "" && extensions != "" {
 					separator = "\n"
@@ -149,7 +149,7 @@ does before anything is written.
 			}
 			rows = append(rows, []string{name + ":", out[name].Image, out[name].Digest, ui.Size(out[name].Size)})
 		}
-		return c.print(cmd, out, table(rows))
+		return ui.Print(cmd, out, ui.Rows(rows))
 	})
 	cmd.Flags().StringVar(&context, "context", ".", "`FOLDER` that the spec's paths are in")
 	flags := cmd.Flags()

@@ -151,7 +151,7 @@ func (c *common) put(cmd *cobra.Command, p *place, img v1.Image) error {
 	if p.ref != nil {
 		ui.SetResult(cmd.Context(), "image", p.ref.Context().Digest(out.Digest))
 	}
-	return c.print(cmd, out, table([][]string{
+	return ui.Print(cmd, out, ui.Rows([][]string{
 		{"Image:", out.Image}, {"Digest:", out.Digest}, {"Size:", ui.Size(out.Size)}, {"Layers:", fmt.Sprint(out.Layers)},
 	}))
 }

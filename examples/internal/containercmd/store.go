@@ -76,7 +76,7 @@ ostree-unverified-registry: do not.
 			rows = append(rows, []string{"Base:", out.Base})
 		}
 		rows = append(rows, []string{"Digest:", out.Digest}, []string{"Layers:", fmt.Sprintf("%d, %d of them there already, %s read", out.Layers, out.Reused, ui.Size(out.Bytes))})
-		return c.print(cmd, out, table(rows))
+		return ui.Print(cmd, out, ui.Rows(rows))
 	})
 	trust.flags(cmd)
 	flags := cmd.Flags()
@@ -125,7 +125,7 @@ func (c *common) list() *cobra.Command {
 			out = append(out, l)
 			rows = append(rows, []string{l.Image, l.Version, l.Commit})
 		}
-		return c.print(cmd, out, table(rows))
+		return ui.Print(cmd, out, ui.Rows(rows))
 	})
 }
 
@@ -164,7 +164,7 @@ okd-streams ostree prune --refs-only then frees the room.
 		for _, h := range pruned {
 			out.Layers = append(out.Layers, h.String())
 		}
-		return c.print(cmd, out, func(w io.Writer) error {
+		return ui.Print(cmd, out, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "Layers let go of: %d\n", len(pruned))
 			return err
 		})

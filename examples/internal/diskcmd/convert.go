@@ -147,8 +147,8 @@ func bytesOf(text string) (int64, error) {
 }
 
 func printResults(w io.Writer, output string, results []disk.Result) error {
-	if output == "json" {
-		return ui.JSON(w, results)
+	if output != ui.Text {
+		return ui.Write(w, output, results, nil)
 	}
 	rows := [][]string{{"FILE", "FORMAT", "PLATFORM", "SIZE", "DISK", "SHA256"}}
 	for _, r := range results {

@@ -34,7 +34,7 @@ func Command() *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return explain(cmd, &ui.UsageError{Err: err}) })
-	root.PersistentFlags().StringVarP(&c.output, "output", "o", "text", "print results as `text|json`")
+	ui.AddOutput(root.PersistentFlags())
 	root.AddCommand(c.probe(), c.convert(), c.stamp())
 	return root
 }
@@ -50,9 +50,7 @@ func (c *common) leaf(use, short, long string, args int, run func(cmd *cobra.Com
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if c.output != "text" && c.output != "json" {
-				return explain(cmd, ui.Usagef("--output=%s: neither text nor json", c.output))
-			}
+			c.output = ui.Format(cmd)
 			return explain(cmd, run(cmd, args))
 		},
 	}
@@ -124,8 +122,8 @@ from being read is said with exit code 3.
 }
 
 func printInfo(w io.Writer, output string, info *disk.Info) error {
-	if output == "json" {
-		return ui.JSON(w, info)
+	if output != ui.Text {
+		return ui.Write(w, output, info, nil)
 	}
 	rows := [][]string{{"format", string(info.Format)}, {"file", fmt.Sprintf("%d (%s)", info.Size, ui.Size(info.Size))}, {"disk", fmt.Sprintf("%d (%s)", info.VirtualSize, ui.Size(info.VirtualSize))}}
 	if info.BlockSize > 0 {

@@ -88,7 +88,7 @@ func TestProbeFails(t *testing.T) {
 	}{
 		{nil, 2, "0 arguments"},
 		{[]string{"a", "b"}, 2, "2 arguments"},
-		{[]string{"-o", "xml", "a"}, 2, "neither text nor json"},
+		{[]string{"-o", "xml", "a"}, 2, "it is one of text, json, yaml"},
 		{[]string{filepath.Join(dir, "absent")}, 1, "no such file"},
 		{[]string{dir}, 1, "invalid"},
 		{[]string{file("packed", "\x1f\x8b\x08 packed")}, 1, "unpack it first"},

@@ -98,8 +98,8 @@ func stampAdvice(err error) error {
 }
 
 func printPlatform(w io.Writer, output, platform string) error {
-	if output == "json" {
-		return ui.JSON(w, map[string]string{"platform": platform})
+	if output != ui.Text {
+		return ui.Write(w, output, map[string]string{"platform": platform}, nil)
 	}
 	if platform == "" {
 		platform = "unstamped"
@@ -109,8 +109,8 @@ func printPlatform(w io.Writer, output, platform string) error {
 }
 
 func printStamped(w io.Writer, output string, s *disk.Stamped) error {
-	if output == "json" {
-		return ui.JSON(w, s)
+	if output != ui.Text {
+		return ui.Write(w, output, s, nil)
 	}
 	was := s.Was
 	if was == "" {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
@@ -48,14 +49,15 @@ func Command() *cobra.Command {
 	flags.StringVar(&d.registry, "registry", "", "`REGISTRY` to look at: docker://HOST/PATH or dir:PATH (default: the stream's)")
 	flags.StringVar(&d.s3Credentials, "s3-credentials", "", "shared credentials `FILE` of the AWS tools, or the folder with it")
 	flags.BoolVar(&d.write, "write", false, "also put an object into the store, and remove it")
-	flags.BoolVar(&d.json, "json", false, "print findings as JSON")
+	ui.AddOutput(flags)
+	ui.AddJSON(flags)
 	d.remote.Add(flags)
 	return cmd
 }
 
 type doctor struct {
 	stream, state, store, registry, s3Credentials string
-	write, json                                   bool
+	write                                         bool
 	remote                                        remote.Flags
 
 	def      *stream.Definition
@@ -127,21 +129,20 @@ func (d *doctor) run(cmd *cobra.Command, _ []string) error {
 }
 
 func (d *doctor) print(cmd *cobra.Command) error {
-	out := cmd.OutOrStdout()
-	if d.json {
-		return ui.JSON(out, d.findings)
-	}
-	for _, f := range d.findings {
-		if _, err := fmt.Fprintf(out, "%-8s %s: %s\n", f.State, f.What, f.Found); err != nil {
-			return err
-		}
-		if f.Advice != "" {
-			if _, err := fmt.Fprintf(out, "         %s\n", f.Advice); err != nil {
+	return ui.Print(cmd, d.findings, func(w io.Writer) error {
+		for _, f := range d.findings {
+			if _, err := fmt.Fprintf(w, "%-8s %s: %s\n", f.State, f.What, f.Found); err != nil {
+				return err
+			}
+			if f.Advice == "" {
+				continue
+			}
+			if _, err := fmt.Fprintf(w, "         %s\n", f.Advice); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (d *doctor) machine() {

@@ -59,6 +59,7 @@ ever taken from it. What has no result that counts is pending, and blocks.`,
 	set.StringVar(&c.stream, "stream", "", "built-in stream or `FILE` of a definition, whose gates they are")
 	set.StringVar(&c.at, "now", "", "`TIME` of the result, as 2006-01-02T15:04:05Z (default: now)")
 	c.remote.Add(set)
+	ui.AddOutput(set)
 	root.AddCommand(c.run(), c.record(), c.show())
 	return root
 }
@@ -230,7 +231,7 @@ which needs --reason and --expires; waived is always one.`, 1, func(cmd *cobra.C
 		if err := book.Record(ctx, results...); err != nil {
 			return err
 		}
-		return printResults(cmd.OutOrStdout(), results)
+		return printResults(cmd, results)
 	})
 	cmd.Flags().StringVar(&by, "by", "", "`NAME` of the person who decides")
 	cmd.Flags().StringVar(&reason, "reason", "", "`SENTENCE` that says why")
@@ -252,7 +253,6 @@ func until(text string, now time.Time) (time.Time, error) {
 }
 
 func (c *common) show() *cobra.Command {
-	var format string
 	var all bool
 	cmd := leaf("show", "Say what the gates of a release say, and whether it may be announced", `
 
@@ -260,9 +260,6 @@ With --stream the verdict is that on the definition's gates: exit code 1 unless 
 that block passed or are waived; in a Prow job each gate is a case.
 Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		if format != "text" && format != "json" {
-			return ui.Usagef("-o %s: it is text or json", format)
-		}
 		clock, err := c.clock()
 		if err != nil {
 			return err
@@ -284,22 +281,14 @@ Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error 
 			return err
 		}
 		if c.stream == "" || all {
-			if format == "json" {
-				return ui.JSON(cmd.OutOrStdout(), results)
-			}
-			return printResults(cmd.OutOrStdout(), results)
+			return printResults(cmd, results)
 		}
 		v := gate.Evaluate(gates, s, results, clock(), nil)
 		setResults(ctx, v)
-		if format == "json" {
-			err = ui.JSON(cmd.OutOrStdout(), v)
-		} else {
-			err = printVerdict(cmd.OutOrStdout(), v)
-		}
+		err = ui.Print(cmd, v, func(w io.Writer) error { return printVerdict(w, v) })
 		ui.AddCases(ctx, v.JUnit().Cases...)
 		return errors.Join(err, v.Err())
 	})
-	cmd.Flags().StringVarP(&format, "format", "o", "text", "`FORMAT`: text, json")
 	cmd.Flags().BoolVar(&all, "all", false, "show every result that was recorded")
 	return cmd
 }
@@ -338,7 +327,7 @@ func printVerdict(w io.Writer, v *gate.Verdict) error {
 	return nil
 }
 
-func printResults(w io.Writer, results []gate.Result) error {
+func printResults(cmd *cobra.Command, results []gate.Result) error {
 	var rows [][]string
 	for _, r := range results {
 		who := r.Reason
@@ -347,7 +336,7 @@ func printResults(w io.Writer, results []gate.Result) error {
 		}
 		rows = append(rows, []string{r.At.UTC().Format(time.RFC3339), r.Gate, string(r.State), oneLine(who)})
 	}
-	return ui.Table(w, rows)
+	return ui.Print(cmd, results, ui.Rows(rows))
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -230,7 +230,7 @@ func TestFailures(t *testing.T) {
 		"no release":         {[]string{"record", "--image", "", "install=passed"}, 2, "which release?"},
 		"no results":         {[]string{"show", "--results", ""}, 2, "give --results STORE"},
 		"a store of theirs":  {[]string{"show", "--results", "ftp:x"}, 2, "--results"},
-		"a format of theirs": {[]string{"show", "-o", "xml"}, 2, "it is text or json"},
+		"a format of theirs": {[]string{"show", "-o", "xml"}, 2, "it is one of text, json, yaml"},
 		"no image there":     {[]string{"show", "--image", "localhost/okd/release:gone"}, 1, "gone"},
 		"no time":            {[]string{"show", "--now", "noon"}, 2, "--now"},
 		"a stream is needed": {[]string{"run", "a", "--controller", "https://example.com"}, 2, "--controller-stream"},

@@ -80,7 +80,7 @@ it finds RELEASE and DIGEST in its environment. Exit code 1 unless the gate pass
 		}
 		ui.AddCases(ctx, c)
 		if r.Gate != "" { // pending, where it could not be found out
-			err = errors.Join(err, book.Record(context.WithoutCancel(ctx), r), printResults(cmd.OutOrStdout(), []gate.Result{r}))
+			err = errors.Join(err, book.Record(context.WithoutCancel(ctx), r), printResults(cmd, []gate.Result{r}))
 		}
 		if err == nil && r.State != gate.Passed {
 			err = fmt.Errorf("gate %s: %s", r.Gate, r.State)

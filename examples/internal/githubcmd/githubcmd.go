@@ -32,7 +32,6 @@ type access struct {
 	stream, repository, api, tokenFile, app, appKey, secrets string
 	installation                                             int64
 	maxWait                                                  time.Duration
-	json                                                     bool
 
 	def *stream.GitHub // of the definition; nil: none
 }
@@ -67,7 +66,8 @@ the role "token", or "key" for the App's key and "username" for its id.`,
 	set.Int64Var(&a.installation, "installation", 0, "`NUMBER` of the App's installation (default: asked for)")
 	set.StringVar(&a.secrets, "secrets", "", "`FOLDER` with the definition's secrets, a folder each")
 	set.DurationVar(&a.maxWait, "max-wait", 0, "longest `TIME` to wait for GitHub's limits (default: 5m)")
-	set.BoolVar(&a.json, "json", false, "print releases as JSON")
+	ui.AddOutput(set)
+	ui.AddJSON(set)
 	cmd.AddCommand(prepareCommand(a), publishCommand(a), discardCommand(a), listCommand(a), viewCommand(a))
 	return cmd
 }
@@ -375,10 +375,7 @@ func listCommand(a *access) *cobra.Command {
 					break
 				}
 			}
-			if a.json {
-				return ui.JSON(cmd.OutOrStdout(), all)
-			}
-			return ui.Table(cmd.OutOrStdout(), rows)
+			return ui.Print(cmd, all, ui.Rows(rows))
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 30, "`NUMBER` of releases at most; 0: all")
@@ -397,12 +394,9 @@ func state(r *github.Release) string {
 
 // print shows a release with its assets.
 func (a *access) print(cmd *cobra.Command, r *github.Release) error {
-	if a.json {
-		return ui.JSON(cmd.OutOrStdout(), r)
-	}
 	rows := [][]string{{r.Tag, state(r), r.URL}}
 	for _, asset := range r.Assets {
 		rows = append(rows, []string{"  " + asset.Name, ui.Size(asset.Size), strings.TrimPrefix(asset.Digest, "sha256:")})
 	}
-	return ui.Table(cmd.OutOrStdout(), rows)
+	return ui.Print(cmd, r, ui.Rows(rows))
 }

@@ -30,7 +30,6 @@ Cincinnati's, a release controller's /graph, or okd-streams graph serve.`
 // common is what the commands share.
 type common struct {
 	channel, arch string
-	json          bool
 }
 
 // Command gives the command with all that is below it.
@@ -48,7 +47,8 @@ func Command() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.channel, "channel", "", "`CHANNEL` that is looked at; of files: all nodes, if it is left out")
 	flags.StringVar(&c.arch, "arch", "", "`ARCHITECTURE` that is looked at (default amd64, if there is a channel)")
-	flags.BoolVar(&c.json, "json", false, "print JSON")
+	ui.AddOutput(flags)
+	ui.AddJSON(flags)
 	root.AddCommand(c.show(), c.path(), c.plan(), c.gaps(), c.apply(), c.draw(), c.export(), c.serve())
 	return root
 }
@@ -139,18 +139,15 @@ func (c *common) show() *cobra.Command {
 				list = append(list, up)
 			}
 		}
-		if c.json {
-			return ui.JSON(cmd.OutOrStdout(), list)
-		}
 		var rows [][]string
 		for _, u := range list {
 			rows = append(rows, []string{u.Version, u.Payload, strings.Join(u.Risks, "; ")})
 		}
-		if len(rows) == 0 {
-			_, err := fmt.Fprintln(cmd.ErrOrStderr(), "nothing there")
+		if err := ui.Print(cmd, list, ui.Rows(rows)); err != nil || len(rows) > 0 {
 			return err
 		}
-		return ui.Table(cmd.OutOrStdout(), rows)
+		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "nothing there")
+		return err
 	})
 	return cmd
 }
@@ -166,11 +163,10 @@ func (c *common) path() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if c.json {
-			return ui.JSON(cmd.OutOrStdout(), path)
-		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(path, "\n"))
-		return err
+		return ui.Print(cmd, path, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, strings.Join(path, "\n"))
+			return err
+		})
 	})
 	cmd.Flags().BoolVar(&opts.Conditional, "conditional", false, "take updates with known risks too")
 	return cmd
@@ -228,14 +224,11 @@ func (c *common) plan() *cobra.Command {
 		if err != nil {
 			return &ui.UsageError{Err: err}
 		}
-		if c.json {
-			return ui.JSON(cmd.OutOrStdout(), append([]graph.Edge{}, edges...))
-		}
 		var rows [][]string
 		for _, e := range edges {
 			rows = append(rows, []string{e.From, e.To})
 		}
-		return ui.Table(cmd.OutOrStdout(), rows)
+		return ui.Print(cmd, append([]graph.Edge{}, edges...), ui.Rows(rows))
 	})
 	p.add(cmd)
 	return cmd
@@ -260,16 +253,16 @@ It fails if there is one.`, 1, -1, func(cmd *cobra.Command, args []string) error
 			return err
 		}
 		gaps := graph.Gaps(g, published, &p.PlanOptions)
-		if c.json {
-			if err := ui.JSON(cmd.OutOrStdout(), append([]graph.Gap{}, gaps...)); err != nil {
-				return err
-			}
-		} else {
+		err = ui.Print(cmd, append([]graph.Gap{}, gaps...), func(w io.Writer) error {
 			for _, gap := range gaps {
-				if _, err := fmt.Fprintln(cmd.OutOrStdout(), gap); err != nil {
+				if _, err := fmt.Fprintln(w, gap); err != nil {
 					return err
 				}
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 		if len(gaps) > 0 {
 			return fmt.Errorf("%d gaps: run the upgrade jobs that okd-streams graph plan names, or waive them", len(gaps))
@@ -363,7 +356,7 @@ func (c *common) apply() *cobra.Command {
 		})
 	})
 	p.add(cmd)
-	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` that is written (default: standard output)")
+	cmd.Flags().StringVar(&out, "to", "", "`FILE` that is written (default: standard output)")
 	return cmd
 }
 
@@ -383,7 +376,7 @@ func (c *common) draw() *cobra.Command {
 		})
 	})
 	p.add(cmd)
-	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` that is written (default: standard output)")
+	cmd.Flags().StringVar(&out, "to", "", "`FILE` that is written (default: standard output)")
 	cmd.Flags().StringVar(&title, "title", "", "`TITLE` of the picture")
 	return cmd
 }

@@ -97,7 +97,7 @@ func TestCommands(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "in"), []byte(applied), 0o644))
 	require.Equal(t, "stable-4.17/amd64/graph\n", must(t, "", "export", filepath.Join(dir, "in"), filepath.Join(dir, "out")))
 	require.Contains(t, must(t, "", "show", filepath.Join(dir, "out", "stable-4.17", "amd64", "graph")), "4.17.0-okd-scos.1")
-	must(t, applied, "draw", "-", "-o", filepath.Join(dir, "graph.svg"))
+	must(t, applied, "draw", "-", "--to", filepath.Join(dir, "graph.svg"))
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 3, "no temporary file is left")
@@ -166,7 +166,7 @@ func TestFailures(t *testing.T) {
 		"no data":             {args: []string{"apply", "-", "--data", filepath.Join(data, "none")}, code: 1, want: "no such file"},
 		"bad block": {args: []string{"apply", "-", "--data", data}, code: 1, want: "blocked-edges/b.yaml",
 			setup: func() { require.NoError(t, os.WriteFile(broken, []byte("from: x"), 0o644)) }},
-		"output": {args: []string{"apply", "-", "-o", filepath.Join(data, "none", "x")}, code: 1, want: "no such file"},
+		"output": {args: []string{"apply", "-", "--to", filepath.Join(data, "none", "x")}, code: 1, want: "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.setup != nil {

@@ -59,7 +59,8 @@ func Command() *cobra.Command {
 	flags.StringVar(&b.registry, "registry", "", "folder dir:PATH of OCI layouts to write into, in place of the registry that REFERENCE names")
 	flags.StringArrayVar(&b.labels, "label", nil, "label of the image, as KEY=VALUE; may be repeated")
 	b.remote.Add(flags)
-	flags.BoolVar(&b.json, "json", false, "print the result as JSON")
+	ui.AddOutput(flags)
+	ui.AddJSON(flags)
 	root.AddCommand(cmd)
 	return root
 }
@@ -67,7 +68,6 @@ func Command() *cobra.Command {
 type build struct {
 	binaries, labels []string
 	registry         string
-	json             bool
 	remote           remote.Flags
 }
 
@@ -148,14 +148,11 @@ func (b *build) run(cmd *cobra.Command, args []string) (err error) {
 	out.Image = tag.Context().Digest(digest.String()).Name()
 	ui.SetResult(cmd.Context(), "image", out.Image)
 	ui.SetResult(cmd.Context(), "digest", digest)
-	if b.json {
-		return ui.JSON(cmd.OutOrStdout(), out)
-	}
 	rows := [][]string{{"Image:", out.Image}, {"Tag:", out.Tag}}
 	for _, p := range out.Platforms {
 		rows = append(rows, []string{p.Architecture + ":", p.Digest + ", " + ui.Size(p.Size)})
 	}
-	return ui.Table(cmd.OutOrStdout(), rows)
+	return ui.Print(cmd, out, ui.Rows(rows))
 }
 
 // write puts the image of one architecture, or the index of several, where it

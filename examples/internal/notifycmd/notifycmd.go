@@ -3,7 +3,6 @@
 package notifycmd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -24,7 +23,7 @@ type flags struct {
 	stream, occasion, release, title, at, secrets string
 	lines, links                                  []string
 	timeout                                       time.Duration
-	strict, json                                  bool
+	strict                                        bool
 }
 
 // Command gives the command.
@@ -52,7 +51,8 @@ of is done. --strict makes it one.`,
 	set.StringVar(&f.at, "at", "", "`TIME` of what happened, as 2006-01-02T15:04:05Z (default: now)")
 	set.DurationVar(&f.timeout, "timeout", notify.DefaultTimeout, "`TIME` that each is tried")
 	set.BoolVar(&f.strict, "strict", false, "fail if somebody could not be told")
-	set.BoolVar(&f.json, "json", false, "print the results as JSON")
+	ui.AddOutput(set)
+	ui.AddJSON(set)
 	return cmd
 }
 
@@ -100,15 +100,7 @@ func (f *flags) report(cmd *cobra.Command, results []notify.Result) error {
 		}
 		rows = append(rows, []string{string(r.Kind), r.Target, strings.TrimSpace(said)})
 	}
-	var err error
-	if f.json {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		err = enc.Encode(append([]notify.Result{}, results...))
-	} else {
-		err = ui.Table(cmd.OutOrStdout(), rows)
-	}
+	err := ui.Print(cmd, append([]notify.Result{}, results...), ui.Rows(rows))
 	if err != nil {
 		return err
 	}

@@ -291,7 +291,7 @@ func (f *commitFlags) make(ctx context.Context, r *ostree.Repo, src ostree.Tree,
 
 // printCommitted prints what `ostree commit` does.
 func (c *common) printCommitted(cmd *cobra.Command, commit ostree.Checksum, stats *ostree.CommitStats, table bool) error {
-	return c.print(cmd, struct {
+	return ui.Print(cmd, struct {
 		Commit          ostree.Checksum `json:"commit"`
 		Files           int64           `json:"files"`
 		Dirs            int64           `json:"dirs"`

@@ -196,7 +196,7 @@ func (c *common) printDiff(cmd *cobra.Command, changes []ostree.Change, from, to
 			}
 		}
 	}
-	return c.print(cmd, list, func(w io.Writer) error {
+	return ui.Print(cmd, list, func(w io.Writer) error {
 		for _, change := range list {
 			slash := from.slash
 			if change.Kind == "A" {

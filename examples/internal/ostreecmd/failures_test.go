@@ -38,7 +38,7 @@ func TestFailures(t *testing.T) {
 		refs --nonsense
 		--repo=nowhere refs
 		--repo=folder refs
-		--repo=repo refs -o yaml
+		--repo=repo refs -o xml
 		--repo=repo refs --delete
 		--repo=repo refs --create=x
 		--repo=repo refs --create=os os

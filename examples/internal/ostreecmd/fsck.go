@@ -45,7 +45,7 @@ func (c *common) fsck() *cobra.Command {
 func (c *common) runFsck(ctx context.Context, cmd *cobra.Command, r *ostree.Repo, f *fsckFlags) error {
 	result := fsckJSON{Faults: []string{}}
 	say := func(w io.Writer, format string, args ...any) {
-		if !c.quiet && c.output == "text" {
+		if !c.quiet && c.output == ui.Text {
 			fmt.Fprintf(w, format+"\n", args...)
 		}
 	}
@@ -90,15 +90,15 @@ func (c *common) runFsck(ctx context.Context, cmd *cobra.Command, r *ostree.Repo
 	for _, fault := range faults {
 		result.Faults = append(result.Faults, fault.Error())
 	}
-	if c.output == "json" {
-		if err := c.print(cmd, result, nil); err != nil {
+	if c.output != ui.Text {
+		if err := ui.Print(cmd, result, nil); err != nil {
 			return err
 		}
 	}
 	if err != nil {
 		return errors.Join(faults...)
 	}
-	if c.output == "text" {
+	if c.output == ui.Text {
 		if result.Partial > 0 {
 			fmt.Fprintf(out, "%d partial commits not verified\n", result.Partial)
 		}

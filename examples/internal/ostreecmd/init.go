@@ -86,7 +86,7 @@ func (c *common) config() *cobra.Command {
 		if !ok {
 			return ui.Next(fmt.Errorf("the repository's config has no key %s in group %s", quoted(key), quoted(group)), "all of it is in "+filepath.Join(r.Path(), "config"))
 		}
-		return c.print(cmd, struct {
+		return ui.Print(cmd, struct {
 			Value string `json:"value"`
 		}{value}, func(w io.Writer) error {
 			_, err := fmt.Fprintln(w, value)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -119,7 +120,7 @@ func (c *common) log() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if c.output == "json" {
+			if c.output != ui.Text {
 				list := []commitJSON{}
 				for entry, err := range r.Log(ctx, commit) {
 					if err != nil {
@@ -131,7 +132,7 @@ func (c *common) log() *cobra.Command {
 					}
 					list = append(list, j)
 				}
-				return c.print(cmd, list, nil)
+				return ui.Print(cmd, list, nil)
 			}
 			w := bufio.NewWriter(cmd.OutOrStdout())
 			defer w.Flush()

@@ -206,7 +206,7 @@ func (c *common) ls() *cobra.Command {
 				}
 				return nil
 			}
-			if c.output == "json" {
+			if c.output != ui.Text {
 				err := each(func(n *node) error {
 					list = append(list, n.json())
 					return nil
@@ -215,7 +215,7 @@ func (c *common) ls() *cobra.Command {
 					return err
 				}
 			}
-			return c.print(cmd, list, func(w io.Writer) error {
+			return ui.Print(cmd, list, func(w io.Writer) error {
 				return each(func(n *node) error {
 					if names {
 						_, err := io.WriteString(w, n.Path+"\x00")

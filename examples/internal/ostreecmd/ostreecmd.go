@@ -6,12 +6,9 @@
 package ostreecmd
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -52,7 +49,7 @@ signature says. What is not supported is named in the help of each command.` + n
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.explain(cmd, &ui.UsageError{Err: err}) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.repo, "repo", "", "`PATH` of the repository (default: the current folder, $OSTREE_REPO, /sysroot/ostree/repo)")
-	flags.StringVarP(&c.output, "output", "o", "text", "print results as `text|json`")
+	ui.AddOutput(flags)
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "no progress")
 	flags.BoolVarP(&c.verbose, "verbose", "v", false, "log what is done")
 	root.AddCommand(
@@ -78,9 +75,7 @@ func (c *common) leaf(use, short string, least, most int, run func(cmd *cobra.Co
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := refused(cmd)
-			if err == nil && c.output != "text" && c.output != "json" && cmd.Name() != "export" {
-				err = ui.Usagef("--output=%s: neither text nor json", c.output)
-			}
+			c.output = ui.Format(cmd)
 			if err == nil {
 				err = run(cmd, args)
 			}
@@ -143,25 +138,10 @@ func (c *common) progress(cmd *cobra.Command) (show func(ostree.Event), done fun
 	return func(e ostree.Event) { p.Update(e.Step, e.Phase, e.Done, e.Total, false) }, p.Done
 }
 
-// print prints a result: v for programs, or what text writes.
-func (c *common) print(cmd *cobra.Command, v any, text func(w io.Writer) error) error {
-	w := bufio.NewWriter(cmd.OutOrStdout())
-	var err error
-	if c.output == "json" {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		err = enc.Encode(v)
-	} else {
-		err = text(w)
-	}
-	return errors.Join(err, w.Flush())
-}
-
 // noJSON is for commands whose result is a stream of bytes.
 func (c *common) noJSON(cmd *cobra.Command) error {
-	if c.output == "json" {
-		return ui.Usagef("%s prints content as it is: there is no --output=json", cmd.Name())
+	if c.output != ui.Text {
+		return ui.Usagef("%s prints content as it is: there is no --output=%s", cmd.Name(), c.output)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (c *common) runPrune(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 	stats.Objects -= int64(len(opts.Delete))
 	stats.Pruned -= int64(len(opts.Delete))
 	stats.Bytes -= deleted
-	return c.print(cmd, struct {
+	return ui.Print(cmd, struct {
 		Objects int64 `json:"objects"`
 		Pruned  int64 `json:"pruned"`
 		Bytes   int64 `json:"bytes"`

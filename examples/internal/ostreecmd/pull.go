@@ -119,7 +119,7 @@ func (c *common) runPull(ctx context.Context, cmd *cobra.Command, r *ostree.Repo
 		return err
 	}
 	done()
-	return c.print(cmd, struct {
+	return ui.Print(cmd, struct {
 		Commits  int64 `json:"commits"`
 		Metadata int64 `json:"metadataFetched"`
 		Content  int64 `json:"contentFetched"`

@@ -63,7 +63,7 @@ func (c *common) runPullLocal(ctx context.Context, cmd *cobra.Command, r, src *o
 		return err
 	}
 	done()
-	return c.print(cmd, struct {
+	return ui.Print(cmd, struct {
 		Commits  int64 `json:"commits"`
 		Metadata int64 `json:"metadataWritten"`
 		Content  int64 `json:"contentWritten"`

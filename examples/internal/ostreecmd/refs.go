@@ -137,7 +137,7 @@ func (c *common) listRefs(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 			return err
 		}
 	}
-	return c.print(cmd, list, func(w io.Writer) error {
+	return ui.Print(cmd, list, func(w io.Writer) error {
 		for _, ref := range list {
 			switch {
 			case f.alias:
@@ -178,7 +178,7 @@ func (c *common) revParse() *cobra.Command {
 					return ui.Next(fmt.Errorf("the repository has %d commits, not one", len(commits)), "name one by a ref, which okd-streams ostree refs lists")
 				}
 			}
-			return c.print(cmd, commits, func(w io.Writer) error {
+			return ui.Print(cmd, commits, func(w io.Writer) error {
 				for _, commit := range commits {
 					fmt.Fprintln(w, commit)
 				}

@@ -217,7 +217,7 @@ func (c *common) remoteList() *cobra.Command {
 				list = append(list, remoteJSON{remote.Name, remote.Keys})
 				width = max(width, len(remote.Name))
 			}
-			return c.print(cmd, list, func(w io.Writer) error {
+			return ui.Print(cmd, list, func(w io.Writer) error {
 				for _, remote := range r.Remotes() {
 					if urls {
 						fmt.Fprintf(w, "%-*s  %s\n", width, remote.Name, remote.URL())
@@ -240,7 +240,7 @@ func (c *common) remoteShowURL() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(cmd, remote.URL(), func(w io.Writer) error {
+			return ui.Print(cmd, remote.URL(), func(w io.Writer) error {
 				_, err := fmt.Fprintln(w, remote.URL())
 				return err
 			})
@@ -316,7 +316,7 @@ func (c *common) importKeys(cmd *cobra.Command, r *ostree.Repo, remote string, f
 		return err
 	}
 	n := len(parsed.Fingerprints())
-	return c.print(cmd, struct {
+	return ui.Print(cmd, struct {
 		Imported int `json:"imported"`
 	}{n}, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "Imported %s to remote \"%s\"\n", counted(n, "GPG key"), remote)

@@ -93,7 +93,7 @@ func (c *common) showKey(ctx context.Context, cmd *cobra.Command, r *ostree.Repo
 	if data, err := value.AsBytes(); err == nil && f.hex {
 		text = hex.EncodeToString(data)
 	}
-	return c.print(cmd, struct {
+	return ui.Print(cmd, struct {
 		Key   string `json:"key"`
 		Type  string `json:"type"`
 		Value string `json:"value"` // as printed
@@ -113,7 +113,7 @@ func (c *common) showKeys(ctx context.Context, cmd *cobra.Command, r *ostree.Rep
 		keys[i] = items[i].Key
 	}
 	slices.Sort(keys)
-	return c.print(cmd, keys, func(w io.Writer) error {
+	return ui.Print(cmd, keys, func(w io.Writer) error {
 		for _, key := range keys {
 			fmt.Fprintln(w, key)
 		}
@@ -145,7 +145,7 @@ func (c *common) showObject(ctx context.Context, cmd *cobra.Command, r *ostree.R
 	if err != nil {
 		return err
 	}
-	return c.print(cmd, struct {
+	return ui.Print(cmd, struct {
 		Type string `json:"object"`
 		nodeJSON
 	}{"file", n.json()}, func(w io.Writer) error {
@@ -182,7 +182,7 @@ func (c *common) showMetadata(ctx context.Context, cmd *cobra.Command, r *ostree
 		if result.Signatures, err = signatures(ctx, r, sum); err != nil {
 			return err
 		}
-		if c.output == "json" {
+		if c.output != ui.Text {
 			j, err := newCommitJSON(sum, commit)
 			if err != nil {
 				return err
@@ -190,7 +190,7 @@ func (c *common) showMetadata(ctx context.Context, cmd *cobra.Command, r *ostree
 			result.Commit = &j
 		}
 	}
-	return c.print(cmd, result, func(w io.Writer) error {
+	return ui.Print(cmd, result, func(w io.Writer) error {
 		var err error
 		switch {
 		case f.raw || f.noSwap:

@@ -173,7 +173,7 @@ func (c *common) verifySignatures(ctx context.Context, cmd *cobra.Command, r *os
 		}
 		list = append(list, j)
 	}
-	printErr := c.print(cmd, list, func(w io.Writer) error {
+	printErr := ui.Print(cmd, list, func(w io.Writer) error {
 		for _, j := range list {
 			if !j.Good || err != nil {
 				continue

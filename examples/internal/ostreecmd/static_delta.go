@@ -30,7 +30,7 @@ func (c *common) staticDelta() *cobra.Command {
 				}
 				names = append(names, name.String())
 			}
-			return c.print(cmd, names, func(w io.Writer) error {
+			return ui.Print(cmd, names, func(w io.Writer) error {
 				if len(names) == 0 {
 					names = append(names, "(No static deltas)")
 				}
@@ -52,7 +52,7 @@ func (c *common) staticDelta() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(cmd, delta, func(w io.Writer) error { return printDelta(w, args[0], delta) })
+			return ui.Print(cmd, delta, func(w io.Writer) error { return printDelta(w, args[0], delta) })
 		})
 	})
 	cmd.AddCommand(list, show, c.applyOffline())
@@ -77,10 +77,10 @@ func (c *common) applyOffline() *cobra.Command {
 				return ui.Next(err, "give the public key of its signer as an argument or with --keys-file")
 			case errors.Is(err, fs.ErrNotExist):
 				return ui.Next(err, "name a folder with the file superblock, or that file, and pull the commit first that the delta leads from")
-			case err != nil || c.output == "text": // `ostree` says nothing
+			case err != nil || c.output == ui.Text: // `ostree` says nothing
 				return err
 			}
-			return c.print(cmd, struct {
+			return ui.Print(cmd, struct {
 				Commit ostree.Checksum `json:"commit"`
 			}{commit}, nil)
 		})

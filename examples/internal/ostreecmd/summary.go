@@ -111,7 +111,7 @@ func (c *common) printSummary(ctx context.Context, cmd *cobra.Command, r *ostree
 		if err != nil {
 			return err
 		}
-		return c.print(cmd, text, func(w io.Writer) error {
+		return ui.Print(cmd, text, func(w io.Writer) error {
 			_, err := fmt.Fprintln(w, text)
 			return err
 		})
@@ -127,7 +127,7 @@ func (c *common) printSummary(ctx context.Context, cmd *cobra.Command, r *ostree
 		}
 		result.Refs = append(result.Refs, summaryRefJSON{ref.Name, ref.Commit, jsonTime(ref.Timestamp()), texts})
 	}
-	return c.print(cmd, result, func(w io.Writer) error {
+	return ui.Print(cmd, result, func(w io.Writer) error {
 		switch {
 		case f.list:
 			keys := make([]string, len(s.Metadata))

@@ -1,7 +1,9 @@
 package payloadcmd
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -84,14 +86,11 @@ func (c *common) build() *cobra.Command {
 	flags.StringVar(&b.builder.Isolation, "buildah-isolation", "", "`ISOLATION` of build steps: oci, rootless or chroot (default: buildah's own)")
 	flags.StringArrayVar(&b.builder.Volumes, "volume", nil, "`PATH:PATH:ro` that build steps see; may be repeated")
 	flags.StringArrayVar(&b.builder.Secrets, "secret", nil, "`id=NAME,src=FILE` that build steps may ask for; may be repeated")
-	flags.StringVarP(&b.output, "output", "o", "text", "print `text|json`")
 	return cmd
 }
 
 func (b *building) run(cmd *cobra.Command, args []string) error {
-	if b.output != "text" && b.output != "json" {
-		return ui.Usagef("--output=%s: neither text nor json", b.output)
-	}
+	b.output = ui.Format(cmd)
 	env, err := b.env(cmd)
 	if err != nil {
 		return err
@@ -285,8 +284,15 @@ func given(list *fromsource.List, args []string) error {
 
 // show prints a plan.
 func (b *building) show(w io.Writer, plan *fromsource.Plan) error {
-	if b.output == "json" {
+	switch b.output {
+	case ui.JSONFormat:
 		return plan.Encode(w)
+	case ui.YAMLFormat:
+		var text bytes.Buffer
+		if err := plan.Encode(&text); err != nil {
+			return err
+		}
+		return ui.YAML(w, json.RawMessage(text.Bytes()))
 	}
 	rows := [][]string{{"BATCH", "COMPONENT", "SOURCE", "BUILT OF"}}
 	for i, batch := range plan.Batches {
@@ -346,8 +352,8 @@ func (b *building) print(ctx context.Context, w io.Writer, result *fromsource.Re
 		}
 	}
 	ui.SetResult(ctx, "images", images)
-	if b.output == "json" {
-		return writeJSON(w, result)
+	if b.output != ui.Text {
+		return ui.Write(w, b.output, result, nil)
 	}
 	for _, image := range images {
 		if _, err := fmt.Fprintln(w, image); err != nil {

@@ -235,7 +235,7 @@ func TestBuildUsage(t *testing.T) {
 		{[]string{s.release, "--list", list, "--images=UPPER"}, "--images: "},
 		{[]string{s.release, "--list", list, "--source=x"}, "want NAME=FOLDER"},
 		{[]string{s.release, "--list", list, "--build-arg=x"}, "want NAME=VALUE"},
-		{[]string{s.release, "--output=x"}, "neither text nor json"},
+		{[]string{s.release, "--output=x"}, "it is one of text, json, yaml"},
 		{[]string{s.release, "--use-plan=x"}, "--use-plan says what is built"},
 	} {
 		code, stdout, stderr := call(t, append([]string{"build", s.from, state}, tc.args...)...)

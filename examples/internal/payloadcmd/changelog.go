@@ -60,7 +60,7 @@ func (c clones) find(location string) (string, error) {
 }
 
 func (c *common) changelog() *cobra.Command {
-	var output, dir string
+	var dir string
 	var packages bool
 	var allowed []string
 	cmd := c.leaf("changelog FROM TO", "Say what changed from one RELEASE to another", `
@@ -68,7 +68,7 @@ func (c *common) changelog() *cobra.Command {
 The log is that of oc adm release info --changelog. Repositories that cannot be
 read are named at the end, and the command fails; the rest is there. With
 --packages it fails too where a package that holds a node together is gone or
-went back.`, 2, 2, func(cmd *cobra.Command, args []string) error {
+went back. Its text is Markdown.`, 2, 2, func(cmd *cobra.Command, args []string) error {
 		from, src, err := c.release(cmd, args[0])
 		if err != nil {
 			return err
@@ -96,22 +96,16 @@ went back.`, 2, 2, func(cmd *cobra.Command, args []string) error {
 				failed = errors.Join(failed, change.Err())
 			}
 		}
-		switch output {
-		case "markdown":
-			err = log.WriteMarkdown(cmd.OutOrStdout())
-		case "html":
-			err = log.WriteHTML(cmd.OutOrStdout())
-		case "json":
-			err = writeJSON(cmd.OutOrStdout(), log)
-		default:
-			return ui.Usagef("--output=%s: none of markdown, html, json", output)
+		write := log.WriteMarkdown
+		if ui.Format(cmd) == "html" {
+			write = log.WriteHTML
 		}
-		if err != nil {
+		if err := ui.Print(cmd, log, write); err != nil {
 			return err
 		}
 		return failed
 	})
-	cmd.Flags().StringVarP(&output, "output", "o", "markdown", "print `markdown|html|json`")
+	ui.AddOutput(cmd.Flags(), "markdown", "html")
 	cmd.Flags().BoolVar(&packages, "packages", false, "also compare the packages of node images")
 	cmd.Flags().StringArrayVar(&allowed, "allow-package", nil, "`NAME` of a package that may go back; may be repeated")
 	cmd.Flags().StringVar(&dir, "clones", "", "`FOLDER` with clones of the components' repositories (default: no pull requests)")

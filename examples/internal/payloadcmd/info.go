@@ -1,7 +1,6 @@
 package payloadcmd
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -12,24 +11,25 @@ import (
 	"github.com/okd-project/okd-streams/payload"
 )
 
-func writeJSON(w io.Writer, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err == nil {
-		_, err = fmt.Fprintln(w, string(data))
+// eachLine is text with a line for each.
+func eachLine[T any](list []T) func(io.Writer) error {
+	return func(w io.Writer) error {
+		for _, one := range list {
+			if _, err := fmt.Fprintln(w, one); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return err
 }
 
 func (c *common) info() *cobra.Command {
-	var output, view, image string
+	var view, image string
 	var contents, images, packages, manifests bool
 	var capabilities []string
 	cmd := c.leaf("info RELEASE [RELEASE]", "Describe a release, or what is different between two", `
 
 The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.Command, args []string) error {
-		if output != "text" && output != "json" {
-			return ui.Usagef("--output=%s: neither text nor json", output)
-		}
 		out := cmd.OutOrStdout()
 		r, src, err := c.release(cmd, args[0])
 		if err != nil {
@@ -47,25 +47,19 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 				if err != nil {
 					return err
 				}
-				for _, name := range list {
-					if _, err := fmt.Fprintln(out, name); err != nil {
-						return err
-					}
-				}
-				return nil
+				return ui.Print(cmd, append([]string{}, list...), eachLine(list))
 			}
 			d := payload.Compare(r, to)
-			if output == "json" {
-				return writeJSON(out, d)
-			}
-			return d.WriteText(out, &payload.DifferenceTextOptions{Manifests: manifests})
+			return ui.Print(cmd, d, func(w io.Writer) error {
+				return d.WriteText(w, &payload.DifferenceTextOptions{Manifests: manifests})
+			})
 		}
 		switch {
 		case image != "":
 			ref, err := r.Image(image)
 			if err == nil {
 				ui.SetResult(cmd.Context(), "image", ref.Name())
-				_, err = fmt.Fprintln(out, ref.Name())
+				err = ui.Print(cmd, ref.Name(), eachLine([]string{ref.Name()}))
 			}
 			return err
 		case contents:
@@ -75,15 +69,7 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				return writeJSON(out, list)
-			}
-			for _, p := range list {
-				if _, err := fmt.Fprintln(out, p); err != nil {
-					return err
-				}
-			}
-			return nil
+			return ui.Print(cmd, list, eachLine(list))
 		}
 		opts := &payload.TextOptions{View: payload.View(view), Now: time.Now()}
 		if images || opts.View == payload.ViewSize {
@@ -94,7 +80,7 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 				return err
 			}
 		}
-		if output == "text" {
+		if ui.Format(cmd) == ui.Text {
 			return r.WriteText(out, opts)
 		}
 		info, err := r.Info()
@@ -102,10 +88,9 @@ The text and the JSON are those of oc adm release info.`, 1, 2, func(cmd *cobra.
 			return err
 		}
 		info.Images = opts.Components
-		return writeJSON(out, info)
+		return ui.Print(cmd, info, nil)
 	})
 	flags := cmd.Flags()
-	flags.StringVarP(&output, "output", "o", "text", "print `text|json`")
 	flags.StringVar(&view, "view", "", "show `pullspecs|commits|commit-urls|size` of each component (default: digests)")
 	flags.StringVar(&image, "image-for", "", "print the pullspec of component `NAME` alone")
 	flags.BoolVar(&contents, "contents", false, "print all files of the payload")
@@ -150,7 +135,9 @@ With --all-layers also for manifests of older releases below.`, 1, 1, func(cmd *
 		if len(findings) > 0 {
 			return findings
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no faults\n", r.Version())
-		return err
+		return ui.Print(cmd, struct {
+			Release  string   `json:"release"`
+			Warnings []string `json:"warnings,omitempty"`
+		}{r.Version(), r.Warnings}, eachLine([]string{r.Version() + ": no faults"}))
 	})
 }

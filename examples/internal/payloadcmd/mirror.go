@@ -55,7 +55,11 @@ There --components says which repository of the folder has the components.`, 2, 
 			moves[i] = publish.Copy(m)
 		}
 		if plan {
-			return writeJSON(cmd.OutOrStdout(), moves)
+			format := ui.Format(cmd)
+			if format == ui.Text { // it never was another
+				format = ui.JSONFormat
+			}
+			return ui.Write(cmd.OutOrStdout(), format, moves, nil)
 		}
 		if src == nil {
 			return ui.Usagef("an unpacked payload has no images to read")

@@ -63,8 +63,8 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 	ui.SetResult(ctx, "release-name", built.Metadata.Version)
 	ui.SetResult(ctx, "release-digest", digest)
 	if m.plan || m.to == "" {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s (%d images, %d manifests)\n", digest, built.Metadata.Version, len(built.References.Tags), built.Manifests)
-		return err
+		out := assembled{Version: built.Metadata.Version, Digest: digest.String(), Images: len(built.References.Tags), Manifests: built.Manifests}
+		return ui.Print(cmd, out, eachLine([]string{fmt.Sprintf("%s %s (%d images, %d manifests)", digest, out.Version, out.Images, out.Manifests)}))
 	}
 	target, err := name.NewTag(m.to)
 	if err != nil || strings.Contains(m.to, "@") {
@@ -94,8 +94,17 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 		return err
 	}
 	ui.SetResult(ctx, "release-pullspec", target.Context().Digest(digest.String()))
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s\n", target.Context().Digest(digest.String()), built.Metadata.Version, built.References.Created.Format("2006-01-02T15:04:05Z07:00"))
-	return err
+	out := assembled{Version: built.Metadata.Version, Digest: digest.String(), Pullspec: target.Context().Digest(digest.String()).Name(), Images: len(built.References.Tags), Manifests: built.Manifests}
+	return ui.Print(cmd, out, eachLine([]string{fmt.Sprintf("%s %s %s", out.Pullspec, out.Version, built.References.Created.Format("2006-01-02T15:04:05Z07:00"))}))
+}
+
+// assembled is what the commands that make releases print.
+type assembled struct {
+	Version   string `json:"version"`
+	Digest    string `json:"digest"`
+	Pullspec  string `json:"pullspec,omitempty"` // where it was pushed to
+	Images    int    `json:"images"`
+	Manifests int    `json:"manifests"`
 }
 
 func (c *common) new() *cobra.Command {

@@ -64,6 +64,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.arch, "arch", "amd64", "`ARCHITECTURE` to choose from manifest lists, as Go spells it")
 	flags.BoolVar(&c.allLayers, "all-layers", false, "read all layers of the release image, as a cluster does, not its last alone")
 	flags.BoolVar(&c.verbose, "verbose", false, "log each request")
+	ui.AddOutput(flags)
 	root.AddCommand(c.info(), c.lint(), c.new(), c.swap(), c.build(), c.changelog(), c.extract(), c.mirror(), c.bundle(), c.unbundle(), c.sign(), c.verify())
 	return root
 }

@@ -5,6 +5,7 @@ package prowcmd
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -41,6 +42,8 @@ func Command() *cobra.Command {
 		},
 	}
 	p.cluster.Add(root.PersistentFlags())
+	ui.AddOutput(root.PersistentFlags())
+	ui.AddJSON(root.PersistentFlags())
 	root.AddCommand(p.importCommand(), p.tag(), p.handOver(), p.watch())
 	return root
 }
@@ -123,7 +126,7 @@ func leaf(use, short, long string, least, most int, run func(cmd *cobra.Command,
 }
 
 func (p *common) importCommand() *cobra.Command {
-	scheduled, asJSON := false, false
+	scheduled := false
 	cmd := leaf("import NAMESPACE/STREAM TAG=PULLSPEC...", "Import images into an image stream, whose tags follow them then", "\n\nIt waits until they are there; an image that could not be imported is named.", 2, -1, func(cmd *cobra.Command, args []string) error {
 		var images []prow.ImportImage
 		for _, text := range args[1:] {
@@ -155,13 +158,9 @@ func (p *common) importCommand() *cobra.Command {
 			arrived = append(arrived, images[i].To.Name+"="+digest)
 		}
 		ui.SetResult(cmd.Context(), "images", arrived)
-		if asJSON {
-			return ui.JSON(cmd.OutOrStdout(), done.Status)
-		}
-		return ui.Table(cmd.OutOrStdout(), rows)
+		return ui.Print(cmd, done.Status, ui.Rows(rows))
 	})
 	cmd.Flags().BoolVar(&scheduled, "scheduled", false, "have the cluster look again from time to time")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
 	return cmd
 }
 
@@ -180,6 +179,12 @@ func (p *common) tag() *cobra.Command {
 		}
 		return cluster.Tag(cmd.Context(), stream, tag, args[1])
 	})
+}
+
+// handedOver is what hand-over prints.
+type handedOver struct {
+	Tag    string `json:"tag"`
+	Digest string `json:"digest"`
 }
 
 func (p *common) handOver() *cobra.Command {
@@ -218,8 +223,10 @@ it must have it, too, within --limit.`, 2, 2, func(cmd *cobra.Command, args []st
 		}
 		ui.SetResult(cmd.Context(), "image", tag.Context().Digest(digest.String()))
 		ui.SetResult(cmd.Context(), "digest", digest)
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", tag, digest)
-		return err
+		return ui.Print(cmd, handedOver{tag.Name(), digest.String()}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%s is %s\n", tag, digest)
+			return err
+		})
 	})
 	p.registry(cmd)
 	cmd.Flags().StringVar(&follows, "image-stream", "", "`NAMESPACE/STREAM:TAG` that follows it")

@@ -4,7 +4,6 @@ package prunecmd
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +25,7 @@ import (
 type flags struct {
 	store, prefix, policy, stream, at, plan string
 	pins, streams, updates                  []string
-	apply, json                             bool
+	apply                                   bool
 
 	registry, graph string
 	keep, releases  []string
@@ -73,9 +72,10 @@ and left, as is what is in clouds.`,
 	set.StringArrayVar(&f.keep, "keep", nil, "`PULLSPEC=REASON`: an image that stays; may be repeated")
 	set.StringArrayVar(&f.releases, "keep-release", nil, "`PULLSPEC` of a release that stays with the images that it names; may be repeated")
 	set.StringVar(&f.graph, "keep-graph", "", "`FILE` with an update graph, whose releases stay")
-	set.StringVar(&f.plan, "plan", "", "`FILE` with a plan of --json, which is done as it is, in place of a new one")
+	set.StringVar(&f.plan, "plan", "", "`FILE` with a plan of --output json, which is done as it is, in place of a new one")
 	set.BoolVar(&f.apply, "apply", false, "do it")
-	set.BoolVar(&f.json, "json", false, "print the plan as JSON")
+	ui.AddOutput(set)
+	ui.AddJSON(set)
 	set.StringVar(&f.at, "now", "", "`TIME` from which ages count, as 2006-01-02T15:04:05Z (default: now)")
 	return cmd
 }
@@ -123,16 +123,9 @@ func (f *flags) run(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	if f.json {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		err = enc.Encode(p)
-	} else {
-		err = write(cmd.OutOrStdout(), p)
-	}
+	err = ui.Print(cmd, p, func(w io.Writer) error { return write(w, p) })
 	if err != nil || !f.apply {
-		if err == nil && !f.json && len(p.Steps) > 0 {
+		if err == nil && ui.Format(cmd) == ui.Text && len(p.Steps) > 0 {
 			_, err = fmt.Fprintln(cmd.ErrOrStderr(), "nothing was removed; --apply does it")
 		}
 		return err

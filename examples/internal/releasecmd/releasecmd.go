@@ -37,7 +37,7 @@ In place of okd-release-pipeline: its parameters are flags of the same names, or
 // common is what the commands share.
 type common struct {
 	stream, store, prefix, registry, repository, state, secrets, at string
-	json, quiet                                                     bool
+	quiet                                                           bool
 	remote                                                          remote.Flags
 	params                                                          []string
 	pipeline                                                        parameters
@@ -76,7 +76,8 @@ func Command() *cobra.Command {
 	set.StringVar(&c.state, "state", "", "`FOLDER` for files on their way (default: in the user's cache)")
 	set.StringVar(&c.secrets, "secrets", "", "`FOLDER` with the definition's secrets, a folder each")
 	set.StringVar(&c.at, "now", "", "`TIME` that is now, as 2006-01-02T15:04:05Z (default: the clock)")
-	set.BoolVar(&c.json, "json", false, "print the result as JSON")
+	ui.AddOutput(set)
+	ui.AddJSON(set)
 	set.BoolVar(&c.quiet, "quiet", false, "no progress")
 	set.StringVar(&c.graph, "graph", "", "`KEY` of an update graph in the store that gets the release (default: none)")
 	set.StringVar(&c.signatures, "signatures", "", "`STORE` that signatures go to (default: --store)")
@@ -180,7 +181,7 @@ func (c *common) ended(cmd *cobra.Command, r *run, out *promotion.Result, err er
 	if out != nil {
 		setResults(cmd, out)
 		err = errors.Join(err, cases(cmd, r, out, err))
-		if printErr := c.print(cmd, out, func(w io.Writer) error {
+		if printErr := ui.Print(cmd, out, func(w io.Writer) error {
 			rows := [][]string{{"release", out.Version}, {"state", string(out.State)}, {"source", out.SourceVersion + "  " + out.Source}}
 			if out.Pullspec != "" {
 				rows = append(rows, []string{"image", out.Pullspec}, []string{"previous", strings.Join(out.Previous, " ")})
@@ -266,7 +267,7 @@ func (c *common) list() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(cmd, all, func(w io.Writer) error {
+			return ui.Print(cmd, all, func(w io.Writer) error {
 				var rows [][]string
 				for _, v := range all {
 					rows = append(rows, []string{v.Name, string(v.State), v.At.Format(time.RFC3339), v.By, v.SourceVersion, v.Reason})
@@ -284,7 +285,7 @@ func (c *common) show() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(cmd, j, func(w io.Writer) error {
+			return ui.Print(cmd, j, func(w io.Writer) error {
 				rows := [][]string{{"release", j.Name}, {"state", string(j.State)}}
 				for _, s := range j.Steps {
 					var noted bytes.Buffer
@@ -317,7 +318,7 @@ func (c *common) due() *cobra.Command {
 			if s.Open != nil {
 				ui.SetResult(cmd.Context(), "target-release-name", s.Open.Name)
 			}
-			if err := c.print(cmd, s, func(w io.Writer) error { return ui.Table(w, dueRows(s)) }); err != nil {
+			if err := ui.Print(cmd, s, func(w io.Writer) error { return ui.Table(w, dueRows(s)) }); err != nil {
 				return err
 			}
 			if code && !s.Due {
@@ -382,7 +383,7 @@ manifests and metadata, tags, the signature, the graph and the notes.`, 0, func(
 					return err
 				}
 			}
-			if err := c.print(cmd, out, func(w io.Writer) error { return ui.Table(w, shadowRows(out)) }); err != nil {
+			if err := ui.Print(cmd, out, func(w io.Writer) error { return ui.Table(w, shadowRows(out)) }); err != nil {
 				return err
 			}
 			if code && len(out.Differences) > 0 {
@@ -423,12 +424,4 @@ func shadowRows(c *promotion.Comparison) [][]string {
 		rows = append(rows, []string{"not known", string(u.Subject), u.Why})
 	}
 	return rows
-}
-
-// print writes a result, as JSON or for people.
-func (c *common) print(cmd *cobra.Command, value any, text func(io.Writer) error) error {
-	if !c.json {
-		return text(cmd.OutOrStdout())
-	}
-	return ui.JSON(cmd.OutOrStdout(), value)
 }

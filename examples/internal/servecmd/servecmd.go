@@ -70,14 +70,15 @@ func Command() *cobra.Command {
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:8080", "`ADDRESS` to listen on; port 0: any")
 	flags.BoolVar(&s.public, "public", false, "listen on an address that others can reach")
 	flags.BoolVar(&s.push, "push", false, "let images be pushed and tagged")
-	flags.BoolVar(&s.json, "json", false, "print the addresses as JSON")
+	ui.AddOutput(flags)
+	ui.AddJSON(flags)
 	flags.BoolVarP(&s.verbose, "verbose", "v", false, "log each request")
 	return cmd
 }
 
 type serve struct {
 	state, registry, store, ostree, graph, pages, status, listen string
-	public, push, json, verbose                                  bool
+	public, push, verbose                                        bool
 
 	hidden  []string // below pages
 	closers []io.Closer
@@ -129,7 +130,7 @@ func (s *serve) run(cmd *cobra.Command, _ []string) (err error) {
 		services[i].URL = base + services[i].path
 		services[i].Use = strings.NewReplacer("URL", services[i].URL, "HOST", listener.Addr().String()).Replace(services[i].Use)
 	}
-	if err := s.announce(cmd.OutOrStdout(), base, services); err != nil {
+	if err := s.announce(cmd, base, services); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	return serveUntilDone(ctx, listener, s.log(cmd.ErrOrStderr(), mux(services)))
@@ -260,18 +261,15 @@ func readGraph(path string) (*graph.Graph, error) {
 	return g, nil
 }
 
-func (s *serve) announce(w io.Writer, base string, services []service) error {
-	if s.json {
-		return ui.JSON(w, struct {
-			URL      string    `json:"url"`
-			Services []service `json:"services"`
-		}{base, services})
-	}
+func (s *serve) announce(cmd *cobra.Command, base string, services []service) error {
 	rows := [][]string{{base}}
 	for _, v := range services {
 		rows = append(rows, []string{"  " + v.URL, v.Serving, v.Use})
 	}
-	return ui.Table(w, rows)
+	return ui.Print(cmd, struct {
+		URL      string    `json:"url"`
+		Services []service `json:"services"`
+	}{base, services}, ui.Rows(rows))
 }
 
 var indexPage = template.Must(template.New("index").Parse(`<!doctype html>

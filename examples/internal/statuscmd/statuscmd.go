@@ -31,7 +31,7 @@ var errNotReady = errors.New("not ready")
 type flags struct {
 	controller, cache, channel string
 	results                    string
-	format, output             string
+	to                         string
 	reference, from, at        string
 	days                       int
 	warn, fail, maxAge         time.Duration
@@ -72,8 +72,8 @@ the same.`,
 	set.StringVar(&f.cache, "cache", "", "`STORE` that keeps what is known of decided builds: dir:PATH or s3://BUCKET")
 	set.DurationVar(&f.maxAge, "max-age", controller.DefaultMaxAge, "`AGE` at which decided builds are asked for again")
 	set.StringVar(&f.channel, "channel", "", "`CHANNEL` of the update graph in which updates are looked for")
-	set.StringVarP(&f.format, "format", "o", "text", "`FORMAT` of the report: text, json, html, prometheus")
-	set.StringVar(&f.output, "output", "", "`FILE` that the report is written to (default: standard output)")
+	ui.AddOutput(set, "html", "prometheus")
+	set.StringVar(&f.to, "to", "", "`FILE` that the report is written to (default: standard output)")
 	set.IntVar(&f.days, "days", status.DefaultDays, "`DAYS` that are looked back")
 	set.DurationVar(&f.warn, "warn-after", status.DefaultWarnAfter, "`AGE` of the last build that is a warning")
 	set.DurationVar(&f.fail, "fail-after", status.DefaultFailAfter, "`AGE` of the last build at which a stream cannot be released")
@@ -97,12 +97,6 @@ func (f *flags) run(cmd *cobra.Command, streams []string) error {
 		if now, err = time.Parse(time.RFC3339, f.at); err != nil {
 			return ui.Usagef("--now: %w", err)
 		}
-	}
-	write := map[string]func(*status.Report, io.Writer) error{
-		"text": (*status.Report).WriteText, "json": (*status.Report).WriteJSON, "html": (*status.Report).WriteHTML, "prometheus": (*status.Report).WriteMetrics,
-	}[f.format]
-	if write == nil {
-		return ui.Usagef("-o %s: it is text, json, html or prometheus", f.format)
 	}
 	opts := &controller.ClientOptions{MaxAge: f.maxAge, Now: func() time.Time { return now }}
 	if f.cache != "" {
@@ -161,7 +155,14 @@ func (f *flags) run(cmd *cobra.Command, streams []string) error {
 		histories = append(histories, *h)
 	}
 	report := status.New(histories, now, &status.Options{WarnAfter: f.warn, FailAfter: f.fail, Days: f.days})
-	if err := ui.Output(cmd.OutOrStdout(), f.output, func(w io.Writer) error { return write(report, w) }); err != nil {
+	format := ui.Format(cmd)
+	text := map[string]func(*status.Report, io.Writer) error{"html": (*status.Report).WriteHTML, "prometheus": (*status.Report).WriteMetrics}[format]
+	if text == nil {
+		text = (*status.Report).WriteText
+	}
+	if err := ui.Output(cmd.OutOrStdout(), f.to, func(w io.Writer) error {
+		return ui.Write(w, format, report, func(w io.Writer) error { return text(report, w) })
+	}); err != nil {
 		return err
 	}
 	if report.Level == status.Failing && !f.lenient {

@@ -84,7 +84,7 @@ func TestStatus(t *testing.T) {
 	require.EqualValues(t, 4, requests.Load(), "the builds are decided")
 
 	page := filepath.Join(dir, "page.html")
-	code, stdout, _ = call(t, append(args, "-o", "html", "--output", page)...)
+	code, stdout, _ = call(t, append(args, "-o", "html", "--to", page)...)
 	require.Equal(t, 1, code, "the page is written all the same")
 	require.Empty(t, stdout)
 	data, err := os.ReadFile(page)
@@ -110,13 +110,13 @@ func TestFailures(t *testing.T) {
 		"no stream":     {[]string{"--controller", url}, 2, "no stream, but it is status {--controller URL | --results STORE} STREAM..."},
 		"no controller": {[]string{name}, 2, "give --controller URL"},
 		"address":       {[]string{"--controller", "example.com", name}, 2, "an address such as"},
-		"format":        {[]string{"--controller", url, "-o", "yaml", name}, 2, "text, json, html or prometheus"},
+		"format":        {[]string{"--controller", url, "-o", "xml", name}, 2, "text, json, yaml, html, prometheus"},
 		"time":          {[]string{"--controller", url, "--now", "today", name}, 2, "--now"},
 		"cache":         {[]string{"--controller", url, "--cache", "ftp://x", name}, 2, "--cache"},
 		"registry":      {[]string{"--controller", url, "--inside", "--from", "ftp://x", name}, 2, "--from"},
 		"unknown":       {[]string{"--controller", url, "none"}, 1, "lists the streams"},
 		"reference":     {[]string{"--controller", url, "--reference", "example.com/none:1", "--from", "dir:" + t.TempDir(), name}, 1, "example.com/none:1"},
-		"output":        {[]string{"--controller", url, "--output", filepath.Join(t.TempDir(), "none", "x"), name}, 1, "no such file"},
+		"output":        {[]string{"--controller", url, "--to", filepath.Join(t.TempDir(), "none", "x"), name}, 1, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := call(t, test.args...)

@@ -3,7 +3,6 @@ package ui
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -36,7 +35,7 @@ func (f *format) Type() string   { return "format" }
 // Set takes one of the formats.
 func (f *format) Set(text string) error {
 	if !slices.Contains(f.allowed, text) {
-		return fmt.Errorf("it is one of %s", strings.Join(f.allowed, ", "))
+		return Usagef("it is one of %s", strings.Join(f.allowed, ", "))
 	}
 	f.value = text
 	return nil

@@ -18,10 +18,7 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 		if err != nil {
 			return classify(err)
 		}
-		if f.JSON {
-			return ui.JSON(stdout, outline)
-		}
-		return printOutline(stdout, r, outline)
+		return ui.Write(stdout, f.Output, outline, func(w io.Writer) error { return printOutline(w, r, outline) })
 	}
 	summary, err := daily.RunTo(ctx, r.Definition, r.Env, r.Options, step)
 	r.steps.keep(ctx, step, summary, err)
@@ -30,11 +27,7 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 	}
 	r.progress.Done()
 	setResults(ctx, summary)
-	print := printSummary
-	if f.JSON {
-		print = func(w io.Writer, s *daily.Summary) error { return ui.JSON(w, s) }
-	}
-	if err := print(stdout, summary); err != nil {
+	if err := ui.Write(stdout, f.Output, summary, func(w io.Writer) error { return printSummary(w, summary) }); err != nil {
 		return err
 	}
 	if summary.Unchanged && f.DetailedExitCode {

@@ -61,7 +61,7 @@ type Flags struct {
 	TrustFiles                             bool
 	MaxLayers                              int
 	Plan                                   bool
-	JSON                                   bool
+	Output                                 string // text, json or yaml; "": text
 	Quiet                                  bool
 	Verbose                                bool
 	DetailedExitCode, PublishReport        bool
@@ -108,7 +108,17 @@ func (f *Flags) Register(set *flag.FlagSet) {
 	set.StringVar(&f.S3Credentials, "s3-credentials", "", "shared credentials file of the AWS tools, or the folder with it (default: as the AWS SDK finds them)")
 	set.BoolVar(&f.PublishReport, "publish-report", false, "put the report into the store too, beside the build's files")
 	set.BoolVar(&f.Plan, "plan", false, "print what would be done, and do nothing")
-	set.BoolVar(&f.JSON, "json", false, "print the result as JSON")
+	output := ui.NewFormat()
+	set.Func("output", "print the result as `text|json|yaml` (default text)", func(text string) error {
+		err := output.Set(text)
+		f.Output = output.String()
+		return err
+	})
+	set.BoolFunc("json", "print the result as JSON, as -output json does", func(text string) error {
+		err := ui.JSONOf(output).Set(text)
+		f.Output = output.String()
+		return err
+	})
 	set.BoolVar(&f.Quiet, "quiet", false, "no progress")
 	set.BoolVar(&f.DetailedExitCode, "detailed-exit-code", false, "exit with 4 in place of 0 if there was nothing to do")
 	set.BoolVar(&f.Verbose, "verbose", false, "log each step and request")
