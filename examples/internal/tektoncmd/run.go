@@ -2,7 +2,9 @@ package tektoncmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -82,10 +84,25 @@ func (r *running) run(cmd *cobra.Command, paths []string) error {
 	}
 	for _, run := range runs {
 		if err := r.one(cmd, api, run); err != nil {
-			return err
+			return advised(err)
 		}
 	}
 	return nil
+}
+
+// advised says what to do about what a cluster refuses.
+func advised(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return ui.Next(err, "give the account a Role with create, delete and list of pipelineruns.tekton.dev in the namespace, as tekton render writes it; with --token-file check the token")
+	case errors.Is(err, errors.ErrUnsupported):
+		return ui.Next(err, "install Tekton Pipelines, on OpenShift the operator OpenShift Pipelines, and run it again")
+	case errors.Is(err, fs.ErrInvalid):
+		return ui.Next(err, "mend the file; okd-streams tekton check finds more than a cluster does")
+	case errors.Is(err, fs.ErrNotExist):
+		return ui.Next(err, "check that the namespace is there")
+	}
+	return err
 }
 
 func (r *running) one(cmd *cobra.Command, api *tekton.Cluster, run *tekton.PipelineRun) error {

@@ -206,6 +206,7 @@ func TestRun(t *testing.T) {
 	s.down = true
 	_, _, err = call(t, "", append([]string{"run", file}, flags...)...)
 	require.ErrorContains(t, err, "the cluster says 403: Forbidden")
+	require.ErrorContains(t, err, "give the account a Role with create, delete and list")
 }
 
 func TestLock(t *testing.T) {
