@@ -33,6 +33,12 @@
 //   - publish/open: a URL to a backend.
 //   - publish/publishtest: conformance suites for anyone's backend.
 //   - publish/daily: the walk.
+//   - publish/gate, prow, controller, promotion, github, notify, status,
+//     retention: what comes after a build.
+//   - publish/components, rpmrepo, browse: payload components from their
+//     sources, packages that repositories lack, pages of a store.
+//   - stream/tekton, stream/actions: a definition as objects of Tekton
+//     Pipelines, as workflows of GitHub.
 //
 // internal/archtest holds these rooms to the arrows between them.
 //
