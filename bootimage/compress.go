@@ -36,7 +36,7 @@ type CompressOptions struct {
 	// Compressor is the format; "": [CompressGzip].
 	Compressor Compressor
 	// Level is what time is traded for size: of gzip 1 to 9, 0: 3, which is within 3
-	// per cent of gzip -6 in little more than a third of its time; of zstd 1 to 22, 0: 10, with four strengths
+	// per cent of gzip -6 in less than a third of its time; of zstd 1 to 22, 0: 10, with four strengths
 	// that begin at 1, 3, 6 and 10; of xz 1 to 9, 0: 6. The bytes of a level change with
 	// versions of this module only.
 	Level int

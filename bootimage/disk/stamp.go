@@ -64,8 +64,9 @@ var errNoSettings = errors.New("no place for the console's settings")
 // The boot file system is the ext4 of the GPT partition boot, or the whole disk. An
 // error wraps [io/fs.ErrNotExist] where there is no boot entry, [ErrCorrupt], or
 // [errors.ErrUnsupported]: for a platform that is not known, for a file system that was not
-// unmounted cleanly or has features that are not known, and for s390x, where the
-// boot loader would have to be written anew (zipl).
+// unmounted cleanly or has features that are not known, and for s390x: its boot loader
+// reads no boot entry, but blocks that zipl noted in a map on the disk, with a copy of the
+// kernel's arguments among them, which only zipl writes.
 func Stamp(ctx context.Context, r io.ReaderAt, size int64, platform string, opts *StampOptions) (*Stamped, error) {
 	var o StampOptions
 	if opts != nil {
@@ -227,7 +228,7 @@ func (s *Stamped) write(b *boot, o *StampOptions) error {
 	}
 	console := table[s.Platform]
 	if s.Arch == "s390x" {
-		return fmt.Errorf("s390x needs zipl to write the boot loader: %w", errors.ErrUnsupported)
+		return fmt.Errorf("s390x boots a copy of the entry that zipl wrote, which only zipl can renew: %w", errors.ErrUnsupported)
 	}
 	for i, name := range b.entries {
 		data, err := b.fs.ReadFile(name)
