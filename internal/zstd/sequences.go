@@ -1,5 +1,7 @@
 package zstd
 
+import "encoding/binary"
+
 // sequence is a run of literals and a match behind it.
 type sequence struct{ literals, length, dist uint32 }
 
@@ -202,31 +204,53 @@ func runOf(s uint8) *fse { return &runs[s&63] }
 
 // writeSequences writes from the last to the first, into a buffer that is large enough.
 func writeSequences(buf []byte, list []coded, literals, offsets, matches *fse) int {
-	w := bitWriter{buf: buf}
 	last := &list[len(list)-1]
 	l, o, m := literals.start(last.codes[ofLiterals]), offsets.start(last.codes[ofOffsets]), matches.start(last.codes[ofMatches])
-	w.extra(last)
-	for i := len(list) - 2; i >= 0; i-- {
+	// Of what a bitWriter has, processors hold copies in registers only.
+	// A bitWriter in registers.
+	var acc uint64
+	var have uint
+	at := 0
+	for i := len(list) - 1; i >= 0; i-- {
 		s := &list[i]
-		offsets.encode(&w, &o, s.codes[ofOffsets])
-		matches.encode(&w, &m, s.codes[ofMatches])
-		literals.encode(&w, &l, s.codes[ofLiterals])
-		w.extra(s)
+		if i < len(list)-1 {
+			var n uint
+			o, n = offsets.step(o, s.codes[ofOffsets], &acc, have)
+			have += n
+			m, n = matches.step(m, s.codes[ofMatches], &acc, have)
+			have += n
+			l, n = literals.step(l, s.codes[ofLiterals], &acc, have)
+			have += n
+		}
+		n := uint(literalBits[s.codes[ofLiterals]%36])
+		acc |= uint64(s.literals) & (1<<n - 1) << (have & 63)
+		have += n
+		binary.LittleEndian.PutUint64(buf[at:], acc)
+		at += int(have >> 3)
+		acc >>= have &^ 7 & 63
+		have &= 7
+		n = uint(matchBits[s.codes[ofMatches]%53])
+		acc |= uint64(s.length) & (1<<n - 1) << (have & 63)
+		have += n
+		n = uint(s.codes[ofOffsets]) & 31
+		acc |= uint64(s.offset) & (1<<n - 1) << (have & 63)
+		have += n
+		binary.LittleEndian.PutUint64(buf[at:], acc)
+		at += int(have >> 3)
+		acc >>= have &^ 7 & 63
+		have &= 7
 	}
+	w := bitWriter{buf, at, acc, have}
 	w.add(uint64(m)&(1<<matches.log-1), matches.log)
 	w.add(uint64(o)&(1<<offsets.log-1), offsets.log)
 	w.add(uint64(l)&(1<<literals.log-1), literals.log)
 	return w.end()
 }
 
-// extra adds the lower bits of a sequence's numbers.
-func (w *bitWriter) extra(s *coded) {
-	n := uint(literalBits[s.codes[ofLiterals]])
-	w.add(uint64(s.literals)&(1<<n-1), n)
-	w.flush()
-	n = uint(matchBits[s.codes[ofMatches]])
-	w.add(uint64(s.length)&(1<<n-1), n)
-	n = uint(s.codes[ofOffsets])
-	w.add(uint64(s.offset)&(1<<n-1), n)
-	w.flush()
+// step does what encode does, with bits behind those in acc, and gives how many.
+func (t *fse) step(state uint32, s uint8, acc *uint64, have uint) (next uint32, n uint) {
+	m := t.moves[s&63]
+	n = uint((state+m.bits)>>16) & 15
+	*acc |= uint64(state&(1<<n-1)) << (have & 63)
+	return uint32(t.next[(state>>n+uint32(m.find))&(1<<maxTableLog-1)]), n
 }
