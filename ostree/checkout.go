@@ -86,7 +86,8 @@ type CheckoutOptions struct {
 // owner and mode unless names are united. Files that are copied are verified;
 // hard links and reflinks are as the repository has them (see [Repo.Fsck]).
 // Files of no bytes are never hard links. An error leaves what was written so
-// far, each file whole.
+// far, each file whole. What a killed checkout left is removed by the next into the
+// same folder that runs alone there: all names .okd-checkout-NUMBER-NUMBER.
 func (r *Repo) Checkout(ctx context.Context, dst *os.Root, commit Checksum, opts *CheckoutOptions) error {
 	if opts == nil {
 		opts = &CheckoutOptions{}
@@ -126,6 +127,10 @@ func (r *Repo) checkout(ctx context.Context, dst *os.Root, commit Checksum, opts
 		return err
 	}
 	defer root.Close()
+	co := &checkout{repo: r, opts: opts, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), metas: make(map[Checksum]*DirMeta)}
+	if err := co.enter(ctx, int(root.Fd())); err != nil {
+		return err
+	}
 	if opts.Union == UnionNone {
 		if _, err := root.ReadDir(1); err == nil {
 			return fmt.Errorf("folder is not empty: %w", fs.ErrExist)
@@ -133,10 +138,13 @@ func (r *Repo) checkout(ctx context.Context, dst *os.Root, commit Checksum, opts
 			return err
 		}
 	}
-	co := &checkout{repo: r, opts: opts, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), metas: make(map[Checksum]*DirMeta)}
 	co.user = opts.UserMode || r.settings.mode == ModeBareUserOnly || co.uid != 0
 	top := &checkoutDir{name: ".", as: ".", path: ".", tree: tree, meta: meta, made: opts.Union == UnionNone}
-	if err := co.run(ctx, top, int(root.Fd()), workers); err != nil {
+	err = co.run(ctx, top, int(root.Fd()), workers)
+	if e := co.leave(int(root.Fd())); err == nil {
+		err = e
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -182,6 +190,7 @@ type checkout struct {
 	noReflink atomic.Bool
 	uid, gid  uint32 // that new files have
 	temps     atomic.Int64
+	mark      string // the name that says that a union runs; "": none
 	done      atomic.Int64
 	queue     checkoutQueue
 	hidden    []*checkoutDir // in the root, made by another name
@@ -303,6 +312,11 @@ func removeBelow(fd, depth int) error {
 // finish sets what a directory that was made has besides names. Modes and times
 // come last: a directory may be read-only, and each new name changes its time.
 func (co *checkout) finish(ctx context.Context, d *checkoutDir) error {
+	if d.parent == nil {
+		if err := co.leave(d.fd); err != nil {
+			return err
+		}
+	}
 	if !d.made {
 		return nil
 	}
@@ -606,7 +620,7 @@ func (c *contextReader) Read(p []byte) (int, error) {
 // temp is a name that is free, unless somebody wants trouble; then making it
 // fails.
 func (co *checkout) temp() string {
-	return fmt.Sprintf(".okd-checkout-%d-%d", unix.Getpid(), co.temps.Add(1))
+	return fmt.Sprintf(tempPrefix+"%d-%d", unix.Getpid(), co.temps.Add(1))
 }
 
 // replace renames temp over name.
