@@ -23,7 +23,7 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 	summary, err := daily.RunTo(ctx, r.Definition, r.Env, r.Options, step)
 	r.steps.keep(ctx, step, summary, err)
 	if err != nil {
-		return classify(fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err))
+		return classify(gatesSay(ctx, fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err)))
 	}
 	r.progress.Done()
 	setResults(ctx, summary)
