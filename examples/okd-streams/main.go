@@ -105,6 +105,7 @@ func newRoot() *cobra.Command {
 		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), browsecmd.Command(), doctorcmd.Command(), prowcmd.Command(), tektoncmd.Command(), actionscmd.Command(), manCommand(), versionCommand())
 	giveResults(root)
 	keepArtifacts(root)
+	complete(root)
 	return root
 }
 
