@@ -185,3 +185,33 @@ func ExampleNewCluster() {
 	fmt.Println(cluster.Create(context.Background(), r.Runs[0]))
 	// Output: okd-coreos-x86-64-x7k2p <nil>
 }
+
+// What a run came to, and its removal.
+func ExampleCluster_Run() {
+	// An API server, for the example.
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"metadata":{"name":"okd-coreos-x86-64-x7k2p"},
+			"status":{"conditions":[{"type":"Succeeded","status":"False","reason":"Failed","message":"Tasks Completed: 4"}]}}`)
+	}))
+	defer server.Close()
+	cluster, err := tekton.NewCluster(server.URL, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	run, err := cluster.Run(context.Background(), "okd-coreos", "okd-coreos-x86-64-x7k2p")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(run.State, run.Reason, run.Message)
+	fmt.Println(cluster.Delete(context.Background(), "okd-coreos", run.Name))
+	// Output:
+	// False Failed Tasks Completed: 4
+	// <nil>
+}
+
+func ExamplePlatforms() {
+	fmt.Println(tekton.Platforms())
+	// Output: [plain kind openshift]
+}
