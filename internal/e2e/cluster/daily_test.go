@@ -72,7 +72,7 @@ func TestGates(t *testing.T) {
 		def.Gates = append(def.Gates, stream.Gate{Name: "aws", Kind: stream.GateExternal})
 	})
 	record := func(got map[string]string, state string) {
-		out, err := w.command(t, "gate", "record", "aws", state, "--reason=the test says so", "--release="+got["release-name"], "--digest="+got["release-digest"], "--results="+w.store()).CombinedOutput()
+		out, err := w.command(t, "gate", "record", "aws="+state, "--reason=the test says so", "--release="+got["release-name"], "--digest="+got["release-digest"], "--results="+w.store()).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
 	run, logs := w.fail(t, w.run(t, dailyPipeline, nil))

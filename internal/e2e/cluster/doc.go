@@ -5,10 +5,10 @@
 // Debian's containerd, runc and CNI plugins.
 //
 // All of it, and the tests themselves, live in process, mount and network
-// namespaces that end with the test binary, whatever ends it: no process, mount,
-// address or file is left, even by kill -9. It reaches nothing outside, and
-// nothing reaches it. Empty cgroups are all that a killed run leaves, and the
-// next one removes them.
+// namespaces that end with the test binary, whatever ends it: no process, mount
+// or address is left, even by kill -9. It reaches nothing outside, and
+// nothing reaches it. Empty cgroups and the program that was built are all that a
+// killed run leaves, and the next one removes them.
 //
 // It needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN, cgroups version 1, and the
 // packages containerd, runc and containernetworking-plugins. Tests that use it are

@@ -34,6 +34,8 @@ const (
 	// cgroupName is the folder of the cluster in each hierarchy of cgroups.
 	cgroupName = "okd-streams-e2e"
 	cgroupRoot = "/sys/fs/cgroup"
+	// scratchName is the pattern of the folder outside, with the program.
+	scratchName = "okd-streams-cluster-*"
 )
 
 // Main runs the tests of a package in namespaces of their own, in which [Get]
@@ -94,17 +96,9 @@ func outside() (int, error) {
 	if _, err := interop.BuildVersitygw(ctx); err != nil {
 		return 1, err
 	}
-	scratch, err := os.MkdirTemp("", "okd-streams-cluster-*")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(scratch)
-	program := filepath.Join(scratch, "okd-streams")
-	if err := buildProgram(ctx, program); err != nil {
-		return 1, err
-	}
 
-	// One cluster at a time: what they share is the cgroups' names.
+	// One cluster at a time: what they share is the cgroups' names. Whoever has the
+	// lock removes what a run that was killed left.
 	lock, err := os.Open(cgroupRoot)
 	if err != nil {
 		return 1, err
@@ -113,7 +107,23 @@ func outside() (int, error) {
 	if err := waitLock(ctx, lock); err != nil {
 		return 1, err
 	}
-	if err := removeCgroups(); err != nil { // of a run that was killed
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), scratchName))
+	if err != nil {
+		return 1, err
+	}
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err := errors.Join(err, removeCgroups()); err != nil {
+		return 1, err
+	}
+	scratch, err := os.MkdirTemp("", scratchName)
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(scratch)
+	program := filepath.Join(scratch, "okd-streams")
+	if err := buildProgram(ctx, program); err != nil {
 		return 1, err
 	}
 	code, err := inside(ctx, peers, program)
