@@ -157,10 +157,11 @@ func (l *List) check() error {
 	}
 	for i, f := range l.Forks {
 		key := fmt.Sprintf("forks[%d]", i)
-		for field, url := range map[string]string{"repository": f.Repository, "use": f.Use} {
-			if err := checkRepository(url); err != nil {
-				fault(key+"."+field, "%w", err)
-			}
+		if err := checkRepository(f.Repository); err != nil {
+			fault(key+".repository", "%w", err)
+		}
+		if err := checkRepository(f.Use); err != nil {
+			fault(key+".use", "%w", err)
 		}
 	}
 	seen := map[string]bool{}
@@ -207,9 +208,9 @@ func (c *Component) faults() []error {
 	if strings.HasPrefix(c.Repository, folderScheme) && (c.Ref != "" || c.Commit != "") {
 		fault("repository", "a folder as it is has neither ref nor commit")
 	}
-	for key, p := range map[string]string{"context": c.Context, "dockerfile": c.Dockerfile} {
-		if p != "" && !fs.ValidPath(p) {
-			fault(key, "%.200q is no path within the repository", p)
+	for _, p := range []struct{ key, path string }{{"context", c.Context}, {"dockerfile", c.Dockerfile}} {
+		if p.path != "" && !fs.ValidPath(p.path) {
+			fault(p.key, "%.200q is no path within the repository", p.path)
 		}
 	}
 	if c.Containerfile != "" && c.Dockerfile != "" {
