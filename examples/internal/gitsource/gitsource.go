@@ -27,7 +27,7 @@ type Fetcher struct {
 	Dir string
 }
 
-// Fetch is for [components.Env].
+// Fetch is for [components.Env]. It may be called from any goroutine.
 func (f *Fetcher) Fetch(ctx context.Context, s components.Source) (_ *components.Tree, err error) {
 	if dir, ok := strings.CutPrefix(s.Repository, "file://"); ok {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
@@ -35,9 +35,11 @@ func (f *Fetcher) Fetch(ctx context.Context, s components.Source) (_ *components
 		}
 		return &components.Tree{Dir: dir}, nil
 	}
-	if f.Dir, err = filepath.Abs(f.Dir); err != nil {
+	abs, err := filepath.Abs(f.Dir) // git works in folders below it
+	if err != nil {
 		return nil, err
 	}
+	f = &Fetcher{Program: f.Program, Dir: abs}
 	if s.Commit != "" {
 		if tree, err := f.tree(ctx, s, s.Commit); err == nil {
 			return tree, nil
