@@ -126,7 +126,7 @@ func (p *plan) fromBuilder(pl *pipeline) []Param {
 func (p *plan) builderTasks(pl *pipeline, params []ParamSpec) (last []string) {
 	first := func(t *Task) Param {
 		held := p.lock(t, params, pl.cadence)
-		t.Spec.Workspaces = p.workspaces(workspaceShared, workspaceDefinition, workspaceStore)
+		t.Spec.Workspaces = p.workspaces(workspaceShared, workspaceDefinition, workspaceRegistry, workspaceStore)
 		return held
 	}
 	add := func(t *Task, after []string, timed bool, given ...Param) {

@@ -332,7 +332,9 @@ func timeouts(tasks time.Duration) *Timeouts {
 	return &Timeouts{Pipeline: (tasks + finallyTimeout).String(), Tasks: tasks.String(), Finally: finallyTimeout.String()}
 }
 
-// bind gives the workspaces of a pipeline their volumes.
+// bind gives the workspaces of a pipeline their volumes. A pod begins without a Secret too: its
+// first step says at once that it is missing, where Kubernetes would wait for hours and say
+// nothing in a log.
 func (p *plan) bind(pl *Pipeline, claim string) []WorkspaceBinding {
 	var out []WorkspaceBinding
 	for _, w := range pl.Spec.Workspaces {
@@ -345,9 +347,9 @@ func (p *plan) bind(pl *Pipeline, claim string) []WorkspaceBinding {
 		case workspaceKeys:
 			b.ConfigMap = &NameRef{Name: p.name(workspaceKeys)}
 		case workspaceRegistry:
-			b.Secret = &SecretVolume{SecretName: p.auth}
+			b.Secret = &SecretVolume{SecretName: p.auth, Optional: true}
 		case workspaceStore:
-			b.Secret = &SecretVolume{SecretName: p.store}
+			b.Secret = &SecretVolume{SecretName: p.store, Optional: true}
 		}
 		out = append(out, b)
 	}
@@ -368,6 +370,9 @@ func (p *plan) lock(t *Task, params []ParamSpec, c stream.Cadence) Param {
 		"tekton", "lock", "--holder=$(params.holder)", "--wait=$(params.wait)", "--ttl=" + (c.Timeout + 2*finallyTimeout).String(),
 		"--namespace=" + p.opts.Namespace, "--token-file=" + tokenDir + "/" + token, "--ca-file=" + tokenDir + "/ca.crt",
 	}, p.leaseFlags()...)...)
+	if p.auth != "" { // missing, it would be noticed when a build is done
+		step.Args = append(step.Args, "--authfile=$(workspaces."+workspaceRegistry+".path)/"+dockerConfig)
+	}
 	step.Mounts = []VolumeMount{{Name: token, MountPath: tokenDir, ReadOnly: true}}
 	t.Spec.Steps = append([]Step{step}, t.Spec.Steps...)
 	t.Spec.Volumes = append(t.Spec.Volumes, Volume{Name: token, Projected: &Projected{Sources: []Projection{

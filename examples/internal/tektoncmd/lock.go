@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -27,9 +28,13 @@ import (
 // leaseFile is beside the folder of a stream's builds.
 const leaseFile = "lease.json"
 
+// leasePoll is the wait between two looks: a run takes minutes at least, and a look
+// costs two small requests.
+const leasePoll = 5 * time.Second
+
 // lease is which lease is meant, and for whom.
 type lease struct {
-	stream, state, arch, store, credentials, holder string
+	stream, state, arch, store, credentials, authfile, holder string
 }
 
 func (l *lease) add(set *pflag.FlagSet) {
@@ -49,6 +54,15 @@ func (l *lease) do(cmd *cobra.Command, fn func(s publish.Store, key string) erro
 	def, err := definition(l.stream)
 	if err != nil {
 		return err
+	}
+	for _, needed := range []struct{ of, file string }{{"store", l.credentials}, {"registry", l.authfile}} {
+		if needed.file == "" {
+			continue
+		}
+		if _, err := os.Stat(needed.file); err != nil {
+			err = fmt.Errorf("credentials of the %s: %w", needed.of, err)
+			return ui.Next(err, "in a run, create the Secret that it binds to the workspace of this path, with a key named as the file, and start the next; else name a file that is there")
+		}
 	}
 	if l.arch == "" {
 		l.arch = string(def.Architectures[0])
@@ -78,7 +92,7 @@ func (l *lease) do(cmd *cobra.Command, fn func(s publish.Store, key string) erro
 }
 
 func lock() *cobra.Command {
-	l, opts := &lease{}, &publish.LeaseOptions{Jitter: rand.Float64}
+	l, opts := &lease{}, &publish.LeaseOptions{Jitter: rand.Float64, Poll: leasePoll}
 	c, namespace := &cluster{}, ""
 	cmd := &cobra.Command{
 		Use: "lock --stream STREAM --holder NAME", Short: "Take the lease of a stream's index, so that one run at a time writes it", DisableFlagsInUseLine: true,
@@ -117,6 +131,7 @@ that it has ended, cancelled perhaps, or is gone, its lease is taken.`,
 	}
 	l.add(cmd.Flags())
 	c.Add(cmd.Flags())
+	cmd.Flags().StringVar(&l.authfile, "authfile", "", "registry credentials `FILE` that the run needs later; if it is not there, the run does not begin")
 	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAMESPACE` of the runs that hold the lease (default: nobody is asked about them)")
 	cmd.Flags().DurationVar(&opts.TTL, "ttl", publish.DefaultLeaseTTL, "`TIME` that the lease lasts")
 	cmd.Flags().DurationVar(&opts.Wait, "wait", 0, "`TIME` to wait for another holder")

@@ -231,6 +231,14 @@ func TestLock(t *testing.T) {
 	_, _, err = call(t, "", "lock", "--stream=sample", "--state="+state, "--holder=x")
 	require.NoError(t, err)
 	require.FileExists(t, filepath.Join(state, "store", "sample", "lease.json"))
+
+	// A run that lacks a secret does not begin.
+	for flag, of := range map[string]string{"--s3-credentials": "store", "--authfile": "registry"} {
+		missing := filepath.Join(t.TempDir(), "credentials")
+		_, _, err := lock("three 3", flag+"="+missing)
+		require.ErrorContains(t, err, "credentials of the "+of+": stat "+missing+": no such file or directory")
+		require.ErrorContains(t, err, "create the Secret")
+	}
 }
 
 // A run that was cancelled cannot give its lease back.
