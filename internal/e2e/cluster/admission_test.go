@@ -72,4 +72,5 @@ func TestBadPipelines(t *testing.T) {
 const (
 	dailyPipeline   = "okd-coreos"
 	releasePipeline = "okd-release-pipeline"
+	payloadPipeline = "okd-payload"
 )

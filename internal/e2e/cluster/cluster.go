@@ -53,10 +53,12 @@ type Cluster struct {
 
 // process is a program of the cluster.
 type process struct {
-	name  string
-	log   string
-	ended chan struct{}
-	err   error
+	program   string
+	args, env []string
+	log       string
+	pid       int
+	ended     chan struct{}
+	err       error
 }
 
 var (
@@ -128,37 +130,20 @@ func start(ctx context.Context) (_ *Cluster, err error) {
 	}{
 		{"containerd", []string{"--config", runFolder + "/containerd.toml"}},
 		{"etcd", []string{"--data-dir", runFolder + "/etcd", "--unsafe-no-fsync", "--log-level", "warn"}},
-		{"kube-apiserver", []string{
-			"--etcd-servers=http://127.0.0.1:2379", "--secure-port=443", "--advertise-address=" + Address, "--service-cluster-ip-range=" + serviceCIDR,
-			"--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile, "--cert-dir=" + runFolder + "/api", "--token-auth-file=" + tokenFile,
-			"--authorization-mode=Node,RBAC", "--allow-privileged=true", "--service-account-issuer=https://kubernetes.default.svc",
-			"--service-account-key-file=" + keyFile, "--service-account-signing-key-file=" + keyFile,
-			"--kubelet-preferred-address-types=InternalIP", "--profiling=false",
-		}},
+		{"kube-apiserver", apiServerArgs("443")},
 	} {
 		if err := c.run(p.name, p.name, p.args, nil); err != nil {
 			return nil, err
 		}
 	}
 	c.Config = &rest.Config{Host: apiURL, BearerToken: token("admin"), TLSClientConfig: rest.TLSClientConfig{CAFile: certFile}, QPS: -1}
-	if c.Kubernetes, err = kubernetes.NewForConfig(c.Config); err != nil {
+	if err := c.connect(); err != nil {
 		return nil, err
 	}
-	if c.Dynamic, err = dynamic.NewForConfig(c.Config); err != nil {
-		return nil, err
-	}
-	discoverer, err := discovery.NewDiscoveryClientForConfig(c.Config)
-	if err != nil {
-		return nil, err
-	}
-	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discoverer))
 
 	images := make(chan error, 1)
 	go func() { images <- c.pushImages(ctx) }()
-	if err := c.await(ctx, "the API server", func(ctx context.Context) error {
-		_, err := c.Kubernetes.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-		return err
-	}); err != nil {
+	if err := c.await(ctx, "the API server", ready(c.Kubernetes)); err != nil {
 		return nil, errors.Join(err, <-images)
 	}
 	for _, p := range []struct {
@@ -182,6 +167,33 @@ func start(ctx context.Context) (_ *Cluster, err error) {
 	return c, c.awaitNode(ctx)
 }
 
+// connect makes the clients.
+func (c *Cluster) connect() (err error) {
+	if c.Kubernetes, err = kubernetes.NewForConfig(c.Config); err != nil {
+		return err
+	}
+	if c.Dynamic, err = dynamic.NewForConfig(c.Config); err != nil {
+		return err
+	}
+	discoverer, err := discovery.NewDiscoveryClientForConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discoverer))
+	return nil
+}
+
+// apiServerArgs are what an API server at a port is started with.
+func apiServerArgs(port string, more ...string) []string {
+	return append([]string{
+		"--etcd-servers=http://127.0.0.1:2379", "--secure-port=" + port, "--advertise-address=" + Address, "--service-cluster-ip-range=" + serviceCIDR,
+		"--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile, "--cert-dir=" + runFolder + "/api", "--token-auth-file=" + tokenFile,
+		"--authorization-mode=Node,RBAC", "--allow-privileged=true", "--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + keyFile, "--service-account-signing-key-file=" + keyFile,
+		"--kubelet-preferred-address-types=InternalIP", "--profiling=false",
+	}, more...)
+}
+
 // run starts a program of the peers' folder, or else of PATH.
 func (c *Cluster) run(name, program string, args, env []string) error {
 	path := filepath.Join(c.peers, "bin", program)
@@ -192,8 +204,8 @@ func (c *Cluster) run(name, program string, args, env []string) error {
 	if logs == "" {
 		logs = filepath.Join(runFolder, "logs")
 	}
-	p := &process{name: name, log: filepath.Join(logs, name+".log"), ended: make(chan struct{})}
-	log, err := os.Create(p.log)
+	p := &process{program: program, args: args, env: env, log: filepath.Join(logs, name+".log"), ended: make(chan struct{})}
+	log, err := os.OpenFile(p.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
@@ -205,6 +217,7 @@ func (c *Cluster) run(name, program string, args, env []string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	p.pid = cmd.Process.Pid
 	go func() {
 		p.err = cmd.Wait()
 		close(p.ended)
@@ -317,7 +330,7 @@ registryPullQPS: 0
 serializeImagePulls: false
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
-evictionHard: {memory.available: 1Mi, nodefs.available: 1Mi, imagefs.available: 1Mi}
+evictionHard: {memory.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%, imagefs.inodesFree: 0%}
 `)
 	// Without CAP_SYS_RESOURCE nobody may be better off than the others when
 	// memory is short.

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/okd-project/okd-streams/stream"
 )
 
 // TestDailyBuild runs the pipeline on the cluster, and the same build in one
-// process: both make and publish the same.
+// process: both make and publish the same. In between the release is promoted, and
+// another is made of it.
 func TestDailyBuild(t *testing.T) {
 	w := newWorld(t, nil)
 	begin := time.Now()
@@ -33,6 +35,11 @@ func TestDailyBuild(t *testing.T) {
 	uploaded := w.objects(t)
 	maps.DeleteFunc(uploaded, func(path, _ string) bool { // what only a cluster keeps in the store
 		return strings.HasSuffix(path, "/lease.json") || strings.HasPrefix(path, "gates/")
+	})
+
+	t.Run("and then", func(t *testing.T) {
+		t.Run("promotion", func(t *testing.T) { t.Parallel(); w.promote(t, got) })
+		t.Run("payload", func(t *testing.T) { t.Parallel(); w.swap(t, got) })
 	})
 
 	// One process does it again, under the same names, where nothing is yet.
@@ -64,6 +71,49 @@ func TestDailyBuild(t *testing.T) {
 	require.Equal(t, w.objects(t), uploaded)
 }
 
+// promote releases what the daily build made. A second time, there is nothing to do.
+func (w *world) promote(t *testing.T, built map[string]string) {
+	got := results(w.succeed(t, w.run(t, releasePipeline, map[string]string{"source": built["release-pullspec"]})))
+	require.Equal(t, built["release-digest"], got["release-digest"])
+	require.Equal(t, got["mirrored-digest"], w.skopeo(t, "inspect", "--format", "{{.Digest}}", "docker://"+got["mirrored-pullspec"]))
+	again := results(w.succeed(t, w.run(t, releasePipeline, map[string]string{"source": built["release-pullspec"]})))
+	require.Equal(t, got["mirrored-digest"], again["mirrored-digest"])
+	require.Equal(t, "false", again["changed"])
+}
+
+// swap makes a release of the daily build's with another node image in it, on the
+// cluster and in one process.
+func (w *world) swap(t *testing.T, built map[string]string) {
+	const version = "0.0.0-sample.swap"
+	repository := w.Registry + "/" + w.namespace + "/payload"
+	component := "stream-coreos=" + built["base-image"]
+	object := unstructuredOf(t, w.rendered.Runs[0])
+	object.SetGenerateName(payloadPipeline + "-")
+	object.Object["spec"].(map[string]any)["pipelineRef"] = map[string]any{"name": payloadPipeline}
+	unstructured.RemoveNestedField(object.Object, "spec", "workspaces") // no secret is needed
+	param := func(name string, value any) any { return map[string]any{"name": name, "value": value} }
+	require.NoError(t, unstructured.SetNestedSlice(object.Object, []any{
+		param("initial-payload", built["release-pullspec"]), param("components", []any{component}), param("release-image", repository+":cluster"),
+		param("release-image-name", version), param("release-mirror-location", repository+"-images"), param("source-date-epoch", buildEpoch),
+	}, "spec", "params"))
+	made, err := w.Apply(t.Context(), object)
+	require.NoError(t, err)
+	run := w.succeed(t, made.GetName())
+	require.Equal(t, map[string]string{"new-release": "Succeeded", "verify-release": "Succeeded"}, w.reasons(t, run))
+	got := results(run)
+	require.Equal(t, version, got["release-name"])
+
+	var alone struct{ Digest, Pullspec string }
+	w.output(t, &alone, "payload", "swap", built["release-pullspec"], component, "--to="+repository+":alone", "--version="+version, "--mirror="+repository+"-images", "--output=json")
+	require.NotEqual(t, built["release-digest"], alone.Digest)
+	require.Equal(t, alone.Digest, got["release-digest"])
+	require.Equal(t, alone.Pullspec, got["release-pullspec"])
+	for _, tag := range []string{":cluster", ":alone"} {
+		require.Equal(t, alone.Digest, w.skopeo(t, "inspect", "--format", "{{.Digest}}", "docker://"+repository+tag))
+	}
+	require.Equal(t, built["base-digest"], w.skopeo(t, "inspect", "--format", "{{.Digest}}", "docker://"+repository+"-images@"+built["base-digest"]))
+}
+
 // TestGates has a gate that somebody else answers: until it has passed, and when it
 // has failed, nothing is announced.
 func TestGates(t *testing.T) {
@@ -91,20 +141,4 @@ func TestGates(t *testing.T) {
 	run = w.succeed(t, w.run(t, dailyPipeline, map[string]string{"build": got["build"]}))
 	require.Equal(t, got["release-digest"], results(run)["release-digest"])
 	require.Equal(t, "true", results(run)["published"])
-}
-
-// TestPromotion promotes what the daily build made.
-func TestPromotion(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	built := results(w.succeed(t, w.run(t, dailyPipeline, nil)))
-	run := w.succeed(t, w.run(t, releasePipeline, map[string]string{"source": built["release-pullspec"]}))
-	got := results(run)
-	t.Log(got)
-	require.Equal(t, built["release-digest"], got["release-digest"])
-	require.Equal(t, got["mirrored-digest"], w.skopeo(t, "inspect", "--format", "{{.Digest}}", "docker://"+got["mirrored-pullspec"]))
-	// Again, there is nothing to do.
-	again := results(w.succeed(t, w.run(t, releasePipeline, map[string]string{"source": built["release-pullspec"]})))
-	require.Equal(t, got["mirrored-digest"], again["mirrored-digest"])
-	require.Equal(t, "false", again["changed"])
 }

@@ -2,8 +2,11 @@ package cluster_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,8 +19,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"knative.dev/pkg/apis"
 
+	"github.com/okd-project/okd-streams/internal/e2e/cluster"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/stream"
+	"github.com/okd-project/okd-streams/stream/tekton"
 )
 
 // uploads are requests that send the base image or the node image to a registry.
@@ -112,22 +117,142 @@ func TestTwoRuns(t *testing.T) {
 	require.Equal(t, want, have)
 }
 
-// TestCancelled ends runs as people do. The next one goes on.
+// TestCancelled ends runs as people do, one that has begun and one that publishes.
+// The next one goes on.
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	for _, how := range []string{"CancelledRunFinally", "Cancelled"} {
-		proxy, params := w.stalled(t)
-		run := w.run(t, dailyPipeline, params)
-		w.stuck(t, run, proxy)
+	cancel := func(run, how string) {
 		_, err := w.Dynamic.Resource(pipelineRuns).Namespace(w.namespace).Patch(t.Context(), run, types.MergePatchType, []byte(`{"spec":{"status":"`+how+`"}}`), metav1.PatchOptions{})
 		require.NoError(t, err)
 		got, _ := w.fail(t, run)
 		require.Equal(t, "Cancelled", got.Status.GetCondition(apis.ConditionSucceeded).Reason)
 		w.nothingAnnounced(t)
 	}
-	got := w.succeed(t, w.run(t, dailyPipeline, nil))
-	require.Equal(t, "true", results(got)["published"])
+	proxy, params := w.stalled(t)
+	run := w.run(t, dailyPipeline, params)
+	until(t, run+" to hold the lease", func() bool { return strings.HasPrefix(w.holder(t), run+" ") })
+	cancel(run, "CancelledRunFinally")
+	require.Empty(t, w.holder(t))
+
+	run = w.run(t, dailyPipeline, params)
+	w.stuck(t, run, proxy)
+	cancel(run, "Cancelled")
+	require.Contains(t, w.holder(t), run) // nothing of it ran any more
+
+	run = w.run(t, dailyPipeline, nil)
+	require.Equal(t, "true", results(w.succeed(t, run))["published"])
+	require.Empty(t, w.holder(t))
+}
+
+// holder is who has the lease of the stream's index, "": nobody.
+func (w *world) holder(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(w.s3.Folder, w.namespace, "sample", "lease.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	require.NoError(t, err)
+	var lease struct{ Holder string }
+	require.NoError(t, json.Unmarshal(data, &lease))
+	return lease.Holder
+}
+
+// TestMissingSecrets runs before the secrets are there that the run needs: it says
+// so at once, and not when a build is done.
+func TestMissingSecrets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(def *stream.Definition) {
+		def.Registry.Credentials = &stream.Credentials{Secret: "registry", Keys: map[string]string{"file": corev1.DockerConfigJsonKey}}
+	})
+	secrets := w.Kubernetes.CoreV1().Secrets(w.namespace)
+	store, err := secrets.Get(t.Context(), storeSecret, metav1.GetOptions{})
+	require.NoError(t, err)
+	require.NoError(t, secrets.Delete(t.Context(), storeSecret, metav1.DeleteOptions{}))
+	for _, tc := range []struct {
+		of, file string
+		secret   *corev1.Secret
+	}{
+		{"store", storeFile, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: storeSecret}, Data: store.Data}},
+		{"registry", corev1.DockerConfigJsonKey, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: "registry"}, Type: corev1.SecretTypeDockerConfigJson, StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`},
+		}},
+	} {
+		got, logs := w.fail(t, w.run(t, dailyPipeline, nil))
+		said := "credentials of the " + tc.of + ": stat /workspace/"
+		inputs, _, _ := strings.Cut(logs[strings.Index(logs, "-build-inputs: "):], "\n--- ")
+		require.Equal(t, 1, strings.Count(inputs, said), logs)
+		require.Contains(t, inputs, "/"+tc.file+": no such file or directory")
+		require.Contains(t, inputs, "create the Secret")
+		for task := range w.reasons(t, got) {
+			require.Contains(t, []string{"build-inputs", "unlock"}, task)
+		}
+		require.NoFileExists(t, filepath.Join(w.s3.Folder, w.namespace, "sample", "builds", "builds.json"))
+		w.nothingAnnounced(t)
+		_, err := secrets.Create(t.Context(), tc.secret, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	require.Equal(t, "true", results(w.succeed(t, w.run(t, dailyPipeline, nil)))["published"])
+}
+
+// TestNoTekton starts a run on a cluster without Tekton, and on one whose Tekton
+// is too old.
+func TestNoTekton(t *testing.T) {
+	t.Parallel()
+	bare := cluster.Get(t).Bare(t)
+	def, err := stream.Builtin("sample")
+	require.NoError(t, err)
+	rendered, err := tekton.Render(def, &tekton.Options{Image: bare.TaskImage, Namespace: "default"})
+	require.NoError(t, err)
+	dir := t.TempDir()
+	file, token := filepath.Join(dir, "run.yaml"), filepath.Join(dir, "token")
+	out, err := os.Create(file)
+	require.NoError(t, err)
+	require.NoError(t, tekton.Encode(out, rendered.Runs[0]))
+	require.NoError(t, out.Close())
+	require.NoError(t, os.WriteFile(token, []byte(bare.Config.BearerToken), 0o600))
+	refused := func() {
+		out, err := exec.CommandContext(t.Context(), bare.Program, "tekton", "run", "--api-server="+bare.Config.Host, "--ca-file="+bare.Config.CAFile, "--token-file="+token, file).CombinedOutput()
+		require.Error(t, err)
+		require.Equal(t, 1, strings.Count(string(out), "Tekton Pipelines with tekton.dev/v1 (0.44 or later) is not installed"), string(out))
+		require.Contains(t, string(out), "install Tekton Pipelines, on OpenShift the operator")
+	}
+	refused()
+	bare.InstallOldTekton(t)
+	until(t, "the old version", func() bool {
+		_, err := bare.Dynamic.Resource(pipelineRuns.GroupResource().WithVersion("v1beta1")).List(t.Context(), metav1.ListOptions{})
+		return err == nil
+	})
+	refused()
+}
+
+// TestLostNode loses the node twice while a run is on it: first as in a power cut, when
+// the first task works, and then nobody speaks for it while a task ends. The run goes
+// on each time.
+func TestLostNode(t *testing.T) { // alone: the others are on the node too
+	w := newWorld(t, nil)
+	store := interop.Proxy(t, w.s3.Endpoint, interop.Fault{Stall: time.Hour, Match: func(r *http.Request) bool { return !strings.HasSuffix(r.URL.Path, "/lease.json") }})
+	proxy, params := w.stalled(t)
+	proxy.Set(interop.Fault{Match: uploads, Stall: 20 * time.Second, Times: 1}) // time to look which pod it is
+	params["store"] = strings.Replace(w.store(), w.s3.Endpoint, store.URL, 1)
+	run := w.run(t, dailyPipeline, params)
+	pod := w.stuck(t, run, store)
+	require.Equal(t, "build-inputs", pod.Labels["tekton.dev/pipelineTask"])
+	w.Kill(t, cluster.Kubelet)
+	w.KillContainers(t)
+	store.Set()
+	w.Start(t, cluster.Kubelet)
+
+	pod = w.stuck(t, run, proxy)
+	require.Equal(t, "build-publish", pod.Labels["tekton.dev/pipelineTask"])
+	w.nothingAnnounced(t)
+	w.Kill(t, cluster.Kubelet)
+	until(t, "the end of the step", func() bool {
+		_, err := os.Stat(filepath.Join(w.s3.Folder, w.namespace, "streams", "sample.json"))
+		return err == nil
+	})
+	w.Start(t, cluster.Kubelet)
+	require.Equal(t, "true", results(w.succeed(t, run))["published"])
 }
 
 // TestFullVolume has too little room for what a build keeps, and then enough.
