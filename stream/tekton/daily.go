@@ -20,7 +20,7 @@ const finallyTimeout = 15 * time.Minute
 var dailySteps = []struct {
 	step, does string
 	retries    int           // records have a step go on where it was; a gate that failed will again
-	timeout    time.Duration // also of a pod that waits for its secret or volume
+	timeout    time.Duration // also of a pod that waits for its volume
 	results    []string
 }{
 	{"inputs", "Pin the inputs and name the build", 2, 2 * time.Hour, []string{"build", "release-name"}},

@@ -49,7 +49,8 @@ func (p *plan) notifyTask() *Task {
 }
 
 // secrets mounts those that credentials name, a folder each, as
-// the flag --secrets expects it. A step sees no others.
+// the flag --secrets expects it. A step sees no others. It begins without one too, as
+// with [plan.bind], and fails when it needs it.
 func secrets(credentials ...*stream.Credentials) (mounts []VolumeMount, volumes []Volume) {
 	seen := map[string]bool{}
 	for _, c := range credentials {
@@ -59,7 +60,7 @@ func secrets(credentials ...*stream.Credentials) (mounts []VolumeMount, volumes 
 		seen[c.Secret] = true
 		volume := fmt.Sprintf("secret-%d", len(volumes)) // a secret's name may be none of a volume
 		mounts = append(mounts, VolumeMount{Name: volume, MountPath: secretsDir + "/" + c.Secret, ReadOnly: true})
-		volumes = append(volumes, Volume{Name: volume, Secret: &SecretVolume{SecretName: c.Secret}})
+		volumes = append(volumes, Volume{Name: volume, Secret: &SecretVolume{SecretName: c.Secret, Optional: true}})
 	}
 	return mounts, volumes
 }
