@@ -74,7 +74,14 @@ func (r *Repo) lock(ctx context.Context, kind int16) (int, error) {
 
 // unlock releases what lockShared gave.
 func unlock(fd int) {
-	if fd >= 0 {
-		unix.Close(fd)
+	if fd < 0 {
+		return
 	}
+	// Closing is not enough: a child that another goroutine starts just now has
+	// a copy of the descriptor until it runs its program.
+	lock := unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart}
+	if retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock) }) != nil {
+		_ = unix.Flock(fd, unix.LOCK_UN)
+	}
+	unix.Close(fd)
 }

@@ -50,9 +50,11 @@ const (
 	DT_REG              = unix.DT_REG
 	DT_UNKNOWN          = unix.DT_UNKNOWN
 	F_RDLCK             = unix.F_RDLCK
+	F_UNLCK             = unix.F_UNLCK
 	F_WRLCK             = unix.F_WRLCK
 	LOCK_EX             = unix.LOCK_EX
 	LOCK_NB             = unix.LOCK_NB
+	LOCK_UN             = unix.LOCK_UN
 	LOCK_SH             = unix.LOCK_SH
 	O_CLOEXEC           = unix.O_CLOEXEC
 	O_CREAT             = unix.O_CREAT

@@ -66,9 +66,11 @@ const (
 	DT_REG              = 8
 	DT_UNKNOWN          = 0
 	F_RDLCK             = 0
+	F_UNLCK             = 2
 	F_WRLCK             = 1
 	LOCK_EX             = 2
 	LOCK_NB             = 4
+	LOCK_UN             = 8
 	LOCK_SH             = 1
 	O_CLOEXEC           = syscall.O_CLOEXEC
 	O_CREAT             = syscall.O_CREAT
