@@ -39,7 +39,11 @@ func lockState(path string) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("daily: lock %s: %w", path, err)
 	}
-	return func() { file.Close() }, nil
+	return func() {
+		// Told, for a child that is being started has a copy of the descriptor.
+		_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
+		file.Close()
+	}, nil
 }
 
 // earlier reads the inputs of all builds in the state folder, oldest first.
