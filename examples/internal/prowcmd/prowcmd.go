@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,42 +70,46 @@ func (c *Cluster) Add(set *pflag.FlagSet) {
 // account is where a pod finds who it is.
 const account = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-// Open gives the cluster that the flags name, or in which this runs.
-func (c *Cluster) Open() (*prow.Cluster, error) {
-	server, token, ca := c.Server, c.TokenFile, c.CAFile
+// Reach gives the address of the API server that the flags name, or in whose cluster
+// this runs, and how requests are sent there. token is nil without one.
+func (c *Cluster) Reach() (server string, token func(context.Context) (string, error), transport http.RoundTripper, err error) {
+	server, tokenFile, ca := c.Server, c.TokenFile, c.CAFile
 	if server == "" {
 		host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
 		if host == "" || port == "" {
-			return nil, ui.Usagef("this runs in no cluster: give --api-server URL")
+			return "", nil, nil, ui.Usagef("this runs in no cluster: give --api-server URL")
 		}
 		server = "https://" + net.JoinHostPort(host, port)
-		if token == "" {
-			token = filepath.Join(account, "token")
+		if tokenFile == "" {
+			tokenFile = filepath.Join(account, "token")
 		}
 		if ca == "" {
 			ca = filepath.Join(account, "ca.crt")
 		}
 	}
-	opts := &prow.ClusterOptions{}
-	if token != "" {
-		opts.Token = func(context.Context) (string, error) { // read each time: it is renewed there
-			text, err := os.ReadFile(token)
+	if tokenFile != "" {
+		token = func(context.Context) (string, error) { // read each time: it is renewed there
+			text, err := os.ReadFile(tokenFile)
 			return strings.TrimSpace(string(text)), err
 		}
 	}
-	transport := &open.TransportOptions{Getenv: os.Getenv}
+	opts := &open.TransportOptions{Getenv: os.Getenv}
 	if ca != "" {
-		bundle, err := os.ReadFile(ca)
-		if err != nil {
-			return nil, err
+		if opts.CABundle, err = os.ReadFile(ca); err != nil {
+			return "", nil, nil, err
 		}
-		transport.CABundle = bundle
 	}
-	var err error
-	if opts.Transport, err = open.Transport(transport); err != nil {
+	transport, err = open.Transport(opts)
+	return server, token, transport, err
+}
+
+// Open gives the cluster that the flags name, or in which this runs.
+func (c *Cluster) Open() (*prow.Cluster, error) {
+	server, token, transport, err := c.Reach()
+	if err != nil {
 		return nil, err
 	}
-	cluster, err := prow.NewCluster(server, opts)
+	cluster, err := prow.NewCluster(server, &prow.ClusterOptions{Token: token, Transport: transport})
 	if err != nil {
 		return nil, &ui.UsageError{Err: err}
 	}

@@ -1,26 +1,17 @@
 package tektoncmd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/okd-project/okd-streams/examples/internal/prowcmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
-	"github.com/okd-project/okd-streams/publish/open"
 	"github.com/okd-project/okd-streams/stream/tekton"
 )
-
-// account is where a pod finds who it is.
-const account = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // running is what run does.
 type running struct {
@@ -162,40 +153,11 @@ type cluster struct{ prowcmd.Cluster }
 
 // open gives the cluster that the flags name, or in which this runs.
 func (c *cluster) open() (*tekton.Cluster, error) {
-	server, token, ca := c.Server, c.TokenFile, c.CAFile
-	if server == "" {
-		host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
-		if host == "" || port == "" {
-			return nil, ui.Usagef("this runs in no cluster: give --api-server URL")
-		}
-		server = "https://" + net.JoinHostPort(host, port)
-		if token == "" {
-			token = filepath.Join(account, "token")
-		}
-		if ca == "" {
-			ca = filepath.Join(account, "ca.crt")
-		}
-	}
-	opts := &tekton.ClusterOptions{}
-	if token != "" {
-		opts.Token = func(context.Context) (string, error) { // read each time: it is renewed there
-			text, err := os.ReadFile(token)
-			return strings.TrimSpace(string(text)), err
-		}
-	}
-	transport := &open.TransportOptions{Getenv: os.Getenv}
-	if ca != "" {
-		bundle, err := os.ReadFile(ca)
-		if err != nil {
-			return nil, err
-		}
-		transport.CABundle = bundle
-	}
-	var err error
-	if opts.Transport, err = open.Transport(transport); err != nil {
+	server, token, transport, err := c.Reach()
+	if err != nil {
 		return nil, err
 	}
-	api, err := tekton.NewCluster(server, opts)
+	api, err := tekton.NewCluster(server, &tekton.ClusterOptions{Token: token, Transport: transport})
 	if err != nil {
 		return nil, &ui.UsageError{Err: err}
 	}
