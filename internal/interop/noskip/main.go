@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +16,10 @@ import (
 	"strings"
 )
 
-const module = "github.com/okd-project/okd-streams/"
+const (
+	module  = "github.com/okd-project/okd-streams/"
+	slowest = 25 // tests named at the end
+)
 
 func main() {
 	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
@@ -41,6 +45,7 @@ func run(args []string, stdin io.Reader, stdout io.Writer) error {
 	var (
 		failed, skipped []string
 		passed          int
+		slow            []event
 		output          = make(map[string][]string) // of a test or package, until it ends
 	)
 	lines := bufio.NewReader(stdin)
@@ -83,11 +88,18 @@ func run(args []string, stdin io.Reader, stdout io.Writer) error {
 				fmt.Fprintf(stdout, "ok   %s (%.1f s)\n", name, e.Elapsed)
 			} else {
 				passed++
+				if !strings.Contains(e.Test, "/") {
+					slow = append(slow, e)
+				}
 			}
 		}
 		if e.Action != "output" {
 			delete(output, name)
 		}
+	}
+	slices.SortStableFunc(slow, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for _, e := range slow[:min(len(slow), slowest)] {
+		fmt.Fprintf(stdout, "slow %s %s (%.1f s)\n", strings.TrimPrefix(e.Package, module), e.Test, e.Elapsed)
 	}
 	fmt.Fprintf(stdout, "%d passed, %d failed, %d skipped\n", passed, len(failed), len(skipped))
 	for _, name := range slices.Sorted(maps.Keys(allowed)) {

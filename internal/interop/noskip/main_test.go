@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,4 +39,17 @@ func TestRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSlowest(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "allowed")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	var input, output strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&input, `{"Action":"pass","Package":"p","Test":"Test%d","Elapsed":%d}`+"\n", i, i)
+	}
+	input.WriteString(`{"Action":"pass","Package":"p","Test":"Test29/part","Elapsed":29}`)
+	require.NoError(t, run([]string{file}, strings.NewReader(input.String()), &output))
+	require.True(t, strings.HasPrefix(output.String(), "slow p Test29 (29.0 s)\nslow p Test28 (28.0 s)\n"), output.String())
+	require.Equal(t, 25, strings.Count(output.String(), "slow p "))
 }
