@@ -2,6 +2,7 @@ package bootimage_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"io"
 	"os"
@@ -76,6 +77,18 @@ func roundTrip[T any](t *testing.T, file string, decode func(io.Reader) (*bootim
 	require.True(t, bytes.Equal(data, d.Bytes()), "an edit and its reverse change")
 }
 
+// edited reads a real document and changes a value; all else stays byte for byte.
+func edited[T any](t *testing.T, file string, decode func(io.Reader) (*bootimage.Document[T], error), field func(*T) *string) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	d, err := decode(bytes.NewReader(data))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, d.Bytes()), "not the same bytes")
+	require.NoError(t, d.Edit(func(v *T) error { *field(v) = "1.9<>&"; return nil }))
+	require.Equal(t, 1, lineDiff(string(data), string(d.Bytes())))
+}
+
 // lineDiff counts lines that differ; texts have as many lines.
 func lineDiff(a, b string) (n int) {
 	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
@@ -93,12 +106,8 @@ func lineDiff(a, b string) (n int) {
 func TestRealStreams(t *testing.T) {
 	for i, file := range sharedFiles(t, streamFiles...) {
 		t.Run(filepath.Base(filepath.Dir(file))+"/"+filepath.Base(file), func(t *testing.T) {
-			if i%4 != 0 { // reading all of them is enough; edits cost time
-				data, err := os.ReadFile(file)
-				require.NoError(t, err)
-				d, err := bootimage.DecodeStream(bytes.NewReader(data))
-				require.NoError(t, err)
-				require.True(t, bytes.Equal(data, d.Bytes()), "not the same bytes")
+			if i%4 != 0 { // one edit of each is enough; edits of all kinds cost time
+				edited(t, file, bootimage.DecodeStream, func(s *streammd.Stream) *string { return &s.Stream })
 				return
 			}
 			roundTrip(t, file, bootimage.DecodeStream, func(s *streammd.Stream) *string {
@@ -107,6 +116,24 @@ func TestRealStreams(t *testing.T) {
 				}
 				return &s.Metadata.LastModified
 			})
+		})
+	}
+}
+
+// TestRealOthers reads the documents that are only read: pins of installers before
+// there were streams, offers of the marketplace, replies of the update service.
+func TestRealOthers(t *testing.T) {
+	for _, file := range sharedFiles(t, "installer/legacy/*.json", "installer/main/marketplace/*.json", "cincinnati/*.json") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			d, err := bootimage.DecodeAny(data)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, d.Bytes()), "not the same bytes")
+			require.NoError(t, d.Edit(func(v *map[string]json.RawMessage) error { (*v)["own"] = json.RawMessage(`1.50`); return nil }))
+			require.Contains(t, string(d.Bytes()), `"own": 1.50`)
+			require.NoError(t, d.Edit(func(v *map[string]json.RawMessage) error { delete(*v, "own"); return nil }))
+			require.True(t, bytes.Equal(data, d.Bytes()), "an edit and its reverse change")
 		})
 	}
 }

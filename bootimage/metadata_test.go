@@ -50,7 +50,7 @@ func TestRealIndexes(t *testing.T) {
 // TestRealUpdates reads every updates document that Fedora CoreOS published.
 func TestRealUpdates(t *testing.T) {
 	faults := map[string]string{}
-	for i, file := range sharedFiles(t, updatesFiles...) {
+	for _, file := range sharedFiles(t, updatesFiles...) {
 		name := filepath.Base(file)
 		data, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -60,7 +60,7 @@ func TestRealUpdates(t *testing.T) {
 		if err := bootimage.ValidateUpdates(d.Value(), nil); err != nil {
 			faults[name] = err.Error()
 		}
-		if i%20 == 0 {
+		if d.Value().Old == nil {
 			roundTrip(t, file, bootimage.DecodeUpdates, func(u *bootimage.Updates) *string { return &u.Metadata.LastModified })
 		}
 	}
