@@ -18,18 +18,22 @@ func appendBlockHeader(out []byte, kind, size int, last bool) []byte {
 	return append(out, byte(v), byte(v>>8), byte(v>>16))
 }
 
-// appendBlock writes content, which the sequences and literals behind them stand for,
-// as a block.
-func (e *Encoder) appendBlock(out, content []byte, sequences []sequence, last bool) []byte {
+// appendBlock writes content, which the part with its literals and sequences stands for, as
+// a block.
+func (e *Encoder) appendBlock(out, content []byte, p *part, literals []byte, sequences []sequence, list []coded, last bool) []byte {
 	if len(content) > 3 && extend(content, 0, 1) == len(content)-1 {
 		return append(appendBlockHeader(out, runBlock, len(content), last), content[0])
 	}
+	if e.latest != p.before {
+		// A block before it is not what was thought of when distances got their numbers.
+		p.after, p.codes = e.latest, [3][64]uint32{}
+		encode(list, sequences, &p.after, &p.codes)
+	}
 	begin := len(out)
 	out = append(out, 0, 0, 0)
-	latest, kinds, hadCode := e.latest, e.kinds, e.hasCode
-	code := e.code
-	out = e.appendLiterals(out, e.gather(content, sequences))
-	out = e.appendSequences(out, sequences, &latest)
+	kinds, hadCode, code := e.kinds, e.hasCode, e.code
+	out = e.appendLiterals(out, literals, &p.literals)
+	out = e.appendSequences(out, list, &p.codes)
 	size := len(out) - begin - 3
 	if size >= len(content) {
 		// Of what was written the reader does not hear.
@@ -40,25 +44,7 @@ func (e *Encoder) appendBlock(out, content []byte, sequences []sequence, last bo
 		e.kinds = kinds
 		return append(appendBlockHeader(out[:begin], rawBlock, len(content), last), content...)
 	}
-	e.latest = latest
+	e.latest = p.after
 	appendBlockHeader(out[:begin], packedBlock, size, last)
 	return out
-}
-
-// gather gives the literals between matches.
-func (e *Encoder) gather(content []byte, sequences []sequence) []byte {
-	to, n := e.literals[:], 0
-	at := 0
-	for _, s := range sequences {
-		k := int(s.literals)
-		if k <= 16 && at+16 <= len(content) {
-			copy(to[n:n+16], content[at:at+16])
-		} else {
-			copy(to[n:], content[at:at+k])
-		}
-		n += k
-		at += k + int(s.length)
-	}
-	n += copy(to[n:], content[at:])
-	return to[:n]
 }

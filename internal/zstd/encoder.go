@@ -27,7 +27,6 @@ type Encoder struct {
 	parts     []part
 	latest    recent // as the reader has them
 	literals  [maxBlock + 16]byte
-	counts    [256]uint32
 	coded     []coded
 	table     []byte // of a Huffman code
 	buf       [maxBlock/4*maxHuffmanBits/8 + 64]byte

@@ -10,13 +10,12 @@ const (
 	repeatLiterals // by the code before
 )
 
-// appendLiterals writes the section of a block's literals in whichever way is shortest.
-func (e *Encoder) appendLiterals(out, literals []byte) []byte {
+// appendLiterals writes the section of a block's literals, which occur so often, in
+// whichever way is shortest.
+func (e *Encoder) appendLiterals(out, literals []byte, counts *[256]uint32) []byte {
 	if len(literals) < 2 {
 		return appendPlain(out, rawLiterals, len(literals), literals)
 	}
-	counts := &e.counts
-	count(counts, literals)
 	most, least := uint32(0), 0 // how often the most frequent, and what
 	for s, n := range counts {
 		if n > most {

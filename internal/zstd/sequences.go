@@ -94,9 +94,24 @@ type coded struct {
 	codes                    [3]uint8
 }
 
-// appendSequences writes the section of sequences.
-func (e *Encoder) appendSequences(out []byte, sequences []sequence, latest *recent) []byte {
-	n := len(sequences)
+// encode fills list with the sequences behind those whose distances are in latest, and
+// counts their codes.
+func encode(list []coded, sequences []sequence, latest *recent, counts *[3][64]uint32) {
+	near := *latest
+	for i, s := range sequences {
+		offset := near.number(s.dist, s.literals)
+		l, o, m := literalCode(s.literals), uint8(high(offset)), matchCode(s.length-3)
+		list[i] = coded{s.literals, s.length - 3, offset, [3]uint8{l, o, m}}
+		counts[ofLiterals][l&63]++
+		counts[ofOffsets][o&63]++
+		counts[ofMatches][m&63]++
+	}
+	*latest = near
+}
+
+// appendSequences writes the section of sequences, with counts of their codes.
+func (e *Encoder) appendSequences(out []byte, list []coded, counts *[3][64]uint32) []byte {
+	n := len(list)
 	switch {
 	case n < 128:
 		out = append(out, byte(n))
@@ -107,19 +122,6 @@ func (e *Encoder) appendSequences(out []byte, sequences []sequence, latest *rece
 	}
 	if n == 0 {
 		return out
-	}
-	if cap(e.coded) < n {
-		e.coded = make([]coded, maxSequences)
-	}
-	list := e.coded[:n]
-	var counts [3][64]uint32
-	for i, s := range sequences {
-		offset := latest.number(s.dist, s.literals)
-		l, o, m := literalCode(s.literals), uint8(high(offset)), matchCode(s.length-3)
-		list[i] = coded{s.literals, s.length - 3, offset, [3]uint8{l, o, m}}
-		counts[ofLiterals][l&63]++
-		counts[ofOffsets][o&63]++
-		counts[ofMatches][m&63]++
 	}
 	modes := len(out)
 	out = append(out, 0)

@@ -12,7 +12,8 @@ const (
 
 // part is a stretch of content with counts of what is to be written for it.
 type part struct {
-	sequences, size int // how many there are, and how many bytes they stand for
+	sequences, size int    // how many there are, and how many bytes they stand for
+	before, after   recent // as the reader has them
 	literals        [256]uint32
 	codes           [3][64]uint32
 	totals          [2]uint32 // of literals and sequences
@@ -50,55 +51,60 @@ func (e *Encoder) appendBlocks(out []byte, begin, end int) []byte {
 			gains[at] = e.joined(&parts[at], &parts[at+1])
 		}
 	}
-	sequences := e.sequences
+	literals, sequences, list := e.literals[:], e.sequences, e.coded
 	for i := range parts {
 		p := &parts[i]
 		next := begin + p.size
 		if i == len(parts)-1 {
 			next = end // literals behind the last sequence
 		}
-		out = e.appendBlock(out, e.content[begin:next], sequences[:p.sequences], next == len(e.content))
-		sequences, begin = sequences[p.sequences:], next
+		l, n := p.totals[0], p.sequences
+		out = e.appendBlock(out, e.content[begin:next], p, literals[:l], sequences[:n], list[:n], next == len(e.content))
+		literals, sequences, list, begin = literals[l:], sequences[n:], list[n:], next
 	}
 	return out
 }
 
-// measure cuts the sequences into parts of some kilobytes.
+// measure cuts the sequences into parts of some kilobytes, and gathers the literals.
 func (e *Encoder) measure(begin, end int) []part {
 	if e.parts == nil {
 		e.parts = make([]part, maxParts+1)
+		e.coded = make([]coded, maxSequences)
 	}
-	n := 0
-	p := &e.parts[0]
-	*p = part{}
+	content := e.content[:end]
 	latest := e.latest
-	at := begin
-	for _, s := range e.sequences {
-		if p.size >= partSize && n+1 < maxParts {
-			p.cost = p.measure()
-			n++
-			p = &e.parts[n]
-			*p = part{}
+	sequences, list := e.sequences, e.coded
+	at, all := begin, 0 // of the content and the literals
+	for n := 0; ; n++ {
+		p := &e.parts[n]
+		*p = part{before: latest}
+		first := at
+		begin := all
+		for p.sequences < len(sequences) && (at-first < partSize || n+1 == maxParts) {
+			s := &sequences[p.sequences]
+			k := int(s.literals)
+			if k <= 16 && at+16 <= len(content) {
+				copy(e.literals[all:all+16], content[at:at+16])
+			} else {
+				copy(e.literals[all:], content[at:at+k])
+			}
+			all += k
+			at += k + int(s.length)
+			p.sequences++
 		}
-		for _, c := range e.content[at : at+int(s.literals)] {
-			p.literals[c]++
+		encode(list, sequences[:p.sequences], &latest, &p.codes)
+		sequences, list = sequences[p.sequences:], list[p.sequences:]
+		p.size, p.after = at-first, latest
+		if len(sequences) == 0 {
+			all += copy(e.literals[all:], content[at:])
 		}
-		p.totals[0] += s.literals
-		p.totals[1]++
-		p.codes[ofLiterals][literalCode(s.literals)&63]++
-		p.codes[ofOffsets][high(latest.number(s.dist, s.literals))&63]++
-		p.codes[ofMatches][matchCode(s.length-3)&63]++
-		p.sequences++
-		k := int(s.literals + s.length)
-		p.size += k
-		at += k
+		count(&p.literals, e.literals[begin:all])
+		p.totals = [2]uint32{uint32(all - begin), uint32(p.sequences)}
+		p.cost = p.measure()
+		if len(sequences) == 0 {
+			return e.parts[:n+1]
+		}
 	}
-	for _, c := range e.content[at:end] {
-		p.literals[c]++
-	}
-	p.totals[0] += uint32(end - at)
-	p.cost = p.measure()
-	return e.parts[:n+1]
 }
 
 // joined is how many bits are saved when two parts are one.
@@ -112,6 +118,7 @@ func (e *Encoder) joined(a, b *part) int {
 func (p *part) join(b *part) {
 	p.sequences += b.sequences
 	p.size += b.size
+	p.after = b.after
 	for i, n := range &b.literals {
 		p.literals[i] += n
 	}
