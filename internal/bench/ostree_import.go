@@ -104,7 +104,7 @@ func (b *bench) imports(ctx context.Context) ([]row, error) {
 
 // oursLayout writes the image of a commit to a folder.
 func oursLayout(ctx context.Context, dir, layers string, codec container.Codec, to string) error {
-	return oursEncapsulate(ctx, dir, layers, codec, func(img v1.Image) error {
+	return oursEncapsulate(ctx, dir, layers, codec, nil, func(img v1.Image) error {
 		path, err := layout.Write(to, empty.Index)
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
+	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
@@ -160,8 +161,9 @@ func oursCommit(ctx context.Context, dir string, mode ostree.Mode, tree, cacheFi
 }
 
 // oursEncapsulate makes the image of the branch's commit and gives it to use,
-// which reads the layers from the cache.
-func oursEncapsulate(ctx context.Context, dir, layers string, codec container.Codec, use func(v1.Image) error) error {
+// which reads the layers from the cache. made, if not nil, gets each new layer
+// while others are being made.
+func oursEncapsulate(ctx context.Context, dir, layers string, codec container.Codec, made func(context.Context, v1.Layer) error, use func(v1.Image) error) error {
 	repo, err := ostree.Open(ctx, dir, nil)
 	if err != nil {
 		return err
@@ -180,7 +182,7 @@ func oursEncapsulate(ctx context.Context, dir, layers string, codec container.Co
 	if err != nil {
 		return err
 	}
-	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: components, Codec: codec})
+	img, err := container.Encapsulate(ctx, cache, repo, commit, &container.EncapsulateOptions{Components: components, Codec: codec, Made: made})
 	if err != nil {
 		return err
 	}
@@ -188,15 +190,18 @@ func oursEncapsulate(ctx context.Context, dir, layers string, codec container.Co
 }
 
 func oursPush(ctx context.Context, dir, layers string, codec container.Codec, to string) error {
-	return oursEncapsulate(ctx, dir, layers, codec, func(img v1.Image) error {
-		tag, err := name.NewTag(to)
-		if err != nil {
-			return err
-		}
-		registry, err := remoteregistry.Open(ctx, nil)
-		if err != nil {
-			return err
-		}
+	tag, err := name.NewTag(to)
+	if err != nil {
+		return err
+	}
+	registry, err := remoteregistry.Open(ctx, nil)
+	if err != nil {
+		return err
+	}
+	made := func(ctx context.Context, layer v1.Layer) error {
+		return publish.WriteLayer(ctx, registry, tag.Repository, layer)
+	}
+	return oursEncapsulate(ctx, dir, layers, codec, made, func(img v1.Image) error {
 		desc, err := registry.WriteImage(ctx, tag.Repository, img, nil)
 		if err != nil {
 			return err

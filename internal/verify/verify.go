@@ -26,6 +26,8 @@ type Reader struct {
 	size  int64 // promised, or SizeUnknown
 	got   int64
 	err   error // sticky
+	// damaged is told that the bytes of a relaxed reader are others; may be nil.
+	damaged func()
 }
 
 // Relaxer is a reader that checks what it gives against a digest, and can leave
@@ -38,7 +40,8 @@ type Relaxer interface {
 
 // NewReader gives a reader of r's bytes that fails with [ErrDigest] unless
 // they are exactly size bytes with the digest want; a [Relaxer] of the same
-// digest is relaxed. The check is made with the
+// digest is relaxed, and where it has a method Damaged() is told by a call of it
+// if its bytes are others. The check is made with the
 // last promised byte, or at the end of r where size is [SizeUnknown]; never
 // more than size bytes are passed on. Digests other than sha256 and sha512
 // give [errors.ErrUnsupported].
@@ -50,10 +53,13 @@ func NewReader(r io.Reader, want v1.Hash, size int64) (*Reader, error) {
 	if size < SizeUnknown {
 		return nil, fmt.Errorf("verify: %s has a size of %d bytes: %w", want, size, ErrDigest)
 	}
-	if inner, ok := r.(Relaxer); ok {
-		inner.Relax(want, size)
+	reader := &Reader{inner: r, hash: h, want: want, size: size}
+	if inner, ok := r.(Relaxer); ok && inner.Relax(want, size) {
+		if owner, ok := r.(interface{ Damaged() }); ok {
+			reader.damaged = owner.Damaged
+		}
 	}
-	return &Reader{inner: r, hash: h, want: want, size: size}, nil
+	return reader, nil
 }
 
 // Relax makes r a [Relaxer].
@@ -147,6 +153,9 @@ func (r *Reader) sum() error {
 		return nil
 	}
 	if got := hex.EncodeToString(r.hash.Sum(nil)); got != r.want.Hex {
+		if r.damaged != nil {
+			r.damaged()
+		}
 		return fmt.Errorf("verify: %d bytes have digest %s:%s, want %s: %w", r.got, r.want.Algorithm, got, r.want, ErrDigest)
 	}
 	return nil

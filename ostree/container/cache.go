@@ -223,7 +223,7 @@ func (c *Cache) openBlob(r layerRecord) (io.ReadCloser, error) {
 }
 
 type blobReader struct {
-	checked io.Reader
+	checked *verify.Reader
 	file    *os.File
 	cache   *Cache
 	digest  v1.Hash
@@ -233,8 +233,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	n, err := b.checked.Read(p)
 	if err != nil && err != io.EOF {
 		if errors.Is(err, verify.ErrDigest) {
-			// A record without a blob is not found, so the layer is made again.
-			_ = os.Remove(b.cache.blobPath(b.digest))
+			b.remove()
 		}
 		err = &Error{"cache", b.digest.String(), err}
 	}
@@ -242,6 +241,17 @@ func (b *blobReader) Read(p []byte) (int, error) {
 }
 
 func (b *blobReader) Close() error { return b.file.Close() }
+
+// Relax leaves the check to whoever reads and checks the same; see
+// [verify.Relaxer].
+func (b *blobReader) Relax(want v1.Hash, size int64) bool { return b.checked.Relax(want, size) }
+
+// Damaged hears of what that check found: see [verify.NewReader].
+func (b *blobReader) Damaged() { b.remove() }
+
+// remove removes a damaged blob. A record without one is not found, so the
+// layer is made again.
+func (b *blobReader) remove() { _ = os.Remove(b.cache.blobPath(b.digest)) }
 
 // File is the blob's file, which nobody may change: it stands where the reader
 // does. Who stores the blob on the same file system may link it (and verify it

@@ -93,6 +93,11 @@ type EncapsulateOptions struct {
 	// Workers compress in parallel; how many never changes a byte. 0: one a
 	// CPU. At most 16; with Zstd 8, because of the memory they need.
 	Workers int
+	// Made is given each layer that had to be made, once it is complete: its
+	// upload can begin while others are being compressed. Calls overlap. They are
+	// waited for; an error that one returns is Encapsulate's. ctx ends when
+	// Encapsulate fails. nil: layers are had from the image alone.
+	Made func(ctx context.Context, layer v1.Layer) error
 	// Stats is filled in, unless Encapsulate fails.
 	Stats *EncapsulateStats
 	// Progress gets bytes of content that are in finished layers, as "layers".
@@ -449,15 +454,26 @@ func buildLayers(ctx context.Context, cache *Cache, enc encoding, plans []*layer
 			return nil, err
 		}
 		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(n)
-		for _, i := range todo {
+		var next atomic.Int64
+		for range n {
 			group.Go(func() error {
-				l, err := makeLayer(ctx, cache, c, plans[i], keys[i], prior)
-				if err != nil {
-					return fmt.Errorf("layer %d (%s): %w", i, plans[i].name, err)
+				for at := next.Add(1) - 1; at < int64(len(todo)); at = next.Add(1) - 1 {
+					i := todo[at]
+					l, err := makeLayer(ctx, cache, c, plans[i], keys[i], prior)
+					if err != nil {
+						return fmt.Errorf("layer %d (%s): %w", i, plans[i].name, err)
+					}
+					built[i] = l
+					finished(i)
+					if _, made := l.Layer.(*cachedLayer); made && opts.Made != nil {
+						group.Go(func() error {
+							if err := opts.Made(ctx, l.Layer); err != nil {
+								return fmt.Errorf("layer %d (%s): %w", i, plans[i].name, err)
+							}
+							return nil
+						})
+					}
 				}
-				built[i] = l
-				finished(i)
 				return nil
 			})
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/spf13/cobra"
@@ -128,6 +129,15 @@ in the commit, so that a day on which little changes moves little.
 		if o.Components == nil {
 			if o.Components, err = splitCommit(cmd.Context(), cache, repo, commit); err != nil {
 				return err
+			}
+		}
+		if tag, ok := to.ref.(name.Tag); ok { // layers are uploaded while others are being compressed
+			registry, err := c.openRegistry(cmd)
+			if err != nil {
+				return err
+			}
+			o.Made = func(ctx context.Context, layer v1.Layer) error {
+				return publish.WriteLayer(ctx, registry, tag.Context(), layer)
 			}
 		}
 		img, err := container.Encapsulate(cmd.Context(), cache, repo, commit, o)
