@@ -40,25 +40,38 @@ func (r *Registry) Manifest(ctx context.Context, ref name.Reference) (v1.Descrip
 // stored. One with a subject is listed as its referrer; the subject need not
 // be there.
 func (r *Registry) WriteManifest(ctx context.Context, repo name.Repository, mediaType types.MediaType, raw []byte) (v1.Descriptor, error) {
-	desc, err := r.writeManifest(ctx, repo, mediaType, raw)
+	digest, err := digestOf(raw)
+	if err != nil {
+		return v1.Descriptor{}, fail("write manifest", repo, err)
+	}
+	return r.WriteManifestAs(ctx, repo, digest, mediaType, raw)
+}
+
+// WriteManifestAs is [Registry.WriteManifest] for a digest of SHA-256 or SHA-512
+// that is known: other bytes give [publish.ErrDigest].
+func (r *Registry) WriteManifestAs(ctx context.Context, repo name.Repository, digest v1.Hash, mediaType types.MediaType, raw []byte) (v1.Descriptor, error) {
+	desc, err := r.writeManifest(ctx, repo, digest, mediaType, raw)
 	if err != nil {
 		return v1.Descriptor{}, fail("write manifest", repo, err)
 	}
 	return desc, nil
 }
 
-func (r *Registry) writeManifest(ctx context.Context, repo name.Repository, mediaType types.MediaType, raw []byte) (v1.Descriptor, error) {
+func (r *Registry) writeManifest(ctx context.Context, repo name.Repository, digest v1.Hash, mediaType types.MediaType, raw []byte) (v1.Descriptor, error) {
 	if err := ociimage.CheckManifestSize(int64(len(raw))); err != nil {
+		return v1.Descriptor{}, err
+	}
+	if err := ociimage.CheckDigest(digest); err != nil {
+		return v1.Descriptor{}, err
+	}
+	if err := verify.Bytes(raw, digest, int64(len(raw))); err != nil {
 		return v1.Descriptor{}, err
 	}
 	c, err := ociimage.Decode(raw, mediaType)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	desc := v1.Descriptor{MediaType: c.MediaType, Size: int64(len(raw))}
-	if desc.Digest, err = digestOf(raw); err != nil {
-		return v1.Descriptor{}, err
-	}
+	desc := v1.Descriptor{MediaType: c.MediaType, Digest: digest, Size: int64(len(raw))}
 	w, err := r.folder(ctx, repo)
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -85,7 +98,7 @@ func (r *Registry) StatBlob(ctx context.Context, repo name.Repository, digest v1
 	if err != nil {
 		return 0, fail("stat blob", digested(repo, digest), err)
 	}
-	(&folder{*l, r}).touch(digest)
+	(&folder{*l}).touch(digest)
 	return info.Size(), nil
 }
 
@@ -164,6 +177,17 @@ func notHere(from name.Repository, err error) error {
 		return fmt.Errorf("from %s: %w: %w", from, err, errors.ErrUnsupported)
 	}
 	return fmt.Errorf("from %s: %w", from, err)
+}
+
+// Begin makes repo an empty layout where there is none. Writes do so by
+// themselves; it is for who brings blobs under their names without them.
+func (r *Registry) Begin(ctx context.Context, repo name.Repository) error {
+	w, err := r.ready(ctx, repo)
+	if err != nil {
+		return fail("begin", repo, err)
+	}
+	w.close()
+	return nil
 }
 
 // ready is a folder that is a layout already.

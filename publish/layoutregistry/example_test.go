@@ -3,6 +3,7 @@ package layoutregistry_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -292,4 +293,51 @@ func ExampleRegistry_WriteIndex() {
 	fmt.Println(len(manifest.Manifests), "image with", len(layers), "layers", err)
 	// Output:
 	// 1 image with 0 layers <nil>
+}
+
+// A repository that is there before anything is in it.
+func ExampleRegistry_Begin() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	registry, err := layoutregistry.Open(ctx, dir, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	repo := name.MustParseReference("localhost/okd/release:4.20").Context()
+	fmt.Println(registry.Begin(ctx, repo))
+	for found, err := range registry.Repositories(ctx, repo.Registry) {
+		fmt.Println(found.RepositoryStr(), err)
+	}
+	// Output:
+	// <nil>
+	// okd/release <nil>
+}
+
+// A manifest by a digest of SHA-512, as what is signed with it names it.
+func ExampleRegistry_WriteManifestAs() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	registry, err := layoutregistry.Open(ctx, dir, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	repo := name.MustParseReference("localhost/okd/release:4.20").Context()
+	raw := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	digest := v1.Hash{Algorithm: "sha512", Hex: fmt.Sprintf("%x", sha512.Sum512(raw))}
+	desc, err := registry.WriteManifestAs(ctx, repo, digest, types.OCIImageIndex, raw)
+	fmt.Println(desc.Size, desc.Digest == digest, err)
+	// Output:
+	// 88 true <nil>
 }

@@ -57,7 +57,34 @@ func CheckIndex(t *testing.T, data []byte, tag string) {
 	}
 	x.adopt([]v1.Descriptor{{Digest: h}})
 	if out, err = x.encode(); err == nil {
-		_, err = decodeIndex(out)
+		again, err = decodeIndex(out)
 		require.NoError(t, err)
+		require.Len(t, again.entries, len(x.entries))
+		for i, e := range x.entries { // as a writer hands it to readers
+			require.Equal(t, again.entries[i].tag, e.tag)
+			require.Equal(t, again.entries[i].subject(), e.subject())
+			require.Equal(t, again.entries[i].desc.Digest, e.desc.Digest)
+			require.Equal(t, again.entries[i].desc.MediaType, e.desc.MediaType)
+			require.Equal(t, again.entries[i].desc.Size, e.desc.Size)
+		}
 	}
+}
+
+// CheckIndexes makes sure that what is remembered is bounded, and that the
+// repository used last is among it.
+func CheckIndexes(t *testing.T) {
+	t.Helper()
+	var k indexes
+	data := make([]byte, maxKept/4)
+	for i := range 10 {
+		k.put(string(rune('a'+i)), data, &index{})
+		k.get("a")
+	}
+	var paths string
+	for _, o := range k.kept {
+		paths += o.path
+	}
+	require.Equal(t, "hija", paths)
+	k.put("large", make([]byte, maxKept+1), &index{})
+	require.Empty(t, k.kept)
 }

@@ -24,7 +24,6 @@ import (
 // writes them; index.json changes, and files go, under the lock alone.
 type folder struct {
 	layout
-	registry *Registry
 }
 
 // folder makes repo's folder where it is missing and removes what killed
@@ -52,7 +51,7 @@ func (r *Registry) folder(ctx context.Context, repo name.Repository) (*folder, e
 	if err != nil {
 		return nil, err
 	}
-	w := &folder{layout{sub}, r}
+	w := &folder{layout{sub, r, p}}
 	if err := w.clean(); err != nil {
 		w.close()
 		return nil, err
@@ -66,7 +65,7 @@ func (r *Registry) existing(ctx context.Context, repo name.Repository) (*folder,
 	if err != nil {
 		return nil, err
 	}
-	return &folder{*l, r}, nil
+	return &folder{*l}, nil
 }
 
 // close also takes the temporary folder away unless others use it.
@@ -204,7 +203,11 @@ func (w *folder) writeIndex(x *index) error {
 	if err != nil {
 		return err
 	}
-	return w.replace(indexFile, data, 0o666)
+	if err := w.replace(indexFile, data, 0o666); err != nil {
+		return err
+	}
+	w.registry.indexes.put(w.path, data, x.clone())
+	return nil
 }
 
 // initialise reads the layout's index, or begins a layout. The caller holds

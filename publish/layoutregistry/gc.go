@@ -367,8 +367,8 @@ func (g *collection) sweep(ctx context.Context) error {
 	return g.leavings()
 }
 
-// leavings removes what killed writers left: ours have the folder .tmp, and the
-// server behind publish/registryserver has _uploads and index.json.NUMBER.
+// leavings removes what killed writers left: ours have the folder .tmp, and
+// publish/registryserver has _uploads; olareg also index.json.NUMBER.
 func (g *collection) leavings() error {
 	if !g.opts.DryRun {
 		if err := g.clean(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -39,7 +40,9 @@ const (
 // layout is one open repository folder. os.Root keeps every name and symbolic
 // link inside it.
 type layout struct {
-	root *os.Root
+	root     *os.Root
+	registry *Registry
+	path     string // in the registry
 }
 
 func (l *layout) close() { l.root.Close() }
@@ -62,7 +65,7 @@ func (r *Registry) open(ctx context.Context, repo name.Repository) (*layout, err
 	if err != nil {
 		return nil, err
 	}
-	return &layout{sub}, nil
+	return &layout{sub, r, p}, nil
 }
 
 // readFile reads a regular file of at most limit bytes.
@@ -72,7 +75,11 @@ func (l *layout) readFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	return readLimited(f, name, limit)
+}
+
+func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +145,12 @@ func (l *layout) manifest(desc v1.Descriptor) ([]byte, error) {
 type index struct {
 	entries []entry
 	rest    map[string]json.RawMessage // other keys
+
+	// sorted is for [index.tags] of an index that nobody changes.
+	sorted struct {
+		once sync.Once
+		tags []string
+	}
 }
 
 // entry is one descriptor of index.json.
@@ -145,18 +158,6 @@ type entry struct {
 	desc v1.Descriptor
 	tag  string          // "": untagged
 	raw  json.RawMessage // as read; nil: made or changed here
-}
-
-// readIndex reads index.json of a folder that says it is an OCI layout.
-func (l *layout) readIndex() (*index, error) {
-	if err := l.checkLayout(); err != nil {
-		return nil, err
-	}
-	data, err := l.readFile(indexFile, MaxIndexSize)
-	if err != nil {
-		return nil, err
-	}
-	return decodeIndex(data)
 }
 
 func (l *layout) checkLayout() error {
@@ -229,6 +230,7 @@ func (x *index) encode() ([]byte, error) {
 			if raw, err = json.Marshal(e.desc); err != nil {
 				return nil, err
 			}
+			x.entries[i].raw = raw
 		}
 		out.Write(raw)
 	}
@@ -265,6 +267,21 @@ func (x *index) byTag(tag string) (v1.Descriptor, error) {
 	return v1.Descriptor{}, fmt.Errorf("no tag %q: %w", tag, fs.ErrNotExist)
 }
 
+// tags are the tags of an index that nobody changes, ascending, without names
+// that no registry would take for one. The caller does not change them.
+func (x *index) tags() []string {
+	x.sorted.once.Do(func() {
+		for _, e := range x.entries {
+			if checkTag(e.tag) == nil {
+				x.sorted.tags = append(x.sorted.tags, e.tag)
+			}
+		}
+		slices.Sort(x.sorted.tags)
+		x.sorted.tags = slices.Compact(x.sorted.tags)
+	})
+	return x.sorted.tags
+}
+
 // find finds a manifest by digest among the entries, then among what the
 // indexes of the layout name, at any depth up to [ociimage.MaxDepth].
 func (l *layout) find(ctx context.Context, x *index, h v1.Hash) (v1.Descriptor, error) {
@@ -291,15 +308,7 @@ func (l *layout) find(ctx context.Context, x *index, h v1.Hash) (v1.Descriptor, 
 				continue
 			}
 			seen[parent.Digest] = true
-			raw, err := l.manifest(parent)
-			if err != nil {
-				continue // a damaged neighbour is its own readers' affair
-			}
-			var m v1.IndexManifest
-			if json.Unmarshal(raw, &m) != nil {
-				continue
-			}
-			for _, child := range m.Manifests {
+			for _, child := range l.children(parent) { // a damaged neighbour is its own readers' affair
 				if child.Digest == h {
 					return child, nil
 				}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -50,6 +49,8 @@ type Registry struct {
 	opts Options
 	log  *slog.Logger
 	next atomic.Int64 // names of temporary files
+
+	indexes indexes
 }
 
 var (
@@ -168,18 +169,11 @@ func (r *Registry) tags(ctx context.Context, repo name.Repository) ([]string, er
 		return nil, err
 	}
 	defer l.close()
-	idx, err := l.readIndex()
+	idx, err := l.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
-	var tags []string
-	for _, e := range idx.entries {
-		if checkTag(e.tag) == nil {
-			tags = append(tags, e.tag)
-		}
-	}
-	slices.Sort(tags)
-	return slices.Compact(tags), nil
+	return idx.tags(), nil
 }
 
 // resolve opens ref's repository and finds what ref names. The caller closes
@@ -194,7 +188,7 @@ func (r *Registry) resolve(ctx context.Context, ref name.Reference) (v1.Descript
 		return v1.Descriptor{}, nil, err
 	}
 	desc, err := func() (v1.Descriptor, error) {
-		idx, err := l.readIndex()
+		idx, err := l.sharedIndex()
 		if err != nil {
 			return v1.Descriptor{}, err
 		}

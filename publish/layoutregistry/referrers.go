@@ -18,12 +18,12 @@ import (
 	"github.com/okd-project/okd-streams/internal/ociimage"
 )
 
-// An image layout has no place for referrers of its own. olareg, the server
-// behind publish/registryserver, keeps the answer for each subject as an index
-// among the blobs and names it in index.json by an annotation; a mark on
-// index.json says that this is how this layout has it. Other tools tag the same
-// kind of index sha256-…, the tag schema of the distribution specification. We
-// write the first, so that the server answers with it, and read both.
+// An image layout has no place for referrers of its own. olareg, a server of such
+// folders, keeps the answer for each subject as an index among the blobs and
+// names it in index.json by an annotation; a mark on index.json says that this is
+// how this layout has it. Other tools tag the same kind of index sha256-…, the
+// tag schema of the distribution specification. We write the first, so that
+// olareg answers with it, and read both.
 const (
 	referrerSubject = "org.olareg.referrer.subject"
 	referrerConvert = "org.olareg.referrer.convert"
@@ -72,7 +72,7 @@ func (r *Registry) referrers(ctx context.Context, subject name.Digest) ([]v1.Des
 	}
 	defer l.close()
 	for round := 1; ; round++ {
-		x, err := l.readIndex()
+		x, err := l.sharedIndex()
 		if err != nil {
 			return nil, err
 		}

@@ -42,7 +42,7 @@ func (r *Registry) Verify(ctx context.Context, repo name.Repository, opts *Verif
 	}
 	defer l.close()
 	v := &verification{layout: l, repo: repo, opts: opts, sizes: map[v1.Hash]int64{}}
-	x, err := l.readIndex()
+	x, err := l.sharedIndex()
 	if err != nil {
 		return fail("verify", repo, err)
 	}

@@ -13,8 +13,40 @@
 // oci: transport, may lose entries of others, and others theirs, when they write
 // at the same moment.
 //
-// Blobs are mounted by hard links. Referrers are kept in the form that the
-// server behind knows; layoutregistry reads and writes the same.
+// Blobs are mounted by hard links. Referrers are kept as layoutregistry keeps
+// them, in olareg's form. Nothing waits for the disk: a power failure may lose
+// or damage what was pushed shortly before, a killed process never does, and
+// layoutregistry's Verify tells.
 //
-// It is the only package that knows that server (olareg).
+// # Uploads
+//
+// What comes of a blob goes to a file in the folder _uploads of its repository
+// at once, and gets its name when the digest is right. At most 256 uploads are
+// open; one more ends the one that was idle for longest. Those that are not
+// finished are removed by [Server.Close], those of a killed server by the next
+// [Open] or by layoutregistry's garbage collection. Where the disk is full the
+// answer is 507 and nothing is left of the upload.
+//
+// # What is served
+//
+// All of the OCI distribution specification 1.1 but the deletion of blobs, which
+// garbage collection does: its conformance suite finds nothing else. Blobs and
+// manifests may have digests of SHA-512. Uploads come whole, in chunks or as a
+// stream, and may be resumed, cancelled and mounted; a blob is mounted without
+// the repository that it is in only where its own repository has it. Lists of
+// tags come in pages where the client asks for that, lists of referrers never.
+// Answers to GET have ranges. A client that takes images alone gets the first
+// image of an index that it asks for by a tag.
+//
+// A manifest has at most 4 MiB, and what it names must be there in the size that
+// it gives. A manifest that an index of the repository names cannot be deleted
+// before that index. Other media types than those of images and indexes, of OCI
+// and of Docker's version 2, are refused.
+//
+// # What olareg did
+//
+// Until version 0.2.2 of olareg this package was a room around it. It took
+// manifests of 8 MiB, deleted one that an index names, and listed referrers in
+// pages. None of its own settings, such as limits of rate and its garbage
+// collection, could be reached.
 package registryserver

@@ -1,32 +1,31 @@
 package registryserver
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
-	"io"
+	"io/fs"
 	"log/slog"
-	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/olareg/olareg"
-	"github.com/olareg/olareg/config"
-	"github.com/olareg/olareg/types"
 
+	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/layoutregistry"
 )
 
 // Options of [Open]. The zero value is the default of each field.
 type Options struct {
-	// ReadOnly refuses every write, and changes nothing in the folder. Without
-	// it the server keeps its own annotation in each index.json.
+	// ReadOnly refuses every write, and changes nothing in the folder.
 	ReadOnly bool
 	// AllowDelete lets clients delete manifests and tags. Blobs are never
 	// removed.
@@ -46,21 +45,17 @@ const defaultShutdownTimeout = 30 * time.Second
 // Server is an [http.Handler]. Tags and images that another process writes into
 // the folder appear at once.
 type Server struct {
-	conf     config.Config
+	opts     Options
 	shutdown time.Duration
-	public   bool
 	root     *os.Root
 	log      *slog.Logger
-
-	// uploads has the uploads that are going on. It is not asked for anything
-	// that is in index.json: what it knows of that would be old.
-	uploads *olareg.Server
-	posts   sync.Mutex // it keeps a note of each repository without a lock
-	turns   turns      // at each upload, by path
+	layouts  *layoutregistry.Registry
+	host     name.Registry // whatever: layouts looks at paths alone
+	uploads  uploads
+	turns    turns // at each upload, by path
 
 	mu      sync.Mutex
 	closed  bool
-	repos   map[string]*repository // that exist
 	running sync.WaitGroup
 }
 
@@ -101,25 +96,22 @@ func Open(ctx context.Context, dir string, opts *Options) (*Server, error) {
 	if err != nil {
 		return fail(err)
 	}
-	yes, no := true, false
-	s := &Server{root: root, log: logger, shutdown: opts.ShutdownTimeout, public: opts.Public, repos: map[string]*repository{}, conf: config.Config{
-		Storage: config.ConfigStorage{
-			StoreType: config.StoreDir, RootDir: abs, ReadOnly: &opts.ReadOnly,
-			// Garbage is layoutregistry's to collect. The server behind would
-			// also do so when it is closed, so nothing may ever be old enough.
-			GC: config.ConfigGC{Frequency: -1, GracePeriod: math.MaxInt64, Untagged: &no, EmptyRepo: &no, ReferrersDangling: &no, ReferrersWithSubj: &no},
-		},
-		API: config.ConfigAPI{PushEnabled: ptr(!opts.ReadOnly), DeleteEnabled: &opts.AllowDelete, Blob: config.ConfigAPIBlob{DeleteEnabled: &no}, Referrer: config.ConfigAPIReferrer{Enabled: &yes}},
-		Log: logger,
-	}}
+	s := &Server{opts: *opts, root: root, log: logger, shutdown: opts.ShutdownTimeout}
 	if s.shutdown <= 0 {
 		s.shutdown = defaultShutdownTimeout
 	}
-	s.uploads = olareg.New(s.conf)
+	s.layouts, err = layoutregistry.Open(ctx, abs, &layoutregistry.Options{Logger: opts.Logger, NoSync: true})
+	if err == nil {
+		s.host, err = name.NewRegistry("folder.invalid")
+	}
+	if err == nil && !opts.ReadOnly {
+		err = s.removeLeftovers(ctx)
+	}
+	if err != nil {
+		return fail(errors.Join(err, root.Close()))
+	}
 	return s, nil
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // ServeHTTP answers a request of the distribution protocol; 503 after Close.
 func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -132,30 +124,49 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.running.Add(1)
 	s.mu.Unlock()
 	defer s.running.Done()
+	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	repo, kind, rest := split(req.URL.Path)
-	if kind == "" { // the greeting, or nothing
-		s.uploads.ServeHTTP(w, req)
-		return
-	}
-	if !isRepository(repo) {
-		refuse(w, http.StatusBadRequest, "NAME_INVALID")
-		return
-	}
 	read := req.Method == http.MethodGet || req.Method == http.MethodHead
+	upload, isUpload := strings.CutPrefix(rest, "uploads/")
+	isUpload = isUpload && kind == "blobs"
 	switch {
-	case kind == "blobs" && read && !strings.HasPrefix(rest, "uploads/"):
-		s.blob(w, req, repo, rest)
-	case kind == "blobs":
-		s.upload(w, req, repo)
-	case read:
+	case kind == "" && req.URL.Path != "/v2/" && req.URL.Path != "/v2":
+		refuse(w, http.StatusNotFound, "UNSUPPORTED", "")
+	case kind == "" && !read:
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "")
+	case kind == "":
+		send(w, http.StatusOK, "application/json", []byte("{}"))
+	case !isRepository(repo):
+		refuse(w, http.StatusBadRequest, "NAME_INVALID", "")
+	case read && !isUpload:
 		s.read(w, req, repo, kind, rest)
+	case s.opts.ReadOnly:
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "")
+	case isUpload || kind == "blobs" && rest == "uploads":
+		s.upload(w, req, repo, upload)
+	case kind == "manifests" && req.Method == http.MethodPut:
+		s.putManifest(w, req, repo, rest)
+	case kind == "manifests" && req.Method == http.MethodDelete && s.opts.AllowDelete:
+		s.deleteManifest(w, req, repo, rest)
 	default:
-		s.write(w, req, repo, kind, rest)
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "")
 	}
 }
 
-// maxManifest bounds a manifest, bytes.
-const maxManifest = 8 << 20
+func (s *Server) read(w http.ResponseWriter, req *http.Request, repo, kind, rest string) {
+	switch {
+	case kind == "blobs":
+		s.blob(w, req, repo, rest)
+	case kind == "manifests":
+		s.manifest(w, req, repo, rest)
+	case kind == "referrers":
+		s.referrers(w, req, repo, rest)
+	case rest == "list":
+		s.tags(w, req, repo)
+	default:
+		refuse(w, http.StatusNotFound, "UNSUPPORTED", "")
+	}
+}
 
 // pathPattern is the path of a repository in the distribution specification.
 var pathPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
@@ -191,21 +202,20 @@ func split(path string) (repo, kind, rest string) {
 
 // blob serves a blob's file, with ranges.
 func (s *Server) blob(w http.ResponseWriter, req *http.Request, repo, text string) {
-	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	digest, err := v1.NewHash(text)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "DIGEST_INVALID")
+		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "")
 		return
 	}
 	name := blobPath(repo, digest)
 	info, err := s.root.Stat(name)
 	if err != nil || !info.Mode().IsRegular() { // a pipe must not block
-		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "")
 		return
 	}
 	f, err := s.root.Open(name)
 	if err != nil {
-		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "")
 		return
 	}
 	defer f.Close()
@@ -224,7 +234,7 @@ func blobPath(repo string, h v1.Hash) string {
 
 // touch makes a file young for garbage collection, as layoutregistry does.
 func (s *Server) touch(name string) {
-	if *s.conf.Storage.ReadOnly {
+	if s.opts.ReadOnly {
 		return
 	}
 	if info, err := s.root.Lstat(name); err == nil && info.Mode().IsRegular() {
@@ -232,73 +242,98 @@ func (s *Server) touch(name string) {
 	}
 }
 
-// upload passes on the bytes of an upload.
-func (s *Server) upload(w http.ResponseWriter, req *http.Request, repo string) {
-	if req.Method != http.MethodPost {
-		done, err := s.turns.take(req.Context(), req.URL.Path)
-		if err != nil {
-			return // the client has left
-		}
-		defer done()
-		s.uploads.ServeHTTP(w, req)
-		return
-	}
-	if !*s.conf.Storage.ReadOnly {
-		// The server behind would begin the layout too, but knows no lock.
-		if err := s.initialise(req.Context(), repo); err != nil {
-			s.unavailable(w, req, err)
-			return
-		}
-		s.repository(repo) // to be closed
-		if s.mount(w, req, repo) {
-			return
-		}
-	}
-	s.posts.Lock()
-	defer s.posts.Unlock()
-	s.uploads.ServeHTTP(w, req)
-}
-
-// mount links a blob from another repository; the server behind would copy it.
+// mount makes a blob of the repository one of another, or finds it there.
 func (s *Server) mount(w http.ResponseWriter, req *http.Request, repo string) bool {
-	from := req.URL.Query().Get("from")
-	digest, err := v1.NewHash(req.URL.Query().Get("mount"))
-	if err != nil || !isRepository(from) {
+	q := req.URL.Query()
+	digest, err := v1.NewHash(q.Get("mount"))
+	if err != nil {
 		return false
 	}
-	name := blobPath(repo, digest)
-	if info, err := s.root.Lstat(name); err == nil && info.Mode().IsRegular() {
-		s.touch(name)
-	} else {
-		if info, err := s.root.Lstat(blobPath(from, digest)); err != nil || !info.Mode().IsRegular() {
-			return false
-		}
-		if s.root.MkdirAll(filepath.Dir(name), 0o777) != nil {
-			return false
-		}
-		if err := s.root.Link(blobPath(from, digest), name); err != nil && !errors.Is(err, os.ErrExist) {
-			return false
+	target := s.host.Repo(repo)
+	if _, err := s.layouts.StatBlob(req.Context(), target, digest); err != nil {
+		from := q.Get("from")
+		if !isRepository(from) || from == repo || s.layouts.MountBlob(req.Context(), target, digest, s.host.Repo(from)) != nil {
+			return false // the client sends it then
 		}
 	}
-	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
-	w.Header().Set("Location", "/v2/"+repo+"/blobs/"+digest.String())
-	w.Header().Set("Docker-Content-Digest", digest.String())
-	w.WriteHeader(http.StatusCreated)
+	created(w, "/v2/"+repo+"/blobs/"+digest.String(), digest)
 	return true
 }
 
-// unavailable answers when the lock cannot be had.
-func (s *Server) unavailable(w http.ResponseWriter, req *http.Request, err error) {
-	s.log.LogAttrs(req.Context(), slog.LevelWarn, "repository is not available", slog.String("path", req.URL.Path), slog.Any("error", err))
-	refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE")
+// failed answers what err means. missing is the code for what is not there.
+func (s *Server) failed(w http.ResponseWriter, req *http.Request, err error, missing string) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		refuse(w, http.StatusNotFound, missing, "")
+		return
+	case errors.Is(err, fs.ErrPermission):
+		refuse(w, http.StatusForbidden, "DENIED", reason(err))
+		return
+	}
+	s.log.LogAttrs(req.Context(), slog.LevelWarn, "request failed", slog.String("method", req.Method), slog.String("path", req.URL.Path), slog.Any("error", err))
+	if errors.Is(err, unix.ENOSPC) {
+		refuse(w, http.StatusInsufficientStorage, "UNKNOWN", "the disk is full")
+		return
+	}
+	refuse(w, http.StatusInternalServerError, "UNKNOWN", "")
 }
 
-// refuse answers with an error of the protocol.
-func refuse(w http.ResponseWriter, status int, code string) {
-	w.Header().Set("Content-Type", "application/json")
+// reason is what a client is told of err: not the folder that is served.
+func reason(err error) string {
+	if e, ok := errors.AsType[*publish.Error](err); ok {
+		err = e.Err
+	}
+	return err.Error()
+}
+
+func created(w http.ResponseWriter, location string, digest v1.Hash) {
+	w.Header().Set("Location", location)
+	w.Header().Set("Docker-Content-Digest", digest.String())
+	w.WriteHeader(http.StatusCreated)
+}
+
+// send answers with a body that is small.
+func send(w http.ResponseWriter, status int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	// A client that left does not need it.
-	_, _ = io.WriteString(w, `{"errors":[{"code":"`+code+`"}]}`)
+	// A client that left does not need it; for HEAD the body is dropped.
+	_, _ = w.Write(body)
+}
+
+// refuse answers with an error of the protocol; detail may be "".
+func refuse(w http.ResponseWriter, status int, code, detail string) {
+	type fault struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Detail  string `json:"detail,omitempty"`
+	}
+	raw, err := json.Marshal(map[string][]fault{"errors": {{code, messages[code], detail}}})
+	if err != nil {
+		w.WriteHeader(status)
+		return
+	}
+	send(w, status, "application/json", raw)
+}
+
+// messages are what people are told by clients that do not know the codes.
+var messages = map[string]string{
+	"BLOB_UNKNOWN":              "the repository does not have the blob",
+	"BLOB_UPLOAD_INVALID":       "the chunk is not the next one, or was cut off",
+	"BLOB_UPLOAD_UNKNOWN":       "there is no such upload: begin it again",
+	"DENIED":                    "not allowed",
+	"DIGEST_INVALID":            "the digest is not that of the content, or is none",
+	"MANIFEST_BLOB_UNKNOWN":     "the manifest names what the repository does not have",
+	"MANIFEST_INVALID":          "not a manifest of an image or index",
+	"MANIFEST_UNKNOWN":          "the repository does not have the manifest in a type that is accepted",
+	"NAME_INVALID":              "not a path that a repository can have",
+	"NAME_UNKNOWN":              "there is no such repository",
+	"PAGINATION_NUMBER_INVALID": "n is not a number of tags",
+	"SIZE_INVALID":              "the chunk has another size than its range",
+	"TAG_INVALID":               "not a tag",
+	"UNAVAILABLE":               "interrupted: try again",
+	"UNKNOWN":                   "the server failed; its log says why",
+	"UNSUPPORTED":               "this registry does not do that",
 }
 
 // Close waits for the requests that are running and releases the folder.
@@ -312,54 +347,12 @@ func (s *Server) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.running.Wait()
-	return errors.Join(s.closeUploads(), s.root.Close())
-}
-
-// withoutMissing drops the complaints about repositories that were asked for but never
-// written: they have no index to close.
-func withoutMissing(err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		if errors.Is(err, types.ErrNotFound) {
-			return nil
-		}
-		return err
+	s.uploads.mu.Lock()
+	defer s.uploads.mu.Unlock()
+	var errs []error
+	for _, u := range s.uploads.sessions {
+		errs = append(errs, s.discard(u))
 	}
-	var kept []error
-	for _, err := range joined.Unwrap() {
-		if err = withoutMissing(err); err != nil {
-			kept = append(kept, err)
-		}
-	}
-	return errors.Join(kept...)
-}
-
-// buffered keeps an answer until the lock under which it was made is free: a
-// slow client must not keep others waiting. Answers are manifests and lists.
-type buffered struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (b *buffered) Header() http.Header { return b.header }
-
-func (b *buffered) WriteHeader(status int) {
-	if b.status == 0 {
-		b.status = status
-	}
-}
-
-func (b *buffered) Write(p []byte) (int, error) {
-	b.WriteHeader(http.StatusOK)
-	return b.body.Write(p)
-}
-
-func (b *buffered) send(w http.ResponseWriter) {
-	for key, values := range b.header {
-		w.Header()[key] = values
-	}
-	w.WriteHeader(max(b.status, http.StatusOK))
-	// A client that left does not need it.
-	_, _ = w.Write(b.body.Bytes())
+	clear(s.uploads.sessions)
+	return errors.Join(append(errs, s.root.Close())...)
 }

@@ -23,7 +23,7 @@ func (s *Server) Listen(ctx context.Context, address string) (net.Listener, erro
 	if err != nil {
 		return nil, &publish.Error{Op: "listen", Target: address, Err: err}
 	}
-	if a, ok := l.Addr().(*net.TCPAddr); !s.public && (!ok || !a.IP.IsLoopback()) {
+	if a, ok := l.Addr().(*net.TCPAddr); !s.opts.Public && (!ok || !a.IP.IsLoopback()) {
 		return nil, &publish.Error{Op: "listen", Target: address, Err: errors.Join(errors.New("not a loopback address"), fs.ErrPermission, l.Close())}
 	}
 	return l, nil

@@ -6,7 +6,7 @@ import (
 )
 
 // turns lets one request after the other at each upload: a client that was cut
-// off asks how far it came while the server behind still writes what it got.
+// off asks how far it came while what it sent is still written.
 type turns struct {
 	mu   sync.Mutex
 	held map[string]*turn
