@@ -190,11 +190,11 @@ func TestTektonRefuses(t *testing.T) {
 		want           string // what is said
 	}{
 		{"unknown field", "    runAfter:\n", "    runsAfter:\n", both, "runsAfter"},
-		{"bad name", "kind: Task\nmetadata:\n  name: build-commit\n", "kind: Task\nmetadata:\n  name: Build_Commit\n", both, ""},
+		{"bad name", "kind: Task\nmetadata:\n  name: build-node\n", "kind: Task\nmetadata:\n  name: Build_Node\n", both, ""},
 		{"cycle", "    runAfter:\n    - build-inputs\n", "    runAfter:\n    - build-publish\n", both, ""},
-		{"task waits for itself", "    runAfter:\n    - build-inputs\n", "    runAfter:\n    - build-commit\n", both, ""},
+		{"task waits for itself", "    runAfter:\n    - build-inputs\n", "    runAfter:\n    - build-node\n", both, ""},
 		{"waits for no task", "    runAfter:\n    - build-inputs\n", "    runAfter:\n    - nobody\n", both, "nobody"},
-		{"task twice", "  - name: build-commit\n    taskRef:", "  - name: build-inputs\n    taskRef:", both, ""},
+		{"task twice", "  - name: build-node\n    taskRef:", "  - name: build-inputs\n    taskRef:", both, ""},
 		{"unknown parameter of the pipeline", "      value: $(params.store)", "      value: $(params.stores)", both, "stores"},
 		{"unknown parameter of the task", "    - --store=$(params.store)", "    - --store=$(params.nope)", both, "nope"},
 		{"result of no task", "$(tasks.build-inputs.results.build)", "$(tasks.zzz.results.build)", both, ""},
@@ -207,7 +207,7 @@ func TestTektonRefuses(t *testing.T) {
 		{"time limits that contradict", "    tasks: \"4h0m0s\"\n", "    tasks: \"9h0m0s\"\n", both, ""},
 		{"workspace bound twice", "  - name: definition\n    configMap:", "  - name: shared-workspace\n    configMap:", both, ""},
 
-		{"no such task", "      name: build-commit\n      kind: Task", "      name: build-comit\n      kind: Task", ours, "build-comit"},
+		{"no such task", "      name: build-node\n      kind: Task", "      name: build-nod\n      kind: Task", ours, "build-nod"},
 		{"no such pipeline", "  pipelineRef:\n    name: okd-coreos\n", "  pipelineRef:\n    name: okd-core\n", ours, "okd-core"},
 		{"required parameter missing", "    - name: build\n      value: $(tasks.build-inputs.results.build)\n", "", ours, "build is required"},
 		{"required parameter of the run missing", "    description: how long to wait for another run of this stream, as 90m\n    default: \"1h\"\n", "    description: how long\n", ours, "wait is required"},

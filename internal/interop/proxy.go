@@ -25,8 +25,10 @@ type Fault struct {
 	// are hit then, 0: all.
 	After, Times int
 
-	// Stall is how long the answer is held back, or until the client leaves.
-	Stall time.Duration
+	// Stall is how long the answer is held back, or until Release is closed or the
+	// client leaves.
+	Stall   time.Duration
+	Release <-chan struct{}
 	// Status is answered without asking the server; 0: ask it.
 	Status int
 	// RetryAfter is sent with Status, in seconds; 0: not sent.
@@ -93,6 +95,7 @@ func Proxy(t testing.TB, target string, faults ...Fault) *FaultProxy {
 		if fault.Stall > 0 {
 			select {
 			case <-time.After(fault.Stall):
+			case <-fault.Release:
 			case <-r.Context().Done():
 				return
 			}

@@ -292,14 +292,15 @@ func (p *plan) baseImage() *Task {
 	return t
 }
 
-// buildNode has a step run in the builder's image, where buildah is; the program comes
-// along.
+// buildNode has the node image built in the builder's image, where buildah is; the program comes along.
+// What is before that needs no privilege, and has a step of its own.
 func (p *plan) buildNode(t *Task) {
 	if !p.layered() {
 		return
 	}
-	const tools, containers = "tools", "containers"
+	const tools, containers, base = "tools", "containers", "encapsulate"
 	step := t.Spec.Steps[0]
+	before := p.step(base, append([]string{"build", base}, step.Args[2:]...)...)
 	in := p.builderStep(step.Name, "")
 	in.Command = []string{toolsDir + "/okd-streams"}
 	in.Args = append(step.Args, "--buildah-isolation=chroot", "--buildah-driver=vfs", "--buildah-storage=/var/lib/okd-streams")
@@ -307,6 +308,6 @@ func (p *plan) buildNode(t *Task) {
 	in.Mounts = []VolumeMount{{Name: tools, MountPath: toolsDir}, {Name: containers, MountPath: "/var/lib/okd-streams"}}
 	install := p.step(tools, "tekton", "install", toolsDir)
 	install.Mounts = in.Mounts[:1]
-	t.Spec.Steps = []Step{install, in}
+	t.Spec.Steps = []Step{install, before, in}
 	t.Spec.Volumes = []Volume{{Name: tools, EmptyDir: &EmptyDir{}}, {Name: containers, EmptyDir: &EmptyDir{}}}
 }

@@ -15,20 +15,21 @@ const defaultTimeout = 4 * time.Hour
 // finallyTimeout is what a run has beyond, to say how it ended.
 const finallyTimeout = 15 * time.Minute
 
-// The steps of the daily build are those of publish/daily, a task each, and what each leaves for the
-// others and for people to see.
-var dailySteps = []struct {
+// The tasks of the daily build. Each goes on with what the one before left, up to a step of
+// publish/daily that it is named after: a pod takes seconds to begin, and longer where its volume has to
+// be attached, so steps that need nothing else of one share it. What each task leaves for the others and
+// for people to see are its results.
+var dailyTasks = []struct {
 	step, does string
 	retries    int           // records have a step go on where it was; a gate that failed will again
 	timeout    time.Duration // also of a pod that waits for its volume
 	results    []string
 }{
 	{"inputs", "Pin the inputs and name the build", 2, 2 * time.Hour, []string{"build", "release-name"}},
-	{"commit", "Commit the tree and lint it", 2, time.Hour, []string{"commit", "ref"}},
-	{"encapsulate", "Make the base image of the commit", 2, time.Hour, []string{"base-image", "base-digest"}},
-	{"node", "Find the node image and its extensions", 2, time.Hour, []string{"node-image", "node-digest", "extensions-image", "extensions-digest"}},
-	{"bootimage", "Measure the boot artifacts", 2, time.Hour, nil},
-	{"payload", "Assemble the release image", 2, time.Hour, []string{"release-name", "release-pullspec", "release-digest"}},
+	{"node", "Commit the tree and lint it, make the base image of the commit, and find the node image and its extensions", 2, 3 * time.Hour, []string{
+		"commit", "ref", "base-image", "base-digest", "node-image", "node-digest", "extensions-image", "extensions-digest",
+	}},
+	{"payload", "Measure the boot artifacts and assemble the release image", 2, 2 * time.Hour, []string{"release-name", "release-pullspec", "release-digest"}},
 	{"publish", "Publish, pointers last", 1, 2 * time.Hour, []string{"published", "gates", "tags", "changed"}},
 }
 
@@ -240,7 +241,7 @@ func (p *plan) daily() *pipeline {
 	}}}
 	spec := &pl.Spec
 	after := p.builderTasks(pl, params)
-	for i, s := range dailySteps {
+	for i, s := range dailyTasks {
 		t := p.task("build-"+s.step, nameDaily, s.does)
 		args := append([]string{"build", s.step}, p.flags()...)
 		var given []Param
@@ -265,7 +266,7 @@ func (p *plan) daily() *pipeline {
 		}
 		if s.step == "publish" {
 			t.Spec.Params = append(t.Spec.Params, p.pick(params, "results")...)
-			t.Spec.Steps[0].Args = append(t.Spec.Steps[0].Args, "--results=$(params.results)")
+			t.Spec.Steps[0].Args = append(t.Spec.Steps[0].Args, "--results=$(params.results)", "--publish-report")
 		}
 		switch {
 		case s.step == "node":
@@ -278,7 +279,7 @@ func (p *plan) daily() *pipeline {
 		pt := use("build-"+s.step, t, given...)
 		pt.Retries, pt.Timeout = s.retries, min(s.timeout, cadence.Timeout).String()
 		if s.step == "node" && p.layered() && p.def.OS.Builder.Timeout > 0 {
-			pt.Timeout = min(p.def.OS.Builder.Timeout, cadence.Timeout).String()
+			pt.Timeout = min(s.timeout+p.def.OS.Builder.Timeout, cadence.Timeout).String()
 		}
 		pt.RunAfter = after
 		after = []string{pt.Name}

@@ -15,14 +15,16 @@
 // okd-coreos-pipeline, okd-release-pipeline and okd-payload-pipeline where the same
 // is meant.
 //
-// The pipeline okd-coreos is the daily build: a task for each step of publish/daily,
-// which is okd-streams build STEP in the task image, over one volume with the state
-// folder. By the kind of operating system there is more before them:
+// The pipeline okd-coreos is the daily build: build-inputs, build-node, build-payload and
+// build-publish, each of which runs publish/daily up to that step, as okd-streams build STEP
+// in the task image, over one volume with the state folder. Steps that need nothing of their
+// own share a task, since each task is a pod, and a pod takes seconds to begin. The page about a
+// build is published with it. By the kind of operating system there is more before them:
 //
 //   - given: nothing.
 //   - layer, with a Containerfile or packages: git-clone fetches the source,
-//     base-image imports what the definition follows, and build-node runs buildah in the
-//     image of the definition's builder.
+//     base-image imports what the definition follows, and build-node has a last step that
+//     runs buildah in the image of the definition's builder.
 //   - compose: cosa-init, cosa-build-baseos, cosa-test if there is a gate of kind
 //     kola, cosa-build-extensions and cosa-buildextend run coreos-assembler in
 //     that image. The first refuses one that has lost what the stream needs.

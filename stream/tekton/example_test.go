@@ -37,10 +37,7 @@ func ExampleRender() {
 	// Output:
 	// okd-coreos
 	//   build-inputs
-	//   build-commit
-	//   build-encapsulate
 	//   build-node
-	//   build-bootimage
 	//   build-payload
 	//   build-publish
 	// okd-release-pipeline

@@ -55,8 +55,8 @@ func TestRenderAndCheck(t *testing.T) {
 	said, _, err := call(t, out, "check", "-")
 	require.NoError(t, err)
 	require.Equal(t, fmt.Sprintf("%d objects, no faults\n", len(objects)), said)
-	_, _, err = call(t, strings.Replace(out, "name: build-commit\n", "name: built-commit\n", 1), "check", "-")
-	require.ErrorContains(t, err, `there is no Task "build-commit"`)
+	_, _, err = call(t, strings.Replace(out, "name: build-node\n", "name: built-node\n", 1), "check", "-")
+	require.ErrorContains(t, err, `there is no Task "build-node"`)
 
 	dir := filepath.Join(t.TempDir(), "deploy")
 	said, _, err = call(t, "", "render", "--image", image, "--output", dir, "--platform", "openshift", "--storage", "10Gi", "sample")

@@ -152,9 +152,10 @@ func start(ctx context.Context) (_ *Cluster, err error) {
 	}{
 		{"kube-controller-manager", []string{
 			"--kubeconfig=" + kubeconfig("manager"), "--leader-elect=false", "--root-ca-file=" + certFile, "--service-account-private-key-file=" + keyFile,
-			"--use-service-account-credentials=true", "--secure-port=0", "--profiling=false",
+			"--use-service-account-credentials=true", "--secure-port=0", "--profiling=false", "--kube-api-qps=500", "--kube-api-burst=1000",
+			"--pvclaimbinder-sync-period=1s", // a claim that comes before its volume waits for it
 		}},
-		{"kube-scheduler", []string{"--kubeconfig=" + kubeconfig("scheduler"), "--leader-elect=false", "--secure-port=0", "--profiling=false"}},
+		{"kube-scheduler", []string{"--kubeconfig=" + kubeconfig("scheduler"), "--leader-elect=false", "--secure-port=0", "--profiling=false", "--kube-api-qps=500", "--kube-api-burst=1000"}},
 		{"kubelet", []string{"--kubeconfig=" + kubeconfig("kubelet"), "--config=" + runFolder + "/kubelet.yaml", "--root-dir=" + kubeletDir, "--hostname-override=" + nodeName, "--node-ip=" + Address}},
 	} {
 		if err := c.run(p.name, p.name, p.args, nil); err != nil {
@@ -212,8 +213,8 @@ func (c *Cluster) run(name, program string, args, env []string) error {
 	defer log.Close()
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C is not for them
+	cmd.Env = append(append(os.Environ(), "GOGC=400"), env...) // time is shorter than memory
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}      // a ^C is not for them
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -327,6 +328,8 @@ containerRuntimeEndpoint: unix://` + socket + `
 podLogsDir: ` + runFolder + `/pods
 resolvConf: ""
 registryPullQPS: 0
+kubeAPIQPS: 500
+kubeAPIBurst: 1000
 serializeImagePulls: false
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99

@@ -229,17 +229,19 @@ func TestNoTekton(t *testing.T) {
 // TestLostNode loses the node twice while a run is on it: first as in a power cut, when
 // the first task works, and then nobody speaks for it while a task ends. The run goes
 // on each time.
-func TestLostNode(t *testing.T) { // alone: the others are on the node too
+func TestLostNode(t *testing.T) {
+	t.Parallel() // the others are on the node too: their pods go on
 	w := newWorld(t, nil)
 	store := interop.Proxy(t, w.s3.Endpoint, interop.Fault{Stall: time.Hour, Match: func(r *http.Request) bool { return !strings.HasSuffix(r.URL.Path, "/lease.json") }})
 	proxy, params := w.stalled(t)
-	proxy.Set(interop.Fault{Match: uploads, Stall: 20 * time.Second, Times: 1}) // time to look which pod it is
+	goOn := make(chan struct{})
+	proxy.Set(interop.Fault{Match: uploads, Stall: time.Hour, Release: goOn})
 	params["store"] = strings.Replace(w.store(), w.s3.Endpoint, store.URL, 1)
 	run := w.run(t, dailyPipeline, params)
 	pod := w.stuck(t, run, store)
 	require.Equal(t, "build-inputs", pod.Labels["tekton.dev/pipelineTask"])
 	w.Kill(t, cluster.Kubelet)
-	w.KillContainers(t)
+	w.KillContainers(t, w.namespace)
 	store.Set()
 	w.Start(t, cluster.Kubelet)
 
@@ -247,6 +249,7 @@ func TestLostNode(t *testing.T) { // alone: the others are on the node too
 	require.Equal(t, "build-publish", pod.Labels["tekton.dev/pipelineTask"])
 	w.nothingAnnounced(t)
 	w.Kill(t, cluster.Kubelet)
+	close(goOn)
 	until(t, "the end of the step", func() bool {
 		_, err := os.Stat(filepath.Join(w.s3.Folder, w.namespace, "streams", "sample.json"))
 		return err == nil

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -20,8 +21,8 @@ import (
 // Kubelet is the program that speaks for the node.
 const Kubelet = "kubelet"
 
-// Kill ends a program of the cluster without a warning. Who does it to a program
-// that others need runs alone.
+// Kill ends a program of the cluster without a warning. The tests of others wait
+// until it is started again.
 func (c *Cluster) Kill(t testing.TB, name string) {
 	t.Helper()
 	c.mu.Lock()
@@ -44,11 +45,23 @@ func (c *Cluster) Start(t testing.TB, name string) {
 	}
 }
 
-// KillContainers ends all that runs in pods, as a power cut does.
-func (c *Cluster) KillContainers(t testing.TB) {
+// KillContainers ends all that runs in the pods of a namespace, as a power cut does.
+func (c *Cluster) KillContainers(t testing.TB, namespace string) {
 	t.Helper()
+	pods, err := c.Kubernetes.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal("kill containers: ", err)
+	}
+	const prefix = "pod" // of a folder that is named after the pod's UID
+	own := map[string]bool{}
+	for _, pod := range pods.Items {
+		own[prefix+string(pod.UID)] = true
+	}
 	dir := filepath.Join(cgroupRoot, "memory", cgroupName)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), prefix) && !own[d.Name()] {
+			return fs.SkipDir
+		}
 		if err != nil || d.Name() != "cgroup.procs" {
 			return err
 		}

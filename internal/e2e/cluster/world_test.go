@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"knative.dev/pkg/apis"
 
 	"github.com/okd-project/okd-streams/internal/e2e/cluster"
@@ -88,8 +90,10 @@ func (w *world) store() string {
 // secret, and a volume for each claim.
 func (w *world) apply(t *testing.T) {
 	t.Helper()
+	var claims []string
 	for _, object := range w.rendered.Objects {
 		if claim, ok := object.(*tekton.VolumeClaim); ok {
+			claims = append(claims, claim.Metadata.Name)
 			w.addVolume(t, claim.Metadata.Name)
 		}
 		require.NoError(t, w.applyObject(t, object))
@@ -99,6 +103,13 @@ func (w *world) apply(t *testing.T) {
 		StringData: map[string]string{storeFile: fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", w.s3.AccessKey, w.s3.SecretKey)},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
+	for _, claim := range claims { // as they are on any day but the first
+		until(t, "the volume of "+claim, func() bool {
+			got, err := w.Kubernetes.CoreV1().PersistentVolumeClaims(w.namespace).Get(t.Context(), claim, metav1.GetOptions{})
+			require.NoError(t, err)
+			return got.Status.Phase == corev1.ClaimBound
+		})
+	}
 }
 
 // unstructuredOf is an object as it is in the YAML that render writes.
@@ -156,6 +167,58 @@ func (w *world) run(t *testing.T, pipeline string, params map[string]string) str
 	return made.GetName()
 }
 
+// rendered is an object of a name.
+func rendered[T tekton.Object](t *testing.T, w *world, name string) T {
+	t.Helper()
+	var found T
+	for _, object := range w.rendered.Objects {
+		if o, ok := object.(T); ok && unstructuredOf(t, object).GetName() == name {
+			found = o
+		}
+	}
+	require.NotNil(t, found, name)
+	return found
+}
+
+// runTask runs a task of the daily pipeline on its own, with parameters in place of those that
+// the pipeline has by default, and gives how it ended, and its log.
+func (w *world) runTask(t *testing.T, name string, params map[string]string) (reason, logs string) {
+	t.Helper()
+	run := unstructuredOf(t, w.rendered.Runs[0])
+	spec := map[string]any{"taskRef": map[string]any{"name": name}}
+	for _, field := range []string{"serviceAccountName", "podTemplate"} {
+		spec[field], _, _ = unstructured.NestedFieldNoCopy(run.Object, "spec", "taskRunTemplate", field)
+	}
+	params = maps.Clone(params)
+	for _, s := range rendered[*tekton.Pipeline](t, w, dailyPipeline).Spec.Params {
+		if _, ok := params[s.Name]; !ok && s.Default != nil {
+			params[s.Name] = s.Default.Text
+		}
+	}
+	var given, bound []any
+	task := rendered[*tekton.Task](t, w, name)
+	for _, s := range task.Spec.Params {
+		given = append(given, map[string]any{"name": s.Name, "value": params[s.Name]})
+	}
+	all, _, err := unstructured.NestedSlice(run.Object, "spec", "workspaces")
+	require.NoError(t, err)
+	for _, s := range task.Spec.Workspaces {
+		bound = append(bound, all[slices.IndexFunc(all, func(w any) bool { return w.(map[string]any)["name"] == s.Name })])
+	}
+	spec["params"], spec["workspaces"] = given, bound
+	made, err := w.Apply(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "tekton.dev/v1", "kind": "TaskRun", "metadata": map[string]any{"generateName": name + "-", "namespace": w.namespace}, "spec": spec,
+	}})
+	require.NoError(t, err)
+	var ended *pipelinev1.TaskRun
+	w.follow(t, taskRuns, made.GetName(), func(object map[string]any) bool {
+		ended = &pipelinev1.TaskRun{}
+		require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object, ended))
+		return ended.IsDone()
+	})
+	return ended.Status.GetCondition(apis.ConditionSucceeded).Reason, w.describe(made.GetName())
+}
+
 var (
 	pipelineRuns = schema.GroupVersionResource{Group: "tekton.dev", Version: "v1", Resource: "pipelineruns"}
 	taskRuns     = schema.GroupVersionResource{Group: "tekton.dev", Version: "v1", Resource: "taskruns"}
@@ -177,11 +240,31 @@ const patience = 4 * time.Minute
 // until waits until what is asked for is so.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for begin := time.Now(); !is(); time.Sleep(100 * time.Millisecond) {
+	for begin := time.Now(); !is(); time.Sleep(250 * time.Millisecond) {
 		if time.Since(begin) > patience {
 			t.Fatalf("waited %s for %s", patience, what)
 		}
 	}
+}
+
+// follow looks at an object each time that it changes, until it is as wanted. Asking again
+// and again would keep the API server busy, and with it all other tests.
+func (w *world) follow(t *testing.T, kind schema.GroupVersionResource, name string, is func(object map[string]any) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for ctx.Err() == nil {
+		changes, err := w.Dynamic.Resource(kind).Namespace(w.namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+		require.NoError(t, err)
+		for change := range changes.ResultChan() {
+			object, ok := change.Object.(*unstructured.Unstructured)
+			if ok && change.Type != watch.Deleted && is(object.Object) {
+				changes.Stop()
+				return
+			}
+		}
+	}
+	t.Fatalf("waited %s for the end of %s", patience, name)
 }
 
 // finish waits for the end of a run.
@@ -193,7 +276,11 @@ func (w *world) finish(t *testing.T, run string) *pipelinev1.PipelineRun {
 			t.Log(w.describe(run))
 		}
 	}()
-	until(t, "the end of "+run, func() bool { got = w.get(t, run); return got.IsDone() })
+	w.follow(t, pipelineRuns, run, func(object map[string]any) bool {
+		got = &pipelinev1.PipelineRun{}
+		require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object, got))
+		return got.IsDone()
+	})
 	return got
 }
 
@@ -249,15 +336,18 @@ func (w *world) task(t *testing.T, name string) *pipelinev1.TaskRun {
 	return out
 }
 
-// describe says what became of a run and of each of its tasks, with their logs.
+// describe says what became of a run of a pipeline or a task, with the logs of each task.
 func (w *world) describe(run string) string {
 	ctx := context.Background()
 	var out strings.Builder
-	list, err := w.Dynamic.Resource(taskRuns).Namespace(w.namespace).List(ctx, metav1.ListOptions{LabelSelector: "tekton.dev/pipelineRun=" + run})
+	list, err := w.Dynamic.Resource(taskRuns).Namespace(w.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err.Error()
 	}
 	for _, item := range list.Items {
+		if item.GetName() != run && item.GetLabels()["tekton.dev/pipelineRun"] != run {
+			continue
+		}
 		task := &pipelinev1.TaskRun{}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, task); err != nil {
 			return err.Error()
