@@ -21,6 +21,10 @@ const (
 	// follows, and "gzip", "xz" or "zstd" where it is compressed: qcow2, raw.gzip.
 	diskArtifactPrefix = "application/vnd.diskimage."
 
+	// liveISO is what coreos-assembler calls the live ISO, which documents have under
+	// metal.
+	liveISO = "live-iso"
+
 	maxDiskManifest = 1 << 20
 	maxDiskEntries  = 1024
 )
@@ -33,11 +37,12 @@ var compressions = [][2]string{{".gz", ".gzip"}, {".zst", ".zstd"}, {".xz", ".xz
 var ofFormat = map[string]string{"qcow2": "qemu", "raw": "metal", "iso": "metal", "ova": "vmware", "vmdk": "aws", "vhd": "azure", "ami": "aws", "gce": "gcp"}
 
 type diskDescriptor struct {
-	MediaType    string        `json:"mediaType"`
-	Digest       string        `json:"digest"`
-	Size         int64         `json:"size"`
-	Platform     *diskPlatform `json:"platform,omitempty"`
-	ArtifactType string        `json:"artifactType,omitempty"`
+	MediaType    string            `json:"mediaType"`
+	Digest       string            `json:"digest"`
+	Size         int64             `json:"size"`
+	Platform     *diskPlatform     `json:"platform,omitempty"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
 type diskPlatform struct {
@@ -68,15 +73,9 @@ func DiskIndexEntries(index []byte, repository string, manifest func(digest stri
 	fail := func(i int, err error) error {
 		return &FieldError{Document: "index of disk images", Path: fmt.Sprintf("manifests[%d]", i), Err: err}
 	}
-	var list diskIndex
-	if len(index) > maxDiskManifest {
-		return nil, &FieldError{Document: "index of disk images", Err: fmt.Errorf("more than %d bytes", maxDiskManifest)}
-	}
-	if err := json.Unmarshal(index, &list); err != nil {
-		return nil, &FieldError{Document: "index of disk images", Err: err}
-	}
-	if len(list.Manifests) > maxDiskEntries {
-		return nil, &FieldError{Document: "index of disk images", Path: "manifests", Err: fmt.Errorf("more than %d", maxDiskEntries)}
+	list, err := decodeDiskIndex(index)
+	if err != nil {
+		return nil, err
 	}
 	var all []Entry
 	for i, d := range list.Manifests {
@@ -87,19 +86,9 @@ func DiskIndexEntries(index []byte, repository string, manifest func(digest stri
 		if d.Platform == nil {
 			return nil, fail(i, errors.New("no platform"))
 		}
-		data, err := manifest(d.Digest)
+		m, err := decodeDiskManifest(d, manifest)
 		if err != nil {
 			return nil, fail(i, err)
-		}
-		if int64(len(data)) != d.Size || len(data) > maxDiskManifest || digestOf(data) != d.Digest {
-			return nil, fail(i, fmt.Errorf("%.80s: not the bytes of its digest: %w", d.Digest, ErrVerification))
-		}
-		var m diskManifest
-		if err := json.Unmarshal(data, &m); err != nil {
-			return nil, fail(i, err)
-		}
-		if len(m.Layers) == 0 {
-			return nil, fail(i, fmt.Errorf("no layer: %w", fs.ErrNotExist))
 		}
 		disk := m.Layers[0]
 		sum, ok := strings.CutPrefix(disk.Digest, "sha256:")
@@ -127,8 +116,11 @@ func DiskIndexEntries(index []byte, repository string, manifest func(digest stri
 		if err := checkArch(arch); err != nil || !reArtifact.MatchString(platform) || !reFile.MatchString(format) {
 			return nil, fail(i, fmt.Errorf("platform %.40q, architecture %.40q, format %.40q: %w", platform, arch, format, fs.ErrInvalid))
 		}
-		if platform == "metal4k" {
+		switch platform {
+		case "metal4k":
 			platform, format = "metal", "4k."+format
+		case liveISO:
+			platform = "metal"
 		}
 		all = append(all, Entry{
 			Arch: arch, Platform: platform, Format: format, File: "disk",
@@ -136,6 +128,52 @@ func DiskIndexEntries(index []byte, repository string, manifest func(digest stri
 		})
 	}
 	return all, nil
+}
+
+// decodeDiskIndex reads an index.
+func decodeDiskIndex(data []byte) (*diskIndex, error) {
+	var list diskIndex
+	if len(data) > maxDiskManifest {
+		return nil, &FieldError{Document: "index of disk images", Err: fmt.Errorf("more than %d bytes", maxDiskManifest)}
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, &FieldError{Document: "index of disk images", Err: err}
+	}
+	if len(list.Manifests) > maxDiskEntries {
+		return nil, &FieldError{Document: "index of disk images", Path: "manifests", Err: fmt.Errorf("more than %d", maxDiskEntries)}
+	}
+	return &list, nil
+}
+
+// decodeDiskManifest gets a manifest that has a layer at least.
+func decodeDiskManifest(d diskDescriptor, blob func(digest string) ([]byte, error)) (*diskManifest, error) {
+	data, err := verifiedBlob(d, maxDiskManifest, blob)
+	if err != nil {
+		return nil, err
+	}
+	var m diskManifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, err
+	}
+	if len(m.Layers) == 0 {
+		return nil, fmt.Errorf("no layer: %w", fs.ErrNotExist)
+	}
+	return &m, nil
+}
+
+// verifiedBlob gets what a descriptor names.
+func verifiedBlob(d diskDescriptor, limit int64, blob func(digest string) ([]byte, error)) ([]byte, error) {
+	if d.Size > limit {
+		return nil, fmt.Errorf("%.80s: more than %d bytes: %w", d.Digest, limit, fs.ErrInvalid)
+	}
+	data, err := blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) != d.Size || digestOf(data) != d.Digest {
+		return nil, fmt.Errorf("%.80s: not the bytes of its digest: %w", d.Digest, ErrVerification)
+	}
+	return data, nil
 }
 
 func digestOf(data []byte) string {
@@ -164,42 +202,67 @@ func NewDiskIndex(entries []Entry) (*DiskIndex, error) {
 	out := &DiskIndex{}
 	list := diskIndex{SchemaVersion: 2, MediaType: mediaIndex, Manifests: []diskDescriptor{}}
 	for _, e := range entries {
-		if e.File != "disk" || !reSHA256.MatchString(e.SHA256) || e.Size <= 0 || checkArch(e.Arch) != nil {
-			return nil, fmt.Errorf("bootimage: index of disk images: %s %s %s %s: not a disk of known checksum and size: %w", e.Arch, e.Platform, e.Format, e.File, fs.ErrInvalid)
-		}
-		platform, format := e.Platform, e.Format
-		if short, ok := strings.CutPrefix(format, "4k."); ok && platform == "metal" {
-			platform, format = "metal4k", short
-		}
-		for _, c := range compressions {
-			if short, ok := strings.CutSuffix(format, c[0]); ok {
-				format = short + c[1]
-			}
-		}
-		kind := diskArtifactPrefix + format
-		where := diskPlatform{Architecture: goArch(e.Arch), OS: platform}
-		config, err := diskBlob(mediaConfig, where)
-		if err != nil {
+		if err := out.add(&list, e, ""); err != nil {
 			return nil, err
-		}
-		manifest, err := diskBlob(mediaManifest, diskManifest{
-			SchemaVersion: 2, MediaType: mediaManifest, ArtifactType: kind, Config: config.descriptor(),
-			Layers: []diskDescriptor{{MediaType: kind, Digest: "sha256:" + e.SHA256, Size: e.Size}},
-		})
-		if err != nil {
-			return nil, err
-		}
-		d := manifest.descriptor()
-		d.Platform, d.ArtifactType = &where, kind
-		list.Manifests = append(list.Manifests, d)
-		out.Manifests = append(out.Manifests, manifest)
-		if !slices.ContainsFunc(out.Configs, func(b DiskBlob) bool { return b.Digest == config.Digest }) {
-			out.Configs = append(out.Configs, config)
 		}
 	}
 	var err error
 	out.Index, err = diskBlob(mediaIndex, list)
 	return out, err
+}
+
+// add adds a disk, whose file has a name if it is not "".
+func (out *DiskIndex) add(list *diskIndex, e Entry, title string) error {
+	if e.File != "disk" || !reSHA256.MatchString(e.SHA256) || e.Size <= 0 || checkArch(e.Arch) != nil {
+		return fmt.Errorf("bootimage: index of disk images: %s %s %s %s: not a disk of known checksum and size: %w", e.Arch, e.Platform, e.Format, e.File, fs.ErrInvalid)
+	}
+	// The platform is the artifact's name, which coreos-assembler takes for its record.
+	platform, format := e.Platform, e.Format
+	if short, ok := strings.CutPrefix(format, "4k."); ok && platform == "metal" {
+		platform, format = "metal4k", short
+	}
+	if platform == "metal" && format == "iso" {
+		platform = liveISO
+	}
+	for _, c := range compressions {
+		if short, ok := strings.CutSuffix(format, c[0]); ok {
+			format = short + c[1]
+		}
+	}
+	kind := diskArtifactPrefix + format
+	where := diskPlatform{Architecture: goArch(e.Arch), OS: platform}
+	layer := diskDescriptor{MediaType: kind, Digest: "sha256:" + e.SHA256, Size: e.Size}
+	if title != "" {
+		layer.Annotations = map[string]string{titleAnnotation: title}
+	}
+	return out.manifest(list, kind, where, layer)
+}
+
+// manifest adds a manifest of layers.
+func (out *DiskIndex) manifest(list *diskIndex, kind string, where diskPlatform, layers ...diskDescriptor) error {
+	config, err := diskBlob(mediaConfig, where)
+	if err != nil {
+		return err
+	}
+	manifest, err := diskBlob(mediaManifest, diskManifest{
+		SchemaVersion: 2, MediaType: mediaManifest, ArtifactType: kind, Config: config.descriptor(), Layers: layers,
+	})
+	if err != nil {
+		return err
+	}
+	d := manifest.descriptor()
+	d.Platform, d.ArtifactType = &where, kind
+	list.Manifests = append(list.Manifests, d)
+	out.Manifests = append(out.Manifests, manifest)
+	out.blob(config)
+	return nil
+}
+
+// blob adds a blob, once.
+func (out *DiskIndex) blob(b DiskBlob) {
+	if !slices.ContainsFunc(out.Configs, func(have DiskBlob) bool { return have.Digest == b.Digest }) {
+		out.Configs = append(out.Configs, b)
+	}
 }
 
 func diskBlob(mediaType string, v any) (DiskBlob, error) {

@@ -15,12 +15,13 @@ import (
 type ImportOptions struct {
 	// Build is the build's id; "": the newest that has the architecture.
 	Build string
-	// Checksums reads every artifact and compares it with its record; else sizes
-	// are compared.
+	// Checksums reads every file; artifacts are compared with their record, and the
+	// others have a SHA256 then. Else sizes are compared.
 	Checksums bool
 }
 
-// ImportedBuild is one architecture's build in a folder of coreos-assembler's.
+// ImportedBuild is one architecture's build in a folder of coreos-assembler's, or in an
+// index of a registry.
 type ImportedBuild struct {
 	ID, Arch string
 	// Meta is the record, with the fragments of delayed merging joined.
@@ -29,14 +30,16 @@ type ImportedBuild struct {
 	CommitMeta *Document[CommitMeta]
 	// Files are the artifacts, then what else is to be published with them.
 	Files []ImportedFile
+	// Cleanup is what was removed of the build.
+	Cleanup Cleanup
 }
 
 // ImportedFile is one file of a build.
 type ImportedFile struct {
 	BucketFile
-	Path   string // in the file system
+	Path   string // in the file system; "": a blob of a registry, of this SHA-256
 	Size   int64  // bytes
-	SHA256 string // of artifacts, as recorded
+	SHA256 string // of artifacts as recorded; of others where they were read, else ""
 }
 
 // otherFiles go with a build's artifacts where they are there.
@@ -104,6 +107,7 @@ func importBuild(ctx context.Context, fsys fs.FS, arch string, o ImportOptions) 
 	if err != nil {
 		return nil, err
 	}
+	b.Cleanup = removed
 	images := b.Meta.Value().Images
 	for _, name := range slices.Sorted(maps.Keys(images)) {
 		if removed.Images && !slices.Contains(removed.ImagesKept, name) {
@@ -115,7 +119,7 @@ func importBuild(ctx context.Context, fsys fs.FS, arch string, o ImportOptions) 
 		}
 		b.Files = append(b.Files, f)
 	}
-	return b, b.others(fsys, dir)
+	return b, b.others(ctx, fsys, dir, o.Checksums)
 }
 
 func readFile[T any](fsys fs.FS, name string, decode func(io.Reader) (*Document[T], error)) (*Document[T], error) {
@@ -192,7 +196,7 @@ func (b *ImportedBuild) artifact(ctx context.Context, fsys fs.FS, dir string, im
 }
 
 // others adds what is there beside artifacts.
-func (b *ImportedBuild) others(fsys fs.FS, dir string) error {
+func (b *ImportedBuild) others(ctx context.Context, fsys fs.FS, dir string, checksum bool) error {
 	for _, name := range append(slices.Clone(otherFiles), "manifest-lock.generated."+b.Arch+".json") {
 		info, err := fs.Stat(fsys, path.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
@@ -206,9 +210,27 @@ func (b *ImportedBuild) others(fsys fs.FS, dir string) error {
 				return err
 			}
 		}
-		b.Files = append(b.Files, ImportedFile{
+		f := ImportedFile{
 			BucketFile: BucketFile{Kind: FileArtifact, Build: b.ID, Arch: b.Arch, Name: name}, Path: path.Join(dir, name), Size: info.Size(),
-		})
+		}
+		if checksum {
+			if f.SHA256, err = sumFile(ctx, fsys, f.Path); err != nil {
+				return err
+			}
+		}
+		b.Files = append(b.Files, f)
 	}
 	return nil
+}
+
+func sumFile(ctx context.Context, fsys fs.FS, name string) (string, error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return "", err
+	}
+	m, err := Measure(ctx, file, &MeasureOptions{Plain: true})
+	if err := errors.Join(err, file.Close()); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return m.SHA256, nil
 }

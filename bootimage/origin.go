@@ -27,6 +27,10 @@ const (
 	OriginRelease   OriginKind = "release"   // release.json
 	OriginMeta      OriginKind = "meta"      // meta.json of a catalogue
 	OriginPin       OriginKind = "pin"       // the installer's rhcos.json before there were streams, 4.2 to 4.7
+
+	// OriginDiskIndex is an index of disk images in a registry, of which
+	// [DiskIndexEntries] gives the entries.
+	OriginDiskIndex OriginKind = "disk-index"
 )
 
 // Origin is a document that names boot images, and what it names.
@@ -160,23 +164,28 @@ func MetaEntries(m *Meta, baseURL string) ([]Entry, error) {
 		if slices.Contains(elsewhere, name) {
 			continue
 		}
-		image := m.Images[name]
-		e := Entry{
-			Arch: m.Arch, Platform: name, File: "disk", Release: m.BuildID, URL: folder + image.Path,
-			SHA256: image.SHA256, UncompressedSHA256: image.UncompressedSHA256, Size: image.Size, UncompressedSize: image.UncompressedSize,
-			Path: join("images", name),
-		}
-		if live, ok := inMetal[name]; ok {
-			e.Platform, e.Format, e.File = "metal", live.format, live.file
-		} else {
-			e.Format = formatOf(name, m.Arch, image.Path)
-			if name == "metal4k" {
-				e.Platform, e.Format = "metal", "4k."+e.Format
-			}
-		}
-		all = append(all, e)
+		all = append(all, imageEntry(m, name, folder))
 	}
 	return append(all, metaClouds(m)...), nil
+}
+
+// imageEntry is one artifact of a record, whose file is in folder.
+func imageEntry(m *Meta, name, folder string) Entry {
+	image := m.Images[name]
+	e := Entry{
+		Arch: m.Arch, Platform: name, File: "disk", Release: m.BuildID, URL: folder + image.Path,
+		SHA256: image.SHA256, UncompressedSHA256: image.UncompressedSHA256, Size: image.Size, UncompressedSize: image.UncompressedSize,
+		Path: join("images", name),
+	}
+	if live, ok := inMetal[name]; ok {
+		e.Platform, e.Format, e.File = "metal", live.format, live.file
+		return e
+	}
+	e.Format = formatOf(name, m.Arch, image.Path)
+	if name == "metal4k" {
+		e.Platform, e.Format = "metal", "4k."+e.Format
+	}
+	return e
 }
 
 // formatOf is what a file name has after platform and architecture; of names that

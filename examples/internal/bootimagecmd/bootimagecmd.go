@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,8 +25,10 @@ ConfigMap coreos-bootimages, as one of
   PATH                file
   -                   standard input, as of: oc get -n openshift-machine-config-operator cm coreos-bootimages -o yaml
   https://HOST/PATH   address
-  release:PULLSPEC    the ConfigMap in a release payload
-  builds:PATH         the newest build of a catalogue, by its folder with builds.json`
+  VERSION, PULLSPEC   the ConfigMap in a release payload, such as 4.21.0-okd-scos.2;
+                      release:PULLSPEC where a file has that name
+  builds:PATH         the newest build of a catalogue, by its folder with builds.json
+  images:PULLSPEC     an index of disk images in a registry`
 
 // common is what the commands share.
 type common struct {
@@ -54,7 +57,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.baseURL, "base-url", "", "`URL` of the folder of builds, for a meta.json")
 	flags.StringVar(&c.registry, "registry", "docker://", "where release payloads are read from: docker:// or dir:`PATH`")
 	c.remote.Add(flags)
-	root.AddCommand(c.find(), c.download(), c.mirror(), c.compress(), c.uncompress(), c.drift(), c.check())
+	root.AddCommand(c.find(), c.download(), c.mirror(), c.compress(), c.uncompress(), c.drift(), c.check(), c.export())
 	return root
 }
 
@@ -103,6 +106,40 @@ type found struct {
 	// Node is the version of the node image; of a release payload alone.
 	Node string           `json:"node,omitempty"`
 	Skew []bootimage.Skew `json:"skew,omitempty"` // a version of boot images
+	from string           // the document, as arguments
+}
+
+// file gives the one file that was found, also where it is in two places; nil: there are
+// several, or none.
+func (f *found) file() *bootimage.Entry {
+	first := &f.Found[0].Entry
+	for _, i := range f.Found {
+		if i.SHA256 == "" || i.SHA256 != first.SHA256 {
+			return nil
+		}
+	}
+	return first
+}
+
+// kinds are what people call documents.
+var kinds = map[bootimage.OriginKind]string{
+	bootimage.OriginStream: "stream metadata", bootimage.OriginConfigMap: "ConfigMap", bootimage.OriginRelease: "release.json",
+	bootimage.OriginMeta: "meta.json", bootimage.OriginPin: "installer's pin", bootimage.OriginDiskIndex: "index of disk images",
+}
+
+// origin tells people what the document is.
+func (f *found) origin() string {
+	text := kinds[f.Document.Kind]
+	if f.Document.Release != "" {
+		text += " of " + f.Document.Release
+	}
+	if f.Document.Stream != "" {
+		text += ", stream " + f.Document.Stream
+	}
+	if f.Document.LastModified != "" {
+		text += ", last modified " + f.Document.LastModified
+	}
+	return text
 }
 
 func (c *common) find() *cobra.Command {
@@ -128,6 +165,10 @@ external, vsphere, azure. Of a release payload, the live ISO inside it is found,
 			result.Node = node
 		}
 		if result.Found, err = bootimage.Find(cmd.Context(), doc.Entries, &o); err != nil {
+			isFormat := func(e bootimage.Entry) bool { return e.Format == o.Platform }
+			if at := slices.IndexFunc(doc.Entries, isFormat); o.Platform != "" && at >= 0 {
+				return ui.Next(err, fmt.Sprintf("%s is a format: --platform %s --format %s", o.Platform, doc.Entries[at].Platform, o.Platform))
+			}
 			return err
 		}
 		if doc.iso != nil {
@@ -139,6 +180,12 @@ external, vsphere, azure. Of a release payload, the live ISO inside it is found,
 		summary.Entries = nil
 		result.Document = &summary
 		result.Skew = skews(result.Found, result.Node)
+		if args[0] != "-" {
+			result.from = args[0]
+			if f := cmd.Flag("registry"); f.Changed {
+				result.from = "--registry " + f.Value.String() + " " + args[0]
+			}
+		}
 		if err := result.print(cmd.OutOrStdout(), c.output, print); err != nil {
 			return err
 		}
@@ -229,8 +276,14 @@ func (f *found) print(w io.Writer, output, field string) error {
 	if err := ui.Table(w, rows); err != nil {
 		return err
 	}
-	if len(f.Found) == 1 && f.Found[0].SHA256 != "" {
-		fmt.Fprintln(w, "sha256:", f.Found[0].SHA256)
+	one := f.file()
+	if one != nil {
+		fmt.Fprintln(w, "sha256:", one.SHA256)
+		signature := one.Signature
+		if signature == "" {
+			signature = "none, only the checksum tells whether it is the right file"
+		}
+		fmt.Fprintln(w, "signature:", signature)
 	}
 	for _, text := range reasons {
 		fmt.Fprintln(w, "why:", text)
@@ -240,6 +293,10 @@ func (f *found) print(w io.Writer, output, field string) error {
 	}
 	for _, text := range faults {
 		fmt.Fprintln(w, "fault:", text)
+	}
+	fmt.Fprintln(w, "from:", f.origin())
+	if one != nil && one.URL != "" && f.from != "" {
+		fmt.Fprintf(w, "next: okd-streams bootimage download --arch %s --platform %s --format %s %s\n", one.Arch, one.Platform, one.Format, f.from)
 	}
 	return nil
 }

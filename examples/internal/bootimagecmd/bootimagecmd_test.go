@@ -170,7 +170,28 @@ func TestFindInRelease(t *testing.T) {
 	registry, pullspec := releaseIn(t, files)
 	code, stdout, stderr := call(t.Context(), "", "find", "--registry", registry, "--platform=baremetal", "release:"+pullspec)
 	require.Zero(t, code, stderr)
-	golden(t, "find-release.txt", stdout)
+	golden(t, "find-release.txt", strings.NewReplacer(registry, "REGISTRY", pullspec, "PULLSPEC").Replace(stdout))
+
+	// As people name releases: by the pullspec alone, and by the version.
+	_, same, _ := call(t.Context(), "", "find", "--registry", registry, "--platform=baremetal", pullspec)
+	require.Equal(t, strings.ReplaceAll(stdout, "release:localhost", "localhost"), same)
+	require.NoError(t, os.MkdirAll(filepath.Join(strings.TrimPrefix(registry, "dir:"), "okd"), 0o755))
+	require.NoError(t, os.Rename(filepath.Join(strings.TrimPrefix(registry, "dir:"), "release"), filepath.Join(strings.TrimPrefix(registry, "dir:"), "okd", "scos-release")))
+	r, err := open.Registry(t.Context(), registry, nil)
+	require.NoError(t, err)
+	tag, err := name.NewTag("localhost/okd/scos-release:5.0.0-okd-scos.0")
+	require.NoError(t, err)
+	_, digest, _ := strings.Cut(pullspec, "@")
+	hash, err := v1.NewHash(digest)
+	require.NoError(t, err)
+	require.NoError(t, r.Tag(t.Context(), tag, hash))
+	for _, version := range []string{"5.0.0-okd-scos.0", "release:5.0.0-okd-scos.0"} {
+		code, byVersion, stderr := call(t.Context(), "", "find", "--registry", registry, "--platform=baremetal", version)
+		require.Zero(t, code, stderr)
+		require.Equal(t, strings.ReplaceAll(stdout, "release:"+pullspec, version), byVersion)
+	}
+
+	registry, pullspec = releaseIn(t, files)
 	code, stdout, stderr = call(t.Context(), "", "check", "--registry", registry, "release:"+pullspec)
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, "ConfigMap, no faults")
@@ -262,6 +283,17 @@ func TestFailures(t *testing.T) {
 		{"find", "release:"},
 		{"find", "--registry", "x:y", "release:a.example/b:c"},
 		{"find", "https://a.example/"},
+		{"find", "--platform", "iso", "testdata/stream.json"},
+		{"find", "testdata/builds.json"},
+		{"find", "images:a.example/none@sha256:short"},
+		{"find", "--registry", "dir:testdata/none", "images:a.example/none:tag"},
+		{"find", "--registry", "dir:testdata/none", "a.example/release:4.21"},
+		{"export", "builds:testdata"},
+		{"export", "testdata", "images:a.example/b:c"},
+		{"export", "images:a.example/b:c", "images:a.example/d:e"},
+		{"export", "builds:testdata/none", "images:a.example/b:c"},
+		{"export", "builds:testdata", "images:a.example/b:c"},
+		{"export", "--build", "7", "builds:testdata", "images:a.example/b:c"},
 		{"drift", "testdata/stream.json"},
 		{"check", "--aleph", "x", "testdata/stream.json"},
 		{"check", "--previous", "testdata/none.json", "testdata/stream.json"},

@@ -26,6 +26,7 @@ import (
 	"github.com/okd-project/okd-streams/publish/httpstore"
 	"github.com/okd-project/okd-streams/publish/linkcheck"
 	"github.com/okd-project/okd-streams/publish/open"
+	"github.com/okd-project/okd-streams/stream"
 )
 
 // source is where documents come from.
@@ -43,15 +44,22 @@ type document struct {
 
 // open reads a document that names boot images.
 func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
+	from = spelled(from)
 	if dir, ok := strings.CutPrefix(from, "builds:"); ok {
 		return s.build(dir)
+	}
+	if pullspec, ok := strings.CutPrefix(from, "images:"); ok {
+		return s.index(cmd.Context(), pullspec)
 	}
 	data, release, err := s.read(cmd, from)
 	if err != nil {
 		return nil, err
 	}
 	origin, err := bootimage.ReadOrigin(bytes.NewReader(data), &bootimage.OriginOptions{Stream: s.stream, BaseURL: s.baseURL})
-	if err != nil {
+	switch {
+	case err != nil && kindOf(data) == "builds.json":
+		return nil, ui.Next(fmt.Errorf("%s: %w", from, err), "a builds.json names no images: give its folder, builds:"+path.Dir(from))
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", from, err)
 	}
 	doc := &document{Origin: origin}
@@ -59,6 +67,43 @@ func (s *source) open(cmd *cobra.Command, from string) (*document, error) {
 		doc.node, doc.iso = release.node, isoOf(release.registry, release.Release, cmp.Or(s.stream, origin.Stream))
 	}
 	return doc, nil
+}
+
+// spelled is what a person names a document by, as a DOCUMENT: what is no file here may
+// be the version or the pullspec of a release, and a folder one with builds.
+func spelled(from string) string {
+	if info, err := os.Stat(from); err == nil {
+		if info.IsDir() {
+			return "builds:" + from
+		}
+		return from
+	}
+	if strings.Contains(from, "://") {
+		return from
+	}
+	if pullspec := releaseNamed(from); pullspec != "" {
+		return "release:" + pullspec
+	}
+	_, last, ok := strings.Cut(from, "/")
+	if _, err := name.ParseReference(from); err == nil && ok && strings.ContainsAny(last, ":@") {
+		return "release:" + from
+	}
+	return from
+}
+
+// releaseNamed gives the pullspec of a release of a built-in stream by its version; "":
+// no such stream has such versions.
+func releaseNamed(version string) string {
+	for _, builtin := range stream.BuiltinNames() {
+		def, err := stream.Builtin(builtin)
+		if err != nil || def.LocalOnly() {
+			continue
+		}
+		if _, err := def.Naming.Release.Parse(version); err == nil {
+			return def.Registry.Repository + "/" + def.Registry.Release.Name + ":" + version
+		}
+	}
+	return ""
 }
 
 // build reads the newest build of a catalogue.
@@ -84,7 +129,11 @@ type release struct {
 
 // read gives a document's bytes, and the release payload that they are from.
 func (s *source) read(cmd *cobra.Command, from string) (data []byte, of *release, err error) {
+	from = spelled(from)
 	if pullspec, ok := strings.CutPrefix(from, "release:"); ok {
+		if named := releaseNamed(pullspec); named != "" {
+			pullspec = named
+		}
 		return s.release(cmd.Context(), pullspec)
 	}
 	if strings.HasPrefix(from, "http://") || strings.HasPrefix(from, "https://") {
@@ -95,7 +144,7 @@ func (s *source) read(cmd *cobra.Command, from string) (data []byte, of *release
 	if from != "-" {
 		file, err := os.Open(from)
 		if err != nil {
-			return nil, nil, ui.Next(err, "give the path of a document, its address, - or release:PULLSPEC")
+			return nil, nil, ui.Next(err, "give the path of a document, its address, -, or the version or pullspec of a release")
 		}
 		defer file.Close()
 		in = file
