@@ -87,6 +87,7 @@ func Packages(fsys fs.FS, opts *Options) iter.Seq2[Package, error] {
 
 // database is one pass over a database.
 type database struct {
+	list       lines // of the files of a package
 	fsys       fs.FS
 	opts       Options
 	dir        string
@@ -213,7 +214,8 @@ func (db *database) files(e *entry) error {
 		return fmt.Errorf("%s: of the package %s: %w", path.Join(db.dir, "info", names[0]), e.Name, fs.ErrNotExist)
 	}
 	defer f.Close()
-	lines := newLines(f)
+	lines := &db.list
+	lines.reset(f)
 	for lines.next() {
 		if len(lines.text) == 0 {
 			continue

@@ -182,6 +182,16 @@ type lines struct {
 
 func newLines(r io.Reader) *lines { return &lines{r: bufio.NewReaderSize(r, 64<<10)} }
 
+// reset begins to read r, in the room that was made for an earlier one.
+func (l *lines) reset(r io.Reader) {
+	if l.r == nil {
+		*l = *newLines(r)
+		return
+	}
+	l.r.Reset(r)
+	l.text, l.number, l.err = l.text[:0], 0, nil
+}
+
 func (l *lines) next() bool {
 	l.text = l.text[:0]
 	l.number++

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/okd-project/okd-streams/internal/dpkg"
 	"github.com/okd-project/okd-streams/internal/rpmdb"
 	"github.com/okd-project/okd-streams/ostree"
@@ -80,7 +82,34 @@ type owned struct {
 }
 
 func components(ctx context.Context, cache *Cache, s *snapshot, opts *ComponentsOptions) ([]Component, error) {
+	group, ctx := errgroup.WithContext(ctx)
 	f := newSnapshotFS(ctx, s)
+	if cache != nil {
+		group.Go(func() error {
+			_, err := objectSizes(ctx, cache, s, workers(opts.Workers))
+			return err
+		})
+	}
+	var list []Component
+	group.Go(func() (err error) {
+		list, err = assignObjects(ctx, cache, s, f)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		for _, o := range list[i].Objects {
+			if k, ok := s.find(o); ok && cache != nil {
+				list[i].Size += s.sizes[k]
+			}
+		}
+	}
+	return slices.DeleteFunc(list, func(c Component) bool { return len(c.Objects) == 0 }), nil
+}
+
+// assignObjects is components without their sizes; some have no objects.
+func assignObjects(ctx context.Context, cache *Cache, s *snapshot, f *snapshotFS) ([]Component, error) {
 	packages, err := readPackages(f, cache)
 	if err != nil {
 		return nil, err
@@ -117,7 +146,7 @@ func components(ctx context.Context, cache *Cache, s *snapshot, opts *Components
 		list = append(list, Component{ID: name, Name: name, Frequency: EveryBuild})
 	}
 
-	owner := ownerFinder{f: f, list: list, special: special, files: map[int32]int{}, dirs: map[string]int{}, named: map[string]int{}}
+	owner := ownerFinder{f: f, list: list, special: special, files: make([]int32, len(s.files)), dirs: map[string]int{}, named: map[string]int{}}
 	at := make(map[string]int, len(list))
 	for i := range list {
 		at[list[i].ID] = i
@@ -142,20 +171,7 @@ func components(ctx context.Context, cache *Cache, s *snapshot, opts *Components
 		c := &list[owner.ofObject(run)]
 		c.Objects = append(c.Objects, run.object)
 	}
-	if cache != nil {
-		sizes, err := objectSizes(ctx, cache, s, workers(opts.Workers))
-		if err != nil {
-			return nil, err
-		}
-		for i := range list {
-			for _, o := range list[i].Objects {
-				if k, ok := s.find(o); ok {
-					list[i].Size += sizes[k]
-				}
-			}
-		}
-	}
-	return slices.DeleteFunc(list, func(c Component) bool { return len(c.Objects) == 0 }), nil
+	return list, nil
 }
 
 // ownerFinder maps paths to components, by index.
@@ -163,8 +179,8 @@ type ownerFinder struct {
 	f       *snapshotFS
 	list    []Component
 	special map[string]int
-	files   map[int32]int  // by index of the file
-	dirs    map[string]int // first owner of usr/lib/modules/VERSION
+	files   []int32        // by index of the file: that of the component and one; 0: not claimed
+	dirs    map[string]int // first owner of usr/lib/modules/VERSION, and one
 	named   map[string]int // by name and name:architecture
 }
 
@@ -173,28 +189,18 @@ const modulesDir = "usr/lib/modules/"
 // claim gives a path of a package to it, unless another has it already.
 func (o *ownerFinder) claim(file string, component int) {
 	if version, ok := strings.CutPrefix(file, "boot/vmlinuz-"); ok {
-		if _, ok := o.f.place(file); !ok {
+		if _, ok := o.f.placeFile(file); !ok {
 			file = modulesDir + version + "/vmlinuz"
 		}
 	}
 	dir, base := splitPath(file)
-	resolved, ok := o.f.resolve(dir)
-	if ok {
-		if d := joinPath(resolved, base); path.Dir(d)+"/" == modulesDir {
-			if _, taken := o.dirs[d]; !taken {
-				o.dirs[d] = component
-			}
+	if resolved, ok := o.f.resolve(dir); ok && resolved+"/" == modulesDir {
+		if d := modulesDir + base; o.dirs[d] == 0 {
+			o.dirs[d] = component + 1
 		}
 	}
-	at, ok := o.f.place(file)
-	if !ok {
-		return
-	}
-	dir, base = splitPath(at)
-	if i, ok := o.f.file(dir, base); ok {
-		if _, taken := o.files[i]; !taken {
-			o.files[i] = component
-		}
+	if i, ok := o.f.placeFile(file); ok && o.files[i] == 0 {
+		o.files[i] = int32(component) + 1
 	}
 }
 
@@ -222,8 +228,8 @@ func (o *ownerFinder) ofObject(run objectRun) int {
 }
 
 func (o *ownerFinder) ofFile(file int32) int {
-	if c, ok := o.files[file]; ok {
-		return c
+	if c := o.files[file]; c > 0 {
+		return int(c) - 1
 	}
 	node := &o.f.s.files[file]
 	dir := o.f.s.dirs[node.dir].path
@@ -232,8 +238,8 @@ func (o *ownerFinder) ofFile(file int32) int {
 		if rest == version && strings.HasPrefix(node.name, "initr") {
 			return o.special[ComponentInitramfs]
 		}
-		if c, ok := o.dirs[modulesDir+version]; ok {
-			return c
+		if c := o.dirs[modulesDir+version]; c > 0 {
+			return c - 1
 		}
 	}
 	if dir == "boot" && strings.HasPrefix(node.name, "initr") {
@@ -242,8 +248,8 @@ func (o *ownerFinder) ofFile(file int32) int {
 	if source, ok := strings.CutSuffix(dir, "/__pycache__"); ok && strings.HasSuffix(node.name, ".pyc") {
 		module, _, _ := strings.Cut(node.name, ".")
 		if i, ok := o.f.file(source, module+".py"); ok {
-			if c, ok := o.files[i]; ok {
-				return c
+			if c := o.files[i]; c > 0 {
+				return int(c) - 1
 			}
 		}
 	}

@@ -430,16 +430,25 @@ func buildLayers(ctx context.Context, cache *Cache, enc encoding, plans []*layer
 			opts.Progress(ostree.Event{Step: "encapsulate", Phase: "layers", Done: now, Total: total.Load()})
 		}
 	}
+	have := make([]bool, len(plans))
+	look, lookCtx := errgroup.WithContext(ctx)
+	look.SetLimit(workers(opts.Workers))
 	for i, p := range plans {
-		keys[i] = p.key()
-		if l, ok, err := findLayer(ctx, cache, enc, keys[i], prior); err != nil {
-			return nil, err
-		} else if ok {
-			built[i] = l
-			finished(i)
-			continue
+		look.Go(func() (err error) {
+			keys[i] = p.key()
+			if built[i], have[i], err = findLayer(lookCtx, cache, enc, keys[i], prior); have[i] {
+				finished(i)
+			}
+			return err
+		})
+	}
+	if err := look.Wait(); err != nil {
+		return nil, err
+	}
+	for i := range plans {
+		if !have[i] {
+			todo = append(todo, i)
 		}
-		todo = append(todo, i)
 	}
 	if opts.Logger != nil {
 		opts.Logger.InfoContext(ctx, "layers planned",

@@ -34,11 +34,11 @@ type layerPlan struct {
 
 // key names the layer's tar stream: everything that it is a function of.
 func (l *layerPlan) key() cacheKey {
-	k := keyHash{sha256.New()}
+	k := newKeyHash()
 	k.text(layerKeyPrefix + string(l.dialect))
 	if l.commit {
 		k.text("commit")
-		k.Write(l.snapshot.commit[:])
+		k.bytes(l.snapshot.commit[:])
 		// The detached metadata is the one part that the checksum doesn't cover.
 		k.bool(l.snapshot.detached != nil)
 		k.text(string(l.snapshot.detached))
@@ -48,7 +48,7 @@ func (l *layerPlan) key() cacheKey {
 	k.bool(l.parents)
 	dirs := l.newDirs()
 	for _, o := range l.objects {
-		k.Write(o.object[:])
+		k.bytes(o.object[:])
 		k.number(uint64(len(o.files)))
 		for _, f := range o.files {
 			for _, d := range dirs.before(f) {
@@ -60,25 +60,54 @@ func (l *layerPlan) key() cacheKey {
 					k.text(string(m.raw))
 				}
 			}
-			k.text(l.snapshot.path(f))
+			k.path(l.snapshot.dirs[l.snapshot.files[f].dir].path, l.snapshot.files[f].name)
 		}
 	}
-	return cacheKey(k.Sum(nil))
+	return k.key()
 }
 
-type keyHash struct{ hash.Hash }
-
-func (k keyHash) number(n uint64) {
-	var b [binary.MaxVarintLen64]byte
-	k.Write(b[:binary.PutUvarint(b[:], n)])
+// keyHash hashes many short things.
+type keyHash struct {
+	hash hash.Hash
+	buf  []byte // that is to be hashed
 }
 
-func (k keyHash) text(s string) {
+func newKeyHash() *keyHash { return &keyHash{hash: sha256.New()} }
+
+func (k *keyHash) key() (key cacheKey) {
+	k.hash.Write(k.buf)
+	k.hash.Sum(key[:0])
+	return key
+}
+
+// add lets the buffer not grow.
+func (k *keyHash) add(longer []byte) {
+	if k.buf = longer; len(k.buf) >= 4<<10 {
+		k.hash.Write(k.buf)
+		k.buf = k.buf[:0]
+	}
+}
+
+func (k *keyHash) bytes(b []byte) { k.add(append(k.buf, b...)) }
+
+func (k *keyHash) number(n uint64) { k.add(binary.AppendUvarint(k.buf, n)) }
+
+func (k *keyHash) text(s string) {
 	k.number(uint64(len(s)))
-	io.WriteString(k, s)
+	k.add(append(k.buf, s...))
 }
 
-func (k keyHash) bool(b bool) {
+// path is the text of joinPath.
+func (k *keyHash) path(dir, name string) {
+	if dir == "" {
+		k.text(name)
+		return
+	}
+	k.number(uint64(len(dir) + 1 + len(name)))
+	k.add(append(append(append(k.buf, dir...), '/'), name...))
+}
+
+func (k *keyHash) bool(b bool) {
 	if b {
 		k.number(1)
 	} else {

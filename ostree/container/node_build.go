@@ -301,10 +301,10 @@ func (b *nodeBuilder) encode(ctx context.Context, l builtLayer) (builtLayer, err
 // cached gives the layer of that content from the cache, where write makes it if
 // need be.
 func (b *nodeBuilder) cached(ctx context.Context, kind, name string, write func(io.Writer) error) (builtLayer, error) {
-	k := keyHash{sha256.New()}
+	k := newKeyHash()
 	k.text(kind)
 	k.text(name)
-	key := cacheKey(k.Sum(nil)).with(b.encoding)
+	key := k.key().with(b.encoding)
 	if r, ok, err := b.cache.lookup(ctx, key); err != nil {
 		return builtLayer{}, err
 	} else if ok {

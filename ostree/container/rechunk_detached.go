@@ -82,12 +82,12 @@ func detachedLayer(ctx context.Context, cache *Cache, old *builtLayer, commit os
 	if err != nil {
 		return builtLayer{}, err
 	}
-	k := keyHash{sha256.New()}
+	k := newKeyHash()
 	k.text("okd-streams detached metadata")
 	k.text(old.diffID.String())
 	k.bool(metadata != nil)
 	k.text(string(metadata))
-	key := cacheKey(k.Sum(nil))
+	key := k.key()
 	if r, ok, err := cache.lookup(ctx, key.with(enc)); err != nil {
 		return builtLayer{}, err
 	} else if ok {

@@ -3,6 +3,7 @@ package container
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,8 +42,10 @@ type snapshot struct {
 	files []fileNode // the files of a directory before those of its subdirectories
 	// byObject are indexes of files, by object and then in the order of files.
 	byObject []int32
-	// objects are the runs of byObject.
+	// objects are the runs of byObject, and firsts where those begin whose
+	// checksum's first two bytes are at least as high as the index.
 	objects []objectRun
+	firsts  []int32
 
 	trees     map[ostree.Checksum][]byte
 	treeBytes int
@@ -250,6 +253,14 @@ func (s *snapshot) group() {
 		s.objects = append(s.objects, objectRun{object, s.byObject[from:to:to]})
 		from = to
 	}
+	s.firsts = make([]int32, 1<<16+1)
+	at := 0
+	for i := range s.firsts {
+		for at < len(s.objects) && int(binary.BigEndian.Uint16(s.objects[at].object[:])) < i {
+			at++
+		}
+		s.firsts[i] = int32(at)
+	}
 }
 
 // path gives a file's path in the tree.
@@ -260,9 +271,12 @@ func (s *snapshot) path(file int32) string {
 
 // find gives the index of the run of an object.
 func (s *snapshot) find(object ostree.Checksum) (int, bool) {
-	return slices.BinarySearchFunc(s.objects, object, func(r objectRun, c ostree.Checksum) int {
+	start := binary.BigEndian.Uint16(object[:])
+	from, to := s.firsts[start], s.firsts[int(start)+1]
+	i, ok := slices.BinarySearchFunc(s.objects[from:to], object, func(r objectRun, c ostree.Checksum) int {
 		return bytes.Compare(r.object[:], c[:])
 	})
+	return int(from) + i, ok
 }
 
 // below reports whether path is dir or inside it.

@@ -102,19 +102,19 @@ func linkPath(dir, target string) string {
 	return strings.TrimPrefix(path.Clean("/"+target), "/")
 }
 
-// place gives the path that a path has in the commit: its directory without
-// links, and /etc in usr.
-func (f *snapshotFS) place(name string) (string, bool) {
+// placeFile gives the file that a path names in the commit: its directory is
+// without links there, and /etc in usr.
+func (f *snapshotFS) placeFile(name string) (int32, bool) {
 	dir, base := splitPath(name)
 	if resolved, ok := f.resolve(dir); ok {
-		if _, ok := f.file(resolved, base); ok {
-			return joinPath(resolved, base), true
+		if i, ok := f.file(resolved, base); ok {
+			return i, true
 		}
 	}
 	if strings.HasPrefix(name, "etc/") {
-		return f.place("usr/" + name)
+		return f.placeFile("usr/" + name)
 	}
-	return "", false
+	return 0, false
 }
 
 // Open implements [fs.FS].
