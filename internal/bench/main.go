@@ -97,6 +97,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		{"payload", b.payloads, false},
 		{"disk", b.disks, true},
 		{"compress", b.compressions, true},
+		{"uncompress", b.uncompressions, true},
 	}
 	var rows []row
 	for _, c := range cases {

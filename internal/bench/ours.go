@@ -22,7 +22,7 @@ const oursVerb = "ours"
 
 func ours(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge | assemble | info | images | tools | convert | compress", oursVerb)
+		return fmt.Errorf("usage: bench %s commit | fsck | checkout | pull-local | list | push | layout | pull | import | components | copy | pushlarge | pulllarge | assemble | info | images | tools | convert | compress | uncompress", oursVerb)
 	}
 	flags := flag.NewFlagSet(oursVerb, flag.ContinueOnError)
 	repo := flags.String("repo", "", "repository, made if it is not there")
@@ -108,6 +108,13 @@ func ours(ctx context.Context, args []string) error {
 			return err
 		}
 		return oursCompress(ctx, *compressor, *level, *from, *to)
+	case "uncompress":
+		from := flags.String("from", "", "file")
+		to := flags.String("to", "", "file")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return oursUncompress(ctx, *from, *to)
 	case "convert":
 		return oursConvert(ctx, args[1:])
 	case "assemble", "info", "images", "tools":
