@@ -44,9 +44,10 @@ func NewEncoder(number int) (*Encoder, error) {
 		return nil, fmt.Errorf("zstd: level %d is not within 1 to 22: %w", number, errors.ErrUnsupported)
 	}
 	e := &Encoder{level: levelOf(number), code: new(huffman), spare: new(huffman)}
+	e.coded, e.parts = make([]coded, maxSequences), make([]part, maxParts)
 	switch {
 	case number < 3:
-		e.first = new(first)
+		e.first, e.parts = new(first), e.parts[:fewParts]
 	case number < 6:
 		e.quick = new(quick)
 	}

@@ -1,8 +1,9 @@
 package zstd
 
 const (
-	firstBits  = 15
+	firstBits  = 17
 	firstPrime = 227718039650203 << 16 // of the lower six bytes
+	firstHurry = 5                     // see hurry
 )
 
 // first has the latest place by the next six bytes.
@@ -29,7 +30,7 @@ func (e *Encoder) parseFirst(begin, end int) {
 		} else if load32(content, second) == uint32(v>>8) {
 			start, place = at+1, second
 		} else {
-			at += 2 + (at-from)>>(hurry-1)
+			at += 2 + (at-from)>>firstHurry
 			continue
 		}
 		n := 4 + extend(content, place+4, start+4)
@@ -43,7 +44,8 @@ func (e *Encoder) parseFirst(begin, end int) {
 		if at > last {
 			break
 		}
-		// Places in a match are noted at its end.
+		// Places in a match are noted at its ends.
+		q[firstHash(load64(all, start+2))] = uint32(start + 2)
 		q[firstHash(load64(all, at-2))] = uint32(at - 2)
 		// The distance before is written without literals between.
 		for at <= last {

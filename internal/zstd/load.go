@@ -51,6 +51,14 @@ var logs = func() (table [logSize]uint16) {
 	return table
 }()
 
+// weighted are numbers times their logarithms.
+var weighted = func() (table [logSize]uint32) {
+	for i, log := range logs {
+		table[i] = uint32(i) * uint32(log)
+	}
+	return table
+}()
+
 // log2 is the logarithm of v, which is not 0, in 1/256.
 func log2(v uint32) uint32 {
 	shift := max(bits.Len32(v), 11) - 11

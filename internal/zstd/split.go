@@ -1,8 +1,9 @@
 package zstd
 
 const (
-	maxParts = 16
-	partSize = maxBlock / maxParts
+	// maxParts is how many stretches may become blocks of their own, fewParts the same
+	// where time counts.
+	maxParts, fewParts = 16, 4
 	// blockCost is about what a block costs by itself, in bits: headers, and states that
 	// codes begin with.
 	blockCost = 8 * 20
@@ -27,28 +28,27 @@ func (e *Encoder) appendBlocks(out []byte, begin, end int) []byte {
 	// Neighbours join as long as what one table for both costs is less than a second.
 	var gains [maxParts]int
 	for i := range len(parts) - 1 {
-		gains[i] = e.joined(&parts[i], &parts[i+1])
+		gains[i] = gain(&parts[i], &parts[i+1])
 	}
 	for len(parts) > 1 {
 		at := 0
-		for i, gain := range gains[:len(parts)-1] {
-			if gain > gains[at] {
+		for i, g := range gains[:len(parts)-1] {
+			if g > gains[at] {
 				at = i
 			}
 		}
 		if gains[at] < 0 {
 			break
 		}
-		parts[at].join(&parts[at+1])
-		parts[at].cost = parts[at].measure()
+		parts[at].join(&parts[at+1], uint32(gains[at]))
 		copy(parts[at+1:], parts[at+2:])
 		copy(gains[at+1:], gains[at+2:])
 		parts = parts[:len(parts)-1]
 		if at > 0 {
-			gains[at-1] = e.joined(&parts[at-1], &parts[at])
+			gains[at-1] = gain(&parts[at-1], &parts[at])
 		}
 		if at+1 < len(parts) {
-			gains[at] = e.joined(&parts[at], &parts[at+1])
+			gains[at] = gain(&parts[at], &parts[at+1])
 		}
 	}
 	literals, sequences, list := e.literals[:], e.sequences, e.coded
@@ -67,11 +67,8 @@ func (e *Encoder) appendBlocks(out []byte, begin, end int) []byte {
 
 // measure cuts the sequences into parts of some kilobytes, and gathers the literals.
 func (e *Encoder) measure(begin, end int) []part {
-	if e.parts == nil {
-		e.parts = make([]part, maxParts+1)
-		e.coded = make([]coded, maxSequences)
-	}
 	content := e.content[:end]
+	least := maxBlock / len(e.parts)
 	latest := e.latest
 	sequences, list := e.sequences, e.coded
 	at, all := begin, 0 // of the content and the literals
@@ -80,7 +77,7 @@ func (e *Encoder) measure(begin, end int) []part {
 		*p = part{before: latest}
 		first := at
 		begin := all
-		for p.sequences < len(sequences) && (at-first < partSize || n+1 == maxParts) {
+		for p.sequences < len(sequences) && (at-first < least || n+1 == len(e.parts)) {
 			s := &sequences[p.sequences]
 			k := int(s.literals)
 			if k <= 16 && at+16 <= len(content) {
@@ -100,25 +97,22 @@ func (e *Encoder) measure(begin, end int) []part {
 		}
 		count(&p.literals, e.literals[begin:all])
 		p.totals = [2]uint32{uint32(all - begin), uint32(p.sequences)}
-		p.cost = p.measure()
+		p.cost = cost(p, &none)
 		if len(sequences) == 0 {
 			return e.parts[:n+1]
 		}
 	}
 }
 
-// joined is how many bits are saved when two parts are one.
-func (e *Encoder) joined(a, b *part) int {
-	c := &e.parts[maxParts]
-	*c = *a
-	c.join(b)
-	return int(a.cost) + int(b.cost) - int(c.measure())
-}
+// gain is how many bits are saved when two parts are one.
+func gain(a, b *part) int { return int(a.cost) + int(b.cost) - int(cost(a, b)) }
 
-func (p *part) join(b *part) {
+// join adds b, by which so many bits are saved.
+func (p *part) join(b *part, saved uint32) {
 	p.sequences += b.sequences
 	p.size += b.size
 	p.after = b.after
+	p.cost += b.cost - saved
 	for i, n := range &b.literals {
 		p.literals[i] += n
 	}
@@ -131,27 +125,34 @@ func (p *part) join(b *part) {
 	p.totals[1] += b.totals[1]
 }
 
-// measure is about how many bits a block of the part would have, but for those that are
+// none has nothing.
+var none part
+
+// cost is about how many bits a block of both parts would have, but for those that are
 // the same in any.
-func (p *part) measure() uint32 {
-	cost := uint32(blockCost)
-	cost += min(entropy(p.literals[:], p.totals[0], literalCost), 8*p.totals[0])
-	for kind := range p.codes {
-		cost += entropy(p.codes[kind][:56], p.totals[1], sequenceCost)
+func cost(a, b *part) uint32 {
+	literals := a.totals[0] + b.totals[0]
+	bits := blockCost + min(entropy(a.literals[:], b.literals[:], literals, literalCost), 8*literals)
+	for kind := range a.codes {
+		bits += entropy(a.codes[kind][:56], b.codes[kind][:56], a.totals[1]+b.totals[1], sequenceCost)
 	}
-	return cost
+	return bits
 }
 
-// entropy is how many bits symbols that occur so often need, with a table of them.
-func entropy(counts []uint32, total uint32, each uint32) uint32 {
+// entropy is how many bits symbols need that occur as often as a and b say together, total
+// times, with a table of them.
+func entropy(a, b []uint32, total uint32, each uint32) uint32 {
 	if total == 0 {
 		return 0
 	}
 	sum, used := uint64(0), uint32(0)
-	for _, n := range counts {
-		if n > 0 {
+	for i, n := range b[:len(a)] {
+		n += a[i]
+		used += min(n, 1)
+		if n < logSize {
+			sum += uint64(weighted[n])
+		} else {
 			sum += uint64(n) * uint64(log2(n))
-			used++
 		}
 	}
 	return uint32((uint64(total)*uint64(log2(total))-sum)>>costBits) + used*each
