@@ -177,7 +177,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 			err = e
 		}
 	}()
-	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], dirs: make(map[string]*dirNode), metas: make(map[string][]byte), gone: make(map[string]*fileNode), left: make(map[string]struct{})}
+	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], metas: make(map[string]*metaNode), gone: make(map[string]*fileNode), left: make(map[string]struct{})}
 	if opts.Stats != nil {
 		defer func() { *opts.Stats = b.stats.get() }()
 	}
@@ -198,15 +198,14 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		if err := b.collect(ctx, src, workers); err != nil {
 			return Checksum{}, err
 		}
-		root := b.dirs["."]
-		if root == nil {
+		if b.root == nil {
 			return Checksum{}, errors.New("the tree has no root directory")
 		}
 		if err := b.writeDirs(ctx); err != nil {
 			return Checksum{}, err
 		}
-		commit.RootTree, commit.RootMeta = root.tree, root.sum
-		b.dirs, b.gone, b.lastDir = nil, nil, nil // what follows needs room of its own
+		commit.RootTree, commit.RootMeta = b.root.tree, b.root.meta.sum
+		b.root, b.gone, b.lastDir = nil, nil, nil // what follows needs room of its own
 	}
 	if opts.SkipUnchanged && !opts.Parent.IsZero() {
 		parent, err := r.ReadCommit(ctx, opts.Parent)
@@ -333,10 +332,10 @@ type builder struct {
 	noClone atomic.Bool // the file systems of source and repository share no blocks
 	noLinks atomic.Bool // nor files
 
-	dirs    map[string]*dirNode  // by path
+	root    *dirNode
 	gone    map[string]*fileNode // files left out by Edit, which hard links may name
 	nodes   []fileNode
-	metas   map[string][]byte // dirmetas
+	metas   map[string]*metaNode // by what they are, serialized
 	names   names
 	spare   spare
 	left    map[string]struct{} // directories left out by Edit
@@ -350,10 +349,18 @@ type builder struct {
 }
 
 type dirNode struct {
-	meta      []byte // serialized dirmeta
-	files     fileSet
-	dirs      map[string]*dirNode
-	tree, sum Checksum // of the dirtree and the dirmeta, once they are staged
+	meta  *metaNode
+	files nodeSet[fileNode]
+	dirs  nodeSet[dirNode]
+	tree  Checksum // of the dirtree, once it is staged
+}
+
+// metaNode is a dirmeta. A tree has few that differ.
+type metaNode struct {
+	data   []byte // serialized
+	staged sync.Once
+	sum    Checksum // once it is staged
+	err    error    // of that
 }
 
 // fileNode is a file in the tree. A worker fills in the checksum.
@@ -498,7 +505,7 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 		if b.opts.keepsTree(b.repo) {
 			node := b.node()
 			node.sum = e.Object
-			b.place(dir, name, e.Path, node)
+			b.place(dir, name, node)
 			return job{}, 0, nil
 		}
 		if err := b.readLinked(ctx, &e); err != nil {
@@ -528,7 +535,7 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 				return job{}, 0, errors.New("edit left the root directory out")
 			}
 			b.left[e.Path] = struct{}{}
-			b.remove(dir, name, e.Path)
+			b.remove(dir, name)
 			return job{}, 0, nil
 		}
 		delete(b.left, e.Path)
@@ -636,47 +643,53 @@ func (b *builder) lookup(p string) (*dirNode, string) {
 		parent, name = p[:i], p[i+1:]
 	}
 	if b.lastDir == nil || b.last != parent {
-		b.last, b.lastDir = parent, b.dirs[parent]
+		b.last, b.lastDir = parent, b.find(parent)
 	}
 	return b.lastDir, name
 }
 
-// remove takes what p names out of the tree.
-func (b *builder) remove(dir *dirNode, name, p string) {
+// find gives the directory that p names, or nil.
+func (b *builder) find(p string) *dirNode {
+	d := b.root
+	if p == "." {
+		return d
+	}
+	for name := range strings.SplitSeq(p, "/") {
+		if d == nil {
+			return nil
+		}
+		d = d.dirs.get(name)
+	}
+	return d
+}
+
+// remove takes what name is in dir out of the tree.
+func (b *builder) remove(dir *dirNode, name string) {
 	if dir == nil {
 		return
 	}
 	b.dropped = true
 	dir.files.remove(name)
-	if d := dir.dirs[name]; d != nil {
-		b.forget(d, p)
-		delete(dir.dirs, name)
-	}
-}
-
-// forget takes a directory and those below it out of the lookup.
-func (b *builder) forget(d *dirNode, p string) {
-	for name, sub := range d.dirs {
-		b.forget(sub, p+"/"+name)
-	}
-	delete(b.dirs, p)
-	b.lastDir = nil
+	dir.dirs.remove(name)
+	b.lastDir = nil // it may have been below
 }
 
 func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
-	old := b.dirs[e.Path]
+	old := b.root
+	if e.Path != "." {
+		old = dir.dirs.get(name)
+	}
 	if old != nil && e.Implied {
 		return nil
 	}
-	meta, err := (&DirMeta{UID: e.UID, GID: e.GID, Mode: e.Mode, Xattrs: e.Xattrs}).Marshal()
+	data, err := (&DirMeta{UID: e.UID, GID: e.GID, Mode: e.Mode, Xattrs: e.Xattrs}).Marshal()
 	if err != nil {
 		return err
 	}
-	// A tree has few that differ.
-	if known, ok := b.metas[string(meta)]; ok {
-		meta = known
-	} else {
-		b.metas[string(meta)] = meta
+	meta := b.metas[string(data)]
+	if meta == nil {
+		meta = &metaNode{data: data}
+		b.metas[string(data)] = meta
 	}
 	b.stats.dirs.Add(1)
 	if old != nil {
@@ -684,25 +697,19 @@ func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 		return nil
 	}
 	d := &dirNode{meta: meta}
-	// What is kept must not keep the names of all of its directory.
-	p := strings.Clone(e.Path)
-	name = p[len(p)-len(name):]
-	if e.Path != "." {
+	if e.Path == "." {
+		b.root = d
+	} else {
 		b.dropped = dir.files.remove(name) || b.dropped
-		if dir.dirs == nil {
-			dir.dirs = make(map[string]*dirNode)
-		}
-		dir.dirs[name] = d
+		dir.dirs.set(b.names.keep(name), d)
 	}
-	b.dirs[p] = d
-	b.lastDir = nil
 	return nil
 }
 
-// place gives p a new file.
-func (b *builder) place(dir *dirNode, name, p string, node *fileNode) {
-	if dir.dirs[name] != nil {
-		b.remove(dir, name, p)
+// place gives name in dir a new file.
+func (b *builder) place(dir *dirNode, name string, node *fileNode) {
+	if dir.dirs.get(name) != nil {
+		b.remove(dir, name)
 	}
 	b.dropped = dir.files.set(b.names.keep(name), node) || b.dropped
 	b.stats.files.Add(1)
@@ -721,11 +728,11 @@ func (b *builder) link(e *Entry, dir *dirNode, name string, keep bool) error {
 		return fmt.Errorf("hard link to %.1024q, which is no file in the tree", e.Link)
 	}
 	if !keep {
-		b.remove(dir, name, e.Path)
+		b.remove(dir, name)
 		b.gone[e.Path] = node
 		return nil
 	}
-	b.place(dir, name, e.Path, node)
+	b.place(dir, name, node)
 	return nil
 }
 
@@ -743,7 +750,7 @@ func (b *builder) node() *fileNode {
 func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirNode, name string, keep bool) (job, int64, error) {
 	node := b.node()
 	if !keep {
-		b.remove(dir, name, e.Path)
+		b.remove(dir, name)
 		if e.Detached {
 			return job{}, 0, nil
 		}
@@ -752,7 +759,7 @@ func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirN
 		// does, the object is not kept.
 		b.gone[e.Path] = node
 	} else {
-		b.place(dir, name, e.Path, node)
+		b.place(dir, name, node)
 	}
 	j := job{node: node, entry: e}
 	if e.Mode&ModeType != ModeRegular || e.Detached || e.Size == 0 && e.Open == nil {

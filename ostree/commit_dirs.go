@@ -2,20 +2,12 @@ package ostree
 
 import (
 	"context"
-	"maps"
+	"path"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
-
-// namedDir is a directory of the tree with its path.
-type namedDir struct {
-	path string
-	node *dirNode
-}
 
 // dirBatch is how many directories a worker takes at once.
 const dirBatch = 32
@@ -26,29 +18,31 @@ func (b *builder) writeDirs(ctx context.Context) error {
 	if b.dropped {
 		b.used = make(map[Checksum]struct{})
 	}
-	var levels [][]namedDir
-	for path, d := range b.dirs {
-		depth := 0
-		if path != "." {
-			depth = 1 + strings.Count(path, "/")
+	levels := [][]*dirNode{{b.root}}
+	for {
+		var below []*dirNode
+		for _, d := range levels[len(levels)-1] {
+			for _, sub := range d.dirs.sorted() {
+				below = append(below, sub.node)
+			}
+			if !b.dropped {
+				continue
+			}
+			for _, f := range d.files.sorted() {
+				b.used[f.node.sum] = struct{}{}
+			}
 		}
-		for len(levels) <= depth {
-			levels = append(levels, nil)
+		if len(below) == 0 {
+			break
 		}
-		levels[depth] = append(levels[depth], namedDir{path, d})
-		if !b.dropped {
-			continue
-		}
-		for _, f := range d.files.sorted() {
-			b.used[f.node.sum] = struct{}{}
-		}
+		levels = append(levels, below)
 	}
 	writers := make([]dirWriter, len(b.txn.shelves))
-	metas := &metaSums{known: make(map[string]Checksum)}
 	for i := range writers {
-		writers[i] = dirWriter{b: b, shelf: b.txn.shelves[i], metas: metas}
+		writers[i] = dirWriter{b: b, shelf: b.txn.shelves[i]}
 	}
-	for _, level := range slices.Backward(levels) {
+	for depth, level := range slices.Backward(levels) {
+		levels[depth] = nil
 		var next atomic.Int64
 		group, gctx := errgroup.WithContext(ctx)
 		for i := range min(len(writers), (len(level)+dirBatch-1)/dirBatch) {
@@ -62,8 +56,8 @@ func (b *builder) writeDirs(ctx context.Context) error {
 						return err
 					}
 					for _, d := range level[end-dirBatch : min(end, len(level))] {
-						if err := writers[i].write(d.node); err != nil {
-							return &Error{Op: "commit", Target: d.path, Err: err}
+						if err := writers[i].write(d); err != nil {
+							return &Error{Op: "commit", Target: b.root.pathOf(d, depth), Err: err}
 						}
 					}
 				}
@@ -76,46 +70,52 @@ func (b *builder) writeDirs(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// metaSums are the checksums of dirmetas by their serialized form.
-type metaSums struct {
-	sync.Mutex
-	known map[string]Checksum
+// pathOf gives the path of a directory so deep below d, or "". It does not look
+// into those of that depth, which others may be at.
+func (d *dirNode) pathOf(sub *dirNode, depth int) string {
+	if d == sub {
+		return "."
+	}
+	for _, f := range d.dirs.sorted() {
+		if f.node == sub {
+			return f.name
+		}
+		if depth > 1 {
+			if p := f.node.pathOf(sub, depth-1); p != "" {
+				return path.Join(f.name, p)
+			}
+		}
+	}
+	return ""
 }
 
 // dirWriter stages directories. It belongs to one goroutine.
 type dirWriter struct {
 	b       *builder
 	shelf   *shelf
-	metas   *metaSums
 	encoder dirTreeEncoder
 	buf     []byte
 }
 
-// write stages the objects of a directory whose own directories are staged.
+// write stages the objects of a directory whose own directories are staged. Of
+// a directory that is staged, its checksums are kept alone.
 func (w *dirWriter) write(d *dirNode) (err error) {
 	w.encoder.reset()
 	for _, f := range d.files.sorted() {
 		w.encoder.file(f.name, &f.node.sum)
 	}
-	for _, name := range slices.Sorted(maps.Keys(d.dirs)) {
-		w.encoder.dir(name, &d.dirs[name].tree, &d.dirs[name].sum)
+	for _, sub := range d.dirs.sorted() {
+		w.encoder.dir(sub.name, &sub.node.tree, &sub.node.meta.sum)
 	}
 	w.buf = w.encoder.bytes(w.buf[:0])
 	if d.tree, err = w.stage(TypeDirTree, w.buf); err != nil {
 		return err
 	}
-	w.metas.Lock()
-	sum, ok := w.metas.known[string(d.meta)]
-	w.metas.Unlock()
-	if !ok {
-		if sum, err = w.stage(TypeDirMeta, d.meta); err != nil {
-			return err
-		}
-		w.metas.Lock()
-		w.metas.known[string(d.meta)] = sum
-		w.metas.Unlock()
+	d.meta.staged.Do(func() { d.meta.sum, d.meta.err = w.stage(TypeDirMeta, d.meta.data) })
+	if d.meta.err != nil {
+		return d.meta.err
 	}
-	d.sum = sum
+	d.files, d.dirs = nodeSet[fileNode]{}, nodeSet[dirNode]{}
 	return nil
 }
 

@@ -20,27 +20,27 @@ func (n *names) keep(name string) string {
 	return n.block.String()[start:]
 }
 
-// fileSet is the files of a directory by name: a list as long as they come in
-// order, as sources give them, which costs a third of a map.
-type fileSet struct {
-	list  []namedFile
-	index map[string]*fileNode // instead, once they came in another order
+// nodeSet is the files of a directory, or the directories, by name: a list as
+// long as they come in order, as sources give them, which costs a third of a map.
+type nodeSet[N any] struct {
+	list  []namedNode[N]
+	index map[string]*N // instead, once they came in another order
 }
 
-type namedFile struct {
+type namedNode[N any] struct {
 	name string
-	node *fileNode
+	node *N
 }
 
-func (s *fileSet) find(name string) (int, bool) {
+func (s *nodeSet[N]) find(name string) (int, bool) {
 	if n := len(s.list); n == 0 || s.list[n-1].name < name {
 		return n, false
 	}
-	return slices.BinarySearchFunc(s.list, name, func(f namedFile, name string) int { return strings.Compare(f.name, name) })
+	return slices.BinarySearchFunc(s.list, name, func(n namedNode[N], name string) int { return strings.Compare(n.name, name) })
 }
 
-// get gives a file, or nil.
-func (s *fileSet) get(name string) *fileNode {
+// get gives a node, or nil.
+func (s *nodeSet[N]) get(name string) *N {
 	if s.index != nil {
 		return s.index[name]
 	}
@@ -51,7 +51,7 @@ func (s *fileSet) get(name string) *fileNode {
 }
 
 // set reports whether there was one of that name.
-func (s *fileSet) set(name string, node *fileNode) bool {
+func (s *nodeSet[N]) set(name string, node *N) bool {
 	if s.index == nil {
 		i, ok := s.find(name)
 		switch {
@@ -59,12 +59,12 @@ func (s *fileSet) set(name string, node *fileNode) bool {
 			s.list[i].node = node
 			return true
 		case i == len(s.list):
-			s.list = append(s.list, namedFile{name, node})
+			s.list = append(s.list, namedNode[N]{name, node})
 			return false
 		}
-		s.index = make(map[string]*fileNode, len(s.list)+1)
-		for _, f := range s.list {
-			s.index[f.name] = f.node
+		s.index = make(map[string]*N, len(s.list)+1)
+		for _, n := range s.list {
+			s.index[n.name] = n.node
 		}
 		s.list = nil
 	}
@@ -74,7 +74,7 @@ func (s *fileSet) set(name string, node *fileNode) bool {
 }
 
 // remove reports whether there was one.
-func (s *fileSet) remove(name string) bool {
+func (s *nodeSet[N]) remove(name string) bool {
 	if s.index != nil {
 		_, ok := s.index[name]
 		delete(s.index, name)
@@ -88,13 +88,13 @@ func (s *fileSet) remove(name string) bool {
 }
 
 // sorted gives all in the order of their names.
-func (s *fileSet) sorted() []namedFile {
+func (s *nodeSet[N]) sorted() []namedNode[N] {
 	if s.index == nil {
 		return s.list
 	}
-	list := make([]namedFile, 0, len(s.index))
+	list := make([]namedNode[N], 0, len(s.index))
 	for _, name := range slices.Sorted(maps.Keys(s.index)) {
-		list = append(list, namedFile{name, s.index[name]})
+		list = append(list, namedNode[N]{name, s.index[name]})
 	}
 	return list
 }

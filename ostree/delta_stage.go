@@ -107,7 +107,7 @@ func (w *deltaWriter) spool() (s *spool, release func()) {
 // there reports whether an object is in the repository or staged.
 func (t *txn) there(key claimKey) (bool, error) {
 	t.mu.Lock()
-	_, ok := t.claims[key]
+	_, ok := t.claims.get(&key)
 	t.mu.Unlock()
 	if ok {
 		return true, nil
@@ -522,7 +522,7 @@ func (m *closureCheck) tree(c Checksum, depth int) error {
 // metadata gives a dirtree or dirmeta that is staged or in the repository.
 func (t *txn) metadata(ctx context.Context, key claimKey) ([]byte, error) {
 	t.mu.Lock()
-	shelf := t.claims[key]
+	shelf, _ := t.claims.get(&key)
 	t.mu.Unlock()
 	if shelf == 0 {
 		return t.repo.object(ctx, key.kind, key.sum)

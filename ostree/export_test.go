@@ -59,3 +59,31 @@ var (
 		return len(c.needed)
 	}
 )
+
+// ClaimTable is [claims] with one key of bytes for kind and checksum.
+type ClaimTable struct{ t claims }
+
+func NewClaimTable() *ClaimTable { return &ClaimTable{newClaims()} }
+
+func (c *ClaimTable) Get(kind ObjectType, sum Checksum) (uint8, bool) {
+	return c.t.get(&claimKey{kind, sum})
+}
+
+func (c *ClaimTable) Set(kind ObjectType, sum Checksum, shelf uint8) {
+	c.t.set(&claimKey{kind, sum}, shelf)
+}
+
+func (c *ClaimTable) Remove(kind ObjectType, sum Checksum) { c.t.remove(&claimKey{kind, sum}) }
+
+func (c *ClaimTable) Len() int { return c.t.len() }
+
+// Each gives all claims, by way of their numbers.
+func (c *ClaimTable) Each(fn func(kind ObjectType, sum Checksum, shelf uint8)) {
+	var numbers []uint32
+	for i := range c.t.all() {
+		numbers = append(numbers, i)
+	}
+	for m := range c.t.those(numbers) {
+		fn(m.kind, m.sum, m.shelf)
+	}
+}

@@ -445,8 +445,9 @@ func (w *contentWriter) receiveLarge(ctx context.Context, o object, c *Checksum,
 func (x *Receiver) note(kind ObjectType, c *Checksum) error {
 	key := claimKey{kind, *c}
 	x.txn.mu.Lock()
-	there := x.txn.claims[key] != 0
+	at, _ := x.txn.claims.get(&key)
 	x.txn.mu.Unlock()
+	there := at != 0
 	if !there {
 		var err error
 		if there, err = x.txn.present.has(&key, appendObjectPath(nil, c, x.repo.ext(kind))); err != nil || !there {
@@ -549,7 +550,7 @@ func (x *Receiver) metadata(ctx context.Context, kind ObjectType, c Checksum) ([
 	x.order.Lock() // nothing is on its way from there to here
 	defer x.order.Unlock()
 	x.txn.mu.Lock()
-	shelf := x.txn.claims[claimKey{kind, c}]
+	shelf, _ := x.txn.claims.get(&claimKey{kind, c})
 	x.txn.mu.Unlock()
 	if shelf == 0 {
 		return x.repo.object(ctx, kind, c)
@@ -880,12 +881,12 @@ func (x *Receiver) publish(ctx context.Context, all []*keep) error {
 	t.mu.Lock()
 	for _, k := range all {
 		for key := range k.d.objects {
-			shelf := t.claims[key]
+			shelf, _ := t.claims.get(&key)
 			if shelf == 0 {
 				continue
 			}
 			moves[key.sum[0]] = append(moves[key.sum[0]], move{key, shelf})
-			t.claims[key] = 0
+			t.claims.set(&key, 0)
 		}
 	}
 	t.mu.Unlock()
@@ -893,7 +894,7 @@ func (x *Receiver) publish(ctx context.Context, all []*keep) error {
 	group.SetLimit(len(t.shelves))
 	for i := range moves {
 		if len(moves[i]) > 0 {
-			group.Go(func() error { return t.moveAll(gctx, moves[i]) })
+			group.Go(func() error { return t.moveAll(gctx, i, slices.Values(moves[i])) })
 		}
 	}
 	if err := group.Wait(); err != nil {

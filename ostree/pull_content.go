@@ -90,7 +90,7 @@ func (w *pullWorker) claim(ctx context.Context, kind ObjectType, c *Checksum) (b
 func (w *pullWorker) ownMetadata(ctx context.Context, kind ObjectType, c Checksum) ([]byte, error) {
 	t := w.txn
 	t.mu.Lock()
-	at := t.claims[claimKey{kind, c}]
+	at, _ := t.claims.get(&claimKey{kind, c})
 	t.mu.Unlock()
 	if at == 0 {
 		return w.repo.object(ctx, kind, c)

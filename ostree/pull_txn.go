@@ -90,7 +90,7 @@ func (r *Repo) adoptPull(ctx context.Context, name string, noFsync bool) (int64,
 	if unix.Fstatat(staging, pullMark, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return 0, nil
 	}
-	t := &txn{repo: r, fsync: r.settings.fsync && !noFsync, single: true, name: name, staging: staging, shelves: make([]*shelf, 1), claims: make(map[claimKey]uint8)}
+	t := &txn{repo: r, fsync: r.settings.fsync && !noFsync, single: true, name: name, staging: staging, shelves: make([]*shelf, 1), claims: newClaims()}
 	// The staging folder is laid out as objects/ is.
 	view := &Repo{path: r.path, dir: r.dir, objects: staging, config: r.config, settings: r.settings, log: r.log}
 	objects, err := view.listObjects(ctx, func(string, error) error { return nil })
@@ -106,17 +106,17 @@ func (r *Repo) adoptPull(ctx context.Context, name string, noFsync bool) (int64,
 			continue
 		}
 		if view.isWhole(ctx, key, buf) {
-			t.claims[key] = 1
+			t.claims.set(&key, 1)
 		}
 	}
-	if len(t.claims) == 0 {
+	if t.claims.len() == 0 {
 		return 0, nil
 	}
 	if err := t.publish(ctx, func(ObjectType, *Checksum) bool { return true }, &Checksum{}, nil); err != nil {
 		return 0, err
 	}
-	r.log.LogAttrs(ctx, slog.LevelInfo, "took over what a killed pull had fetched", slog.String("name", name), slog.Int("objects", len(t.claims)))
-	return int64(len(t.claims)), nil
+	r.log.LogAttrs(ctx, slog.LevelInfo, "took over what a killed pull had fetched", slog.String("name", name), slog.Int("objects", t.claims.len()))
+	return int64(t.claims.len()), nil
 }
 
 // isWhole verifies an object that a pull staged.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"runtime"
@@ -39,7 +40,7 @@ type txn struct {
 
 	present present
 	mu      sync.Mutex
-	claims  map[claimKey]uint8 // 1 + number of the shelf that staged it; 0: in the repository, or being written
+	claims  claims
 
 	limited bool
 	free    atomic.Int64 // bytes that may still be written, if limited
@@ -80,7 +81,7 @@ func bootID() (string, error) {
 }
 
 func (r *Repo) begin(ctx context.Context, workers int, noFsync bool) (_ *txn, err error) {
-	t := &txn{repo: r, present: present{repo: r}, fsync: r.settings.fsync && !noFsync, locked: -1, staging: -1, lock: -1, claims: make(map[claimKey]uint8)}
+	t := &txn{repo: r, present: present{repo: r}, fsync: r.settings.fsync && !noFsync, locked: -1, staging: -1, lock: -1, claims: newClaims()}
 	defer func() {
 		if err != nil {
 			t.end()
@@ -324,29 +325,35 @@ func (t *txn) give(n int64) {
 func (t *txn) claim(kind ObjectType, c *Checksum, path []byte) (bool, error) {
 	key := claimKey{kind, *c}
 	t.mu.Lock()
-	_, ok := t.claims[key]
-	if !ok {
-		t.claims[key] = 0
-	}
+	_, ok := t.claims.get(&key)
 	t.mu.Unlock()
 	if ok {
 		return false, nil
 	}
-	there, err := t.present.has(&key, path)
-	return !there, err
+	// What is there needs no claim: most objects, if a tree was committed before.
+	if there, err := t.present.has(&key, path); err != nil || there {
+		return false, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.claims.get(&key); ok {
+		return false, nil
+	}
+	t.claims.set(&key, 0)
+	return true, nil
 }
 
 // disclaim takes a claim back: the object may be claimed again.
 func (t *txn) disclaim(kind ObjectType, c *Checksum) {
 	t.mu.Lock()
-	delete(t.claims, claimKey{kind, *c})
+	t.claims.remove(&claimKey{kind, *c})
 	t.mu.Unlock()
 }
 
 // staged says that a claimed object was written.
 func (s *shelf) staged(kind ObjectType, c *Checksum) {
 	s.txn.mu.Lock()
-	s.txn.claims[claimKey{kind, *c}] = uint8(s.number + 1)
+	s.txn.claims.set(&claimKey{kind, *c}, uint8(s.number+1))
 	s.txn.mu.Unlock()
 }
 
@@ -485,21 +492,14 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 			return pathError("syncfs", t.name, err)
 		}
 	}
-	var counts [256]int
-	for key, shelf := range t.claims {
-		counts[key.sum[0]] += int(min(shelf, 1))
-	}
-	var moves [256][]move
-	for i, n := range counts {
-		moves[i] = make([]move, 0, n)
-	}
-	for key, shelf := range t.claims {
-		if shelf == 0 {
+	// Numbers of claims, by folder: there may be half a million.
+	var moves [256][]uint32
+	for i, m := range t.claims.all() {
+		if m.shelf == 0 {
 			continue
 		}
-		m := move{key, shelf}
-		if wanted(key.kind, &key.sum) {
-			moves[key.sum[0]] = append(moves[key.sum[0]], m)
+		if wanted(m.kind, &m.sum) {
+			moves[m.sum[0]] = append(moves[m.sum[0]], i)
 			continue
 		}
 		from, _ := t.way(&m)
@@ -516,7 +516,10 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 				if i >= len(moves) {
 					return nil
 				}
-				if err := t.moveAll(gctx, moves[i]); err != nil {
+				if len(moves[i]) == 0 {
+					continue
+				}
+				if err := t.moveAll(gctx, i, t.claims.those(moves[i])); err != nil {
 					return err
 				}
 			}
@@ -557,7 +560,7 @@ func (t *txn) fsyncDirs(changed func(i int) bool) error {
 }
 
 // move is an object to be moved to objects/, and 1 + number of the shelf that
-// staged it. Half a million of them are there at a time.
+// staged it.
 type move struct {
 	claimKey
 	shelf uint8
@@ -569,12 +572,9 @@ func (t *txn) way(m *move) (from, to string) {
 	return t.stagingPath(int(m.shelf)-1, to), to
 }
 
-// moveAll moves the files of one two-digit folder.
-func (t *txn) moveAll(ctx context.Context, moves []move) error {
-	if len(moves) == 0 {
-		return nil
-	}
-	dir := fmt.Sprintf("%02x", moves[0].sum[0])
+// moveAll moves the files of one two-digit folder, of which there are some.
+func (t *txn) moveAll(ctx context.Context, first int, moves iter.Seq[move]) error {
+	dir := fmt.Sprintf("%02x", first)
 	if !t.filled && !t.single {
 		err := retry(func() error { return unix.Renameat2(t.staging, dir, t.repo.objects, dir, unix.RENAME_NOREPLACE) })
 		switch err {
@@ -588,11 +588,11 @@ func (t *txn) moveAll(ctx context.Context, moves []move) error {
 	if err := mkdirat(t.repo.objects, dir, 0o777); err != nil {
 		return err
 	}
-	for i := range moves {
-		if i%64 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+	for m := range moves {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		from, to := t.way(&moves[i])
+		from, to := t.way(&m)
 		err := retry(func() error { return unix.Renameat(t.staging, from, t.repo.objects, to) })
 		if err != nil {
 			return pathError("rename to", "objects/"+to, err)
