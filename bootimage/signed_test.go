@@ -41,7 +41,7 @@ func TestDownloadKeys(t *testing.T) {
 		{"expired subkey", "subexpired", []string{"subexpired"}, 366, false},
 		{"revoked", "revoked", []string{"revoked"}, 201, false},
 		{"revoked subkey", "subrevoked", []string{"subrevoked"}, 201, false},
-		{"of the future", "ed", []string{"ed"}, 90, false},
+		{"key of the future", "ed", []string{"ed"}, -2, false},
 		{"unknown key", "rsa", []string{"ed", "p256"}, 101, false},
 		{"no keys in the file", "ed", nil, 101, false},
 	} {
