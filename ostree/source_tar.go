@@ -127,7 +127,7 @@ func (s *tarScan) run() {
 			s.end()
 			return
 		case err != nil:
-			s.fail("after "+quoted(s.prev), s.in.n, tarFault(err))
+			s.fail(s.place(), s.in.n, tarFault(err))
 			return
 		}
 		s.sparse = isSparse(hdr)
@@ -163,10 +163,18 @@ func tarFault(err error) error {
 	return err
 }
 
+// place is where the archive is at fault between entries.
+func (s *tarScan) place() string {
+	if s.prev == "" {
+		return "archive"
+	}
+	return "after " + quoted(s.prev)
+}
+
 // end checks what must hold at the end of the archive.
 func (s *tarScan) end() {
 	if s.in.zeros < 512 {
-		s.fail("after "+quoted(s.prev), s.in.n, fmt.Errorf("the archive ends early, without its end mark: %w: %w", ErrCorrupt, io.ErrUnexpectedEOF))
+		s.fail(s.place(), s.in.n, fmt.Errorf("the archive ends early, without its end mark: %w: %w", ErrCorrupt, io.ErrUnexpectedEOF))
 		return
 	}
 	// Read on: decompressors check their sums at the very end.
@@ -175,7 +183,7 @@ func (s *tarScan) end() {
 		n, err := s.in.r.Read(buf)
 		for i, b := range buf[:n] {
 			if b != 0 {
-				s.fail("after "+quoted(s.prev), s.in.n+int64(i), fmt.Errorf("data after the end of the archive: %w", ErrCorrupt))
+				s.fail(s.place(), s.in.n+int64(i), fmt.Errorf("data after the end of the archive: %w", ErrCorrupt))
 				return
 			}
 		}
@@ -187,7 +195,7 @@ func (s *tarScan) end() {
 			err = s.ctx.Err()
 		}
 		if err != nil {
-			s.fail("after "+quoted(s.prev), s.in.n, tarFault(err))
+			s.fail(s.place(), s.in.n, tarFault(err))
 			return
 		}
 	}

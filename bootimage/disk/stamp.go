@@ -130,6 +130,9 @@ func findBoot(ctx context.Context, r io.ReaderAt, size int64) (*boot, error) {
 	if errors.Is(err, fs.ErrNotExist) && ext4.Probe(r) {
 		return openBoot(&source{ctx, r, size}, Partition{Size: size})
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no partition table and no ext4 file system: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

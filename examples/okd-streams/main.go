@@ -85,6 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root.SetErr(stderr)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
+	strictHelp(root)
 	usageErrors(root)
 	fromEnvironment(root)
 	return root.ExecuteContext(ctx)
@@ -118,13 +119,35 @@ func usageErrors(cmd *cobra.Command) {
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
-		if _, ok := errors.AsType[*ui.UsageError](err); err == nil || ok {
+		switch _, ok := errors.AsType[*ui.UsageError](err); {
+		case err == nil || ok:
 			return err
+		case !cmd.HasSubCommands():
+			return ui.WrongArguments(cmd, args)
 		}
 		return &ui.UsageError{Err: err}
 	}
 	for _, c := range cmd.Commands() {
 		usageErrors(c)
+	}
+}
+
+// strictHelp lets help and completion refuse what there is not.
+func strictHelp(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.RunE = group
+		case "help":
+			help := c.Run
+			c.Run, c.RunE = nil, func(cmd *cobra.Command, args []string) error {
+				if of, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return group(of, rest)
+				}
+				help(cmd, args)
+				return nil
+			}
+		}
 	}
 }
 

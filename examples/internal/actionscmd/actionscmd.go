@@ -57,7 +57,7 @@ The secrets that the repository must have are named at the end.`,
 		Example: `  okd-streams actions render --image ghcr.io/EXAMPLE/okd-streams@sha256:… --context os --output . mine.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},

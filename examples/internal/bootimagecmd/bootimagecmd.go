@@ -67,7 +67,7 @@ func (c *common) leaf(use, short, long string, args int, run func(cmd *cobra.Com
 		Use: use, Short: short, Long: short + ".\n" + long + documents, DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, given []string) error {
 			if len(given) != args {
-				return explain(cmd, ui.Usagef("%d arguments, but it is %s", len(given), cmd.UseLine()))
+				return explain(cmd, ui.WrongArguments(cmd, given))
 			}
 			return nil
 		},
@@ -91,6 +91,8 @@ func explain(cmd *cobra.Command, err error) error {
 		return ui.Next(err, cmd.CommandPath()+" --help shows what there is")
 	case errors.Is(err, bootimage.ErrVerification):
 		return ui.Next(&ui.VerificationError{Err: err}, "nothing was left under the file's name; try another mirror, and tell who publishes the stream if it stays so")
+	case ui.Advice(err) != "":
+		return ui.Next(err, ui.Advice(err))
 	case errors.Is(err, errors.ErrUnsupported):
 		return ui.Next(err, "name stream metadata, a release.json, a meta.json, the ConfigMap or an installer's pin")
 	case errors.Is(err, fs.ErrNotExist):

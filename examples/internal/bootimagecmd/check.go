@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	streammd "github.com/coreos/stream-metadata-go/stream"
@@ -70,7 +71,7 @@ updates document. No fault: exit code 0. Faults: 3.
 			return err
 		}
 		if n := len(result.Faults); n > 0 {
-			return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %d faults", args[0], n)}, "correct them where the document is made; readers differ in which they forgive")
+			return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %s", args[0], faults(n))}, "correct them where the document is made; readers differ in which they forgive")
 		}
 		return nil
 	})
@@ -99,7 +100,7 @@ func (c *common) signed(cmd *cobra.Command, f *checkFlags, from string, data []b
 	}
 	keyring, err := pgpsigner.ParseKeyring(keys...)
 	if err != nil {
-		return &ui.UsageError{Err: err}
+		return ui.Next(ui.Usagef("--key=%s: %w", strings.Join(f.keys, ", "), err), "give a file of public keys, as gpg --export writes it")
 	}
 	if f.signature == "" {
 		f.signature = from + ".sig"
@@ -113,6 +114,13 @@ func (c *common) signed(cmd *cobra.Command, f *checkFlags, from string, data []b
 		return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %w", from, err)}, "don't use the document: get it again, and its keys from who publishes it")
 	}
 	return nil
+}
+
+func faults(n int) string {
+	if n == 1 {
+		return "1 fault"
+	}
+	return fmt.Sprintf("%d faults", n)
 }
 
 // each takes joined errors apart.

@@ -186,7 +186,7 @@ with --stream-base-url. STREAM is stream metadata.
 		}
 		d, err := bootimage.DecodeStream(bytes.NewReader(data))
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", args[0], err)
 		}
 		if o.BaseURL == "" {
 			return ui.Usagef("--url is not given: where readers will find the copies")

@@ -59,7 +59,7 @@ not moved again.`,
 		DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, given []string) error {
 			if len(given) != 2 {
-				return explain(cmd, ui.Usagef("%d arguments, but it is %s", len(given), cmd.UseLine()))
+				return explain(cmd, ui.WrongArguments(cmd, given))
 			}
 			return nil
 		},

@@ -115,7 +115,7 @@ func (s *source) build(dir string) (*document, error) {
 	defer root.Close()
 	origin, err := bootimage.BuildOrigin(root.FS(), "", &bootimage.OriginOptions{BaseURL: s.baseURL})
 	if err != nil {
-		return nil, ui.Next(err, "give the folder with builds.json, and below it ID/ARCH/meta.json")
+		return nil, ui.Next(fmt.Errorf("%s: %w", dir, err), "give the folder with builds.json, and below it ID/ARCH/meta.json")
 	}
 	return &document{Origin: origin}, nil
 }
@@ -139,6 +139,9 @@ func (s *source) read(cmd *cobra.Command, from string) (data []byte, of *release
 	if strings.HasPrefix(from, "http://") || strings.HasPrefix(from, "https://") {
 		data, err = fetch(cmd.Context(), from)
 		return data, nil, err
+	}
+	if strings.HasPrefix(from, "builds:") {
+		return nil, nil, ui.Next(ui.Usagef("%s: wanted is one document, not a catalogue", from), "name a file of it, such as builds/ID/ARCH/meta.json")
 	}
 	in := cmd.InOrStdin()
 	if from != "-" {

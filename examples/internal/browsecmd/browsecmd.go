@@ -77,10 +77,8 @@ func (f *flags) run(cmd *cobra.Command, args []string) (err error) {
 	if f.perPage < 1 || f.perPage > browse.MaxPerPage {
 		return ui.Usagef("--per-page %d: it is 1 to %d", f.perPage, browse.MaxPerPage)
 	}
-	if dir, ok := strings.CutPrefix(f.store, "dir:"); ok { // opening would make it
-		if _, err := os.Stat(dir); err != nil {
-			return err
-		}
+	if err := ui.Exists(f.store); err != nil {
+		return fmt.Errorf("--store: %w", err)
 	}
 	store, err := open.Store(ctx, f.store, &open.StoreOptions{ReadOnly: true})
 	if err != nil {

@@ -84,7 +84,7 @@ func (c *common) leaf(use, short, long string, least, most int, run func(cmd *co
 		Use: use, Short: short, Long: strings.TrimRight(short+".\n"+long, "\n"), DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < least || most >= 0 && len(args) > most {
-				return explain(cmd, ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine()))
+				return explain(cmd, ui.WrongArguments(cmd, args))
 			}
 			return nil
 		},
@@ -211,7 +211,14 @@ func explain(cmd *cobra.Command, err error) error {
 		return ui.Next(err, "okd-streams container rechunk makes an image of its own of what can't be kept as it is")
 	case errors.Is(err, errors.ErrUnsupported):
 		return ui.Next(err, cmd.CommandPath()+" --help shows what there is")
-	case errors.Is(err, fs.ErrNotExist):
+	}
+	if _, file := errors.AsType[*fs.PathError](err); file && errors.Is(err, fs.ErrNotExist) {
+		return ui.Next(err, "check the name and where it is looked for")
+	}
+	if advice := ui.Advice(err); advice != "" {
+		return ui.Next(err, advice)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		return ui.Next(err, "okd-streams container list names the images of a repository; okd-streams ostree refs its refs")
 	}
 	return ui.Next(err, "okd-streams container lint IMAGE names every fault of an image")

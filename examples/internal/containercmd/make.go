@@ -66,6 +66,14 @@ func (s *splitting) options(c *common, cmd *cobra.Command) (*container.Encapsula
 		Labels: labels, CopyKeys: s.copyKeys, CopyKeysOptional: s.copyKeysOptional, Architecture: s.arch,
 		Logger: c.logger(cmd), Progress: c.progress(cmd),
 	}
+	switch o.Codec {
+	case "", container.Gzip, container.Zstd, container.None:
+	default:
+		return nil, ui.Usagef("--compression=%s: none of gzip, zstd and none", s.codec)
+	}
+	if s.maxLayers != 0 && (s.maxLayers < 2 || s.maxLayers > 499) {
+		return nil, ui.Usagef("--max-layers=%d: it is 2 to 499", s.maxLayers)
+	}
 	var split container.Split
 	if s.prior != "" {
 		if o.Prior, _, err = c.image(cmd, s.prior); err != nil {

@@ -1,6 +1,7 @@
 package containercmd
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
@@ -93,12 +94,62 @@ func (c *common) image(cmd *cobra.Command, text string) (v1.Image, *place, error
 	}
 	switch {
 	case len(found) == 0:
-		return nil, nil, fmt.Errorf("%s: no such image: %w", text, fs.ErrNotExist)
+		return nil, nil, fmt.Errorf("%s: no such image; %s: %w", text, named(m.Manifests), fs.ErrNotExist)
 	case len(found) > 1:
-		return nil, nil, ui.Usagef("%s: there are %d images, so it has to be oci:PATH:NAME", text, len(found))
+		return nil, nil, ui.Usagef("%s: there are %d images, so it has to be oci:PATH:NAME; %s", text, len(found), named(m.Manifests))
 	}
 	img, err := index.Image(found[0].Digest)
-	return img, p, err
+	if err == nil {
+		err = verified(img, found[0].Digest)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", text, err)
+	}
+	return img, p, nil
+}
+
+// named lists the names that a layout has.
+func named(manifests []v1.Descriptor) string {
+	var names []string
+	for _, d := range manifests {
+		if n := d.Annotations[annotationName]; n != "" {
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 {
+		return "none has a name"
+	}
+	return "names are " + strings.Join(names, ", ")
+}
+
+// verified compares the documents of an image of a layout, which is read as it
+// lies, with their digests. Layers are verified where they are read.
+func verified(img v1.Image, digest v1.Hash) error {
+	manifest, err := img.RawManifest()
+	if err != nil {
+		return err
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return err
+	}
+	for _, blob := range []struct {
+		digest v1.Hash
+		data   []byte
+	}{{digest, manifest}, {m.Config.Digest, config}} {
+		got, _, err := v1.SHA256(bytes.NewReader(blob.data))
+		if err != nil {
+			return err
+		}
+		if got != blob.digest {
+			return fmt.Errorf("blob %s is %s: %w", blob.digest, got, publish.ErrDigest)
+		}
+	}
+	return nil
 }
 
 // written is what commands that write an image print.

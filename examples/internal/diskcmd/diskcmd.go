@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +46,7 @@ func (c *common) leaf(use, short, long string, args int, run func(cmd *cobra.Com
 		Use: use, Short: short, Long: short + ".\n" + long, DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, given []string) error {
 			if len(given) < args || args == 1 && len(given) > 1 {
-				return explain(cmd, ui.Usagef("%d arguments, but it is %s", len(given), cmd.UseLine()))
+				return explain(cmd, ui.WrongArguments(cmd, given))
 			}
 			return nil
 		},
@@ -75,6 +76,12 @@ func explain(cmd *cobra.Command, err error) error {
 		advice = "unpack the image, or have qemu-img convert it to raw, and take that"
 	case errors.Is(err, fs.ErrExist):
 		advice = "wait for the other conversion, or name another file"
+	case ui.Advice(err) != "":
+		advice = ui.Advice(err)
+	case errors.Is(err, fs.ErrNotExist):
+		if _, file := errors.AsType[*fs.PathError](err); file {
+			advice = "check the name and where it is looked for"
+		}
 	}
 	return ui.Next(err, advice)
 }
@@ -88,7 +95,7 @@ func open(path string) (*os.File, int64, error) {
 	// A block device says its size at its end, a folder has none.
 	size, err := file.Seek(0, io.SeekEnd)
 	if info, statErr := file.Stat(); err != nil || statErr != nil || info.IsDir() {
-		return nil, 0, errors.Join(&fs.PathError{Op: "read", Path: path, Err: fs.ErrInvalid}, err, statErr, file.Close())
+		return nil, 0, errors.Join(&fs.PathError{Op: "read", Path: path, Err: syscall.EISDIR}, err, statErr, file.Close())
 	}
 	return file, size, nil
 }

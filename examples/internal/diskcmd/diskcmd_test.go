@@ -90,7 +90,7 @@ func TestProbeFails(t *testing.T) {
 		{[]string{"a", "b"}, 2, "2 arguments"},
 		{[]string{"-o", "xml", "a"}, 2, "it is one of text, json, yaml"},
 		{[]string{filepath.Join(dir, "absent")}, 1, "no such file"},
-		{[]string{dir}, 1, "invalid"},
+		{[]string{dir}, 1, "is a directory"},
 		{[]string{file("packed", "\x1f\x8b\x08 packed")}, 1, "unpack it first"},
 		{[]string{file("flat", "# Disk DescriptorFile\nversion=1\n")}, 1, "names other files"},
 		{[]string{file("cut", "conectix"+string(make([]byte, 600)))}, 3, "a transfer was cut"},
@@ -135,7 +135,7 @@ func TestConvertFails(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{path}, 2, "1 arguments"},
+		{[]string{path}, 2, "1 argument"},
 		{[]string{path, "qcow2"}, 2, "is not FORMAT:FILE"},
 		{[]string{path, "qcow2,vmdk:a"}, 2, "two formats"},
 		{[]string{path, "qcow2,size=1X:a"}, 2, "not a size"},

@@ -26,7 +26,7 @@ A disk with coreos/platforms.json on its boot file system is stamped by that tab
 To make images for several platforms of one disk, see okd-streams disk convert.
 `, 0, func(cmd *cobra.Command, args []string) (err error) {
 		if len(args) != 1 && len(args) != 2 {
-			return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+			return ui.WrongArguments(cmd, args)
 		}
 		open := open
 		if len(args) == 2 && !dryRun {
@@ -44,7 +44,7 @@ To make images for several platforms of one disk, see okd-streams disk convert.
 		if len(args) == 1 {
 			platform, err := disk.PlatformOf(cmd.Context(), image, image.Size())
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			return printPlatform(cmd.OutOrStdout(), c.output, platform)
 		}

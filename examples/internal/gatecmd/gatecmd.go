@@ -70,7 +70,7 @@ func leaf(use, short, long string, least int, run func(cmd *cobra.Command, args 
 		Use: use, Short: short, Long: short + "." + long,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < least || least == 0 && len(args) > 0 {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},
@@ -228,7 +228,9 @@ which needs --reason and --expires; waived is always one.`, 1, func(cmd *cobra.C
 		if err != nil {
 			return err
 		}
-		if err := book.Record(ctx, results...); err != nil {
+		if err := book.Record(ctx, results...); errors.Is(err, gate.ErrInvalid) {
+			return ui.Next(&ui.UsageError{Err: err}, "a result is NAME=passed or NAME=failed; NAME=waived needs --by, --reason and --expires")
+		} else if err != nil {
 			return err
 		}
 		return printResults(cmd, results)
@@ -287,7 +289,7 @@ Without, all results are shown.`, 0, func(cmd *cobra.Command, _ []string) error 
 		setResults(ctx, v)
 		err = ui.Print(cmd, v, func(w io.Writer) error { return printVerdict(w, v) })
 		ui.AddCases(ctx, v.JUnit().Cases...)
-		return errors.Join(err, v.Err())
+		return errors.Join(err, ui.Next(v.Err(), "okd-streams gate run runs gates, gate record says what another found"))
 	})
 	cmd.Flags().BoolVar(&all, "all", false, "show every result that was recorded")
 	return cmd

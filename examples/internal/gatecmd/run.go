@@ -42,7 +42,7 @@ A command passes with exit code 0, is pending with 75, and failed with any other
 it finds RELEASE and DIGEST in its environment. Exit code 1 unless the gate passed.`, 1, func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		if dash := cmd.ArgsLenAtDash(); dash != 1 && len(args) > 1 {
-			return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+			return ui.WrongArguments(cmd, args)
 		}
 		g, err := c.gate(args[0])
 		if err != nil {

@@ -59,7 +59,7 @@ func (c *common) leaf(use, short, long string, least, most int, run func(cmd *co
 		Use: use, Short: short, Long: short + "." + long,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < least || most >= 0 && len(args) > most {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},

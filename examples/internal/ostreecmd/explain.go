@@ -27,10 +27,23 @@ func (c *common) explain(cmd *cobra.Command, err error) error {
 		return ui.Next(errors.New("stopped"), "nothing half-done is left: run it again")
 	case errors.Is(err, ostree.ErrSignature):
 		return &ui.VerificationError{Err: ui.Next(err, signatureAdvice(err))}
+	case errors.Is(err, ostree.ErrCorrupt) && ofArchive(err):
+		return ui.Next(err, "get the archive again: it is damaged, or no tar file")
 	case errors.Is(err, ostree.ErrCorrupt):
 		return &ui.VerificationError{Err: ui.Next(err, "okd-streams ostree fsck finds all damage; its --repair-from=REPOSITORY takes what is damaged from another one")}
 	}
 	return ui.Next(err, advice(err))
+}
+
+// ofArchive reports whether it is not the repository that is damaged but the tar
+// file that a commit is made from.
+func ofArchive(err error) bool {
+	for e, ok := errors.AsType[*ostree.Error](err); ok; e, ok = errors.AsType[*ostree.Error](e.Err) {
+		if e.Op == "tar" {
+			return true
+		}
+	}
+	return false
 }
 
 func signatureAdvice(err error) string {

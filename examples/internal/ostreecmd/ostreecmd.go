@@ -69,7 +69,7 @@ func (c *common) leaf(use, short string, least, most int, run func(cmd *cobra.Co
 		Use: use, Short: short, DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < least || most >= 0 && len(args) > most {
-				return c.explain(cmd, ui.Usagef("%s, but it is %s", counted(len(args), "argument"), cmd.UseLine()))
+				return c.explain(cmd, ui.WrongArguments(cmd, args))
 			}
 			return nil
 		},
@@ -149,6 +149,9 @@ func (c *common) noJSON(cmd *cobra.Command) error {
 // resolve gives a commit, and says where to look if there is none.
 func resolve(ctx context.Context, r *ostree.Repo, rev string) (ostree.Checksum, error) {
 	c, err := r.Resolve(ctx, rev)
+	if err == nil && c.IsZero() { // what stands for "none" names no commit
+		err = fmt.Errorf("no commit %s: %w", c, fs.ErrNotExist)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ui.Next(err, "okd-streams ostree refs lists what there is")
 	}

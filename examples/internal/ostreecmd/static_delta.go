@@ -77,6 +77,8 @@ func (c *common) applyOffline() *cobra.Command {
 				return ui.Next(err, "give the public key of its signer as an argument or with --keys-file")
 			case errors.Is(err, fs.ErrNotExist):
 				return ui.Next(err, "name a folder with the file superblock, or that file, and pull the commit first that the delta leads from")
+			case errors.Is(err, ostree.ErrCorrupt):
+				return ui.Next(&ui.VerificationError{Err: err}, "get the delta again; ostree static-delta generate --inline --filename makes one")
 			case err != nil || c.output == ui.Text: // `ostree` says nothing
 				return err
 			}

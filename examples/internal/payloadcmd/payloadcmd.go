@@ -75,18 +75,39 @@ func (c *common) leaf(use, short, long string, least, most int, run func(cmd *co
 		Use: use, Short: short, Long: short + "." + long + releases,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < least || most >= 0 && len(args) > most {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := errors.Join(run(cmd, args), c.close())
-			if errors.Is(err, payload.ErrSignature) || errors.Is(err, payload.ErrDigest) {
-				return &ui.VerificationError{Err: err}
-			}
-			return err
+			return explain(errors.Join(run(cmd, args), c.close()))
 		},
 	}
+}
+
+// explain gives what this command knows better than others an advice, and the
+// exit code that it has.
+func explain(err error) error {
+	if _, usage := errors.AsType[*ui.UsageError](err); usage || err == nil {
+		return err
+	}
+	if errors.Is(err, payload.ErrSignature) || errors.Is(err, payload.ErrDigest) {
+		return &ui.VerificationError{Err: err}
+	}
+	fault, ok := errors.AsType[*payload.Error](err)
+	_, file := errors.AsType[*fs.PathError](err)
+	switch {
+	case ok && fault.Op == "assemble" && strings.HasPrefix(fault.Err.Error(), "version "):
+		return ui.Next(&ui.UsageError{Err: err}, "give --version a semantic one, such as 4.22.0-mine.1")
+	case !ok || file || !errors.Is(err, fs.ErrNotExist):
+	case strings.HasPrefix(fault.Target, "component "):
+		return ui.Next(err, "okd-streams payload info RELEASE lists the components that a release has")
+	case fault.Op == "open":
+		return ui.Next(err, "name a release image; okd-streams container inspect IMAGE says what another one is")
+	case fault.Op == "extract":
+		return ui.Next(err, "okd-streams payload extract --to FOLDER RELEASE writes all files that a release has")
+	}
+	return err
 }
 
 func (c *common) close() error {

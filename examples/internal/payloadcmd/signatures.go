@@ -46,7 +46,7 @@ ConfigMap for clusters without a way to one.`, 1, 1, func(cmd *cobra.Command, ar
 		}
 		signer, err := pgpsigner.ParseSigner(secret, func() time.Time { return at }, opts)
 		if err != nil {
-			return err
+			return ui.Next(ui.Usagef("--key=%s: %w", key, err), "give a secret key, as gpg --export-secret-keys KEY-ID writes it")
 		}
 		message, err := r.Message("okd-streams", at)
 		if err != nil {
@@ -106,7 +106,7 @@ trusted already (--trusted-by); never from the release itself.`, 1, 1, func(cmd 
 				return err
 			}
 			if p.Keyrings[path], err = pgpsigner.ParseKeyring(data); err != nil {
-				return fmt.Errorf("%s: %w", path, err)
+				return ui.Next(ui.Usagef("--key=%s: %w", path, err), "give public keys, as gpg --export KEY-ID writes them")
 			}
 		}
 		for _, path := range cosignKeys {
@@ -116,7 +116,7 @@ trusted already (--trusted-by); never from the release itself.`, 1, 1, func(cmd 
 			}
 			key, err := payload.ParseCosignKey(data)
 			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
+				return ui.Next(ui.Usagef("--cosign-key=%s: %w", path, err), "give a public key, the file cosign.pub of cosign generate-key-pair")
 			}
 			p.CosignKeys = append(p.CosignKeys, key)
 		}

@@ -43,7 +43,7 @@ run again.`, 1, 1, func(cmd *cobra.Command, args []string) error {
 		}
 		fsys, err := c.files()
 		if err != nil {
-			return err
+			return ui.Next(fmt.Errorf("--from=%s: %w", c.from, err), "name the archive that okd-streams payload bundle wrote, or carry it over again")
 		}
 		if fsys == nil {
 			return ui.Usagef("--from=%s: a bundle is archive:PATH or folder:PATH", c.from)

@@ -122,7 +122,7 @@ func leaf(use, short, long string, least, most int, run func(cmd *cobra.Command,
 		Use: use, Short: short, Long: short + "." + long,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < least || most >= 0 && len(args) > most {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},

@@ -88,7 +88,7 @@ func TestUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"x"}, "unknown command"},
-		{[]string{"import", "origin/scos"}, "1 arguments"},
+		{[]string{"import", "origin/scos"}, "1 argument"},
 		{[]string{"import", "origin/scos", "os"}, "want TAG=PULLSPEC"},
 		{[]string{"import", "origin/scos", "os=localhost/okd/os:4.22"}, "--api-server URL"},
 		{[]string{"import", "--api-server", "http://example.com", "origin/scos", "os=localhost/okd/os:4.22"}, "example.com"},

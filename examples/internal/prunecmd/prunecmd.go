@@ -54,7 +54,7 @@ release that is to be kept, refers to one of its images. Without it they are nam
 and left, as is what is in clouds.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},
@@ -91,6 +91,9 @@ func (f *flags) run(cmd *cobra.Command) error {
 	}
 	if f.store == "" {
 		return ui.Usagef("no store: give --store dir:PATH or s3://BUCKET")
+	}
+	if err := ui.Exists(f.store); err != nil {
+		return fmt.Errorf("--store: %w", err)
 	}
 	store, err := open.Store(ctx, f.store, nil)
 	if err != nil {

@@ -139,7 +139,7 @@ func TestFailures(t *testing.T) {
 		code int
 		want string
 	}{
-		"arguments":  {append(args, "x"), 2, "1 arguments"},
+		"arguments":  {append(args, "x"), 2, "1 argument"},
 		"no store":   {nil, 2, "give --store"},
 		"bad store":  {[]string{"--store", "ftp://x"}, 2, "--store"},
 		"no policy":  {args[:2], 2, "give --policy FILE and --stream NAME"},

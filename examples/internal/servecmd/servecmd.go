@@ -158,7 +158,10 @@ func (s *serve) fromState() {
 
 // checkAddress refuses addresses that others can reach, unless they shall.
 func (s *serve) checkAddress() error {
-	host, _, err := net.SplitHostPort(s.listen)
+	host, port, err := net.SplitHostPort(s.listen)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
 	if err != nil {
 		return ui.Usagef("--listen %s: %w", s.listen, err)
 	}
@@ -185,6 +188,9 @@ func (s *serve) open(cmd *cobra.Command) ([]service, error) {
 		if !ok || dir == "" {
 			return nil, ui.Usagef("--registry %s: want dir:PATH", s.registry)
 		}
+		if err := ui.Exists(s.registry); err != nil && !s.push {
+			return nil, ui.Next(fmt.Errorf("--registry: %w", err), "check the path; with --push a folder that is not there is made")
+		}
 		server, err := registryserver.Open(ctx, dir, &registryserver.Options{ReadOnly: !s.push})
 		if err != nil {
 			return nil, err
@@ -193,6 +199,9 @@ func (s *serve) open(cmd *cobra.Command) ([]service, error) {
 		services = append(services, service{Name: "registry", Serving: s.registry, path: "/v2/", handler: server, Use: "skopeo list-tags --tls-verify=false docker://HOST/NAME"})
 	}
 	if s.store != "" {
+		if err := ui.Exists(s.store); err != nil {
+			return nil, fmt.Errorf("--store: %w", err)
+		}
 		store, err := open.Store(ctx, s.store, &open.StoreOptions{ReadOnly: true, S3: s3store.Options{Jitter: rand.Float64}, HTTP: httpstore.Options{Jitter: rand.Float64}})
 		if err != nil {
 			return nil, err

@@ -116,6 +116,9 @@ func (f *flags) run(cmd *cobra.Command, streams []string) error {
 	var book gate.Book
 	if f.results != "" {
 		var err error
+		if err = ui.Exists(f.results); err != nil {
+			return ui.Next(fmt.Errorf("--results: %w", err), "name the store that okd-streams gate wrote to")
+		}
 		if book.Store, err = open.Store(ctx, f.results, nil); err != nil {
 			return ui.Usagef("--results: %w", err)
 		}
@@ -166,7 +169,7 @@ func (f *flags) run(cmd *cobra.Command, streams []string) error {
 		return err
 	}
 	if report.Level == status.Failing && !f.lenient {
-		return errNotReady
+		return ui.Next(errNotReady, "do what the report says is failing; --exit-zero succeeds all the same")
 	}
 	return nil
 }

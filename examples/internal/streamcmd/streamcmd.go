@@ -40,7 +40,7 @@ func leaf(use, short, long string, arguments int, run func(cmd *cobra.Command, a
 		Use: use, Short: short, Long: short + "." + long,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != arguments {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},

@@ -65,7 +65,7 @@ Secrets that the definition names have to be in the namespace; none is rendered.
   okd-streams tekton render --image quay.io/EXAMPLE/okd-streams@sha256:… --output deploy my-stream.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return ui.Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+				return ui.WrongArguments(cmd, args)
 			}
 			return nil
 		},
@@ -155,6 +155,9 @@ together are one set of objects; kustomization.yaml is passed over. No fault: ex
 					return err
 				}
 				objects = append(objects, more...)
+			}
+			if len(objects) == 0 {
+				return ui.Next(fmt.Errorf("%s: no objects to check", strings.Join(args, ", ")), "name files with objects, or a folder with files *.yaml")
 			}
 			if err := tekton.Check(objects...); err != nil {
 				return ui.Next(err, "mend these objects; okd-streams tekton render writes ones without a fault")

@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -230,7 +233,13 @@ func Output(stdout io.Writer, path string, write func(io.Writer) error) error {
 	if path == "" || path == "-" {
 		return write(stdout)
 	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return &fs.PathError{Op: "write", Path: path, Err: syscall.EISDIR}
+	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if fault, ok := errors.AsType[*fs.PathError](err); ok {
+		return &fs.PathError{Op: "write", Path: path, Err: fault.Err} // nobody asked for the temporary one
+	}
 	if err != nil {
 		return err
 	}
@@ -239,5 +248,25 @@ func Output(stdout io.Writer, path string, write func(io.Writer) error) error {
 	if err == nil {
 		err = os.Rename(temp.Name(), path)
 	}
+	return err
+}
+
+// WrongArguments says that a command was called with another number of arguments
+// than it takes.
+func WrongArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return Usagef("1 argument, but it is %s", cmd.UseLine())
+	}
+	return Usagef("%d arguments, but it is %s", len(args), cmd.UseLine())
+}
+
+// Exists reports that the folder of a store or registry dir:PATH is not there,
+// which opening it would make. Nothing else is looked at.
+func Exists(url string) error {
+	dir, ok := strings.CutPrefix(url, "dir:")
+	if !ok {
+		return nil
+	}
+	_, err := os.Stat(dir)
 	return err
 }

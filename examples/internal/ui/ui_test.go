@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,6 +64,12 @@ func TestAdvice(t *testing.T) {
 		{syscall.ECONNREFUSED, "nobody listens"},
 		{&net.DNSError{Name: "no.example", Err: "no such host"}, "how no.example is spelled"},
 		{x509.UnknownAuthorityError{}, "--cert-dir"},
+		{syscall.EADDRINUSE, "another program listens"},
+		{syscall.EADDRNOTAVAIL, "no such address"},
+		{syscall.ENOTDIR, "has to be a folder"},
+		{syscall.EISDIR, "has to be a file"},
+		{&fs.PathError{Op: "open", Path: "x", Err: errors.New("not a directory")}, "has to be a folder"},
+		{json.Unmarshal([]byte("{"), new(any)), "not the JSON"},
 		{fs.ErrPermission, "who may do this"},
 		{fs.ErrExist, "another name"},
 		{fs.ErrNotExist, "check the name"},
@@ -98,4 +107,16 @@ func TestTable(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, ui.Table(&out, [][]string{{"a", "long"}, {"longer", "b"}}))
 	require.Equal(t, "a       long\nlonger  b\n", out.String())
+}
+
+// TestWrite: what cannot be written is named as it was asked for.
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	none := func(io.Writer) error { return nil }
+	require.EqualError(t, ui.Output(io.Discard, dir, none), "write "+dir+": is a directory")
+	missing := filepath.Join(dir, "missing", "file")
+	require.EqualError(t, ui.Output(io.Discard, missing, none), "write "+missing+": no such file or directory")
+	require.NoError(t, ui.Exists("dir:"+dir))
+	require.NoError(t, ui.Exists("s3://bucket"))
+	require.ErrorIs(t, ui.Exists("dir:"+missing), fs.ErrNotExist)
 }

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -184,6 +185,17 @@ func Setup(ctx context.Context, f *Flags, stderr io.Writer) (_ *Run, err error) 
 	if r.Env.State == "" {
 		r.Env.State = defaultState(def.Identity.Name)
 	}
+	if arch := stream.Arch(f.Arch); arch != "" && !slices.Contains(def.Architectures, arch) {
+		return nil, ui.Usagef("-arch %s: stream %s has %s", arch, def.Identity.Name, strings.Trim(fmt.Sprint(def.Architectures), "[]"))
+	}
+	if f.MaxLayers != 0 && (f.MaxLayers < 2 || f.MaxLayers > 499) {
+		return nil, ui.Usagef("-max-layers %d: it is 2 to 499", f.MaxLayers)
+	}
+	if f.Version != "" {
+		if _, err := def.Needs(f.Version); err != nil {
+			return nil, ui.Usagef("-version %s: %w", f.Version, err)
+		}
+	}
 	r.Options = &daily.Options{
 		Time: now, Version: f.Version, Arch: stream.Arch(f.Arch), Build: f.Build,
 		TrustFiles: f.TrustFiles, MaxLayers: f.MaxLayers,
@@ -204,7 +216,11 @@ func Definition(which string) (*stream.Definition, error) {
 		return def, nil
 	}
 	if !strings.ContainsAny(which, "./") {
-		return nil, &ui.UsageError{Err: fmt.Errorf("%w; for a file, give its path", err)}
+		hint := "for a file, give its path"
+		if info, err := os.Stat(which); err == nil && info.Mode().IsRegular() {
+			hint = "the file is ./" + which
+		}
+		return nil, &ui.UsageError{Err: fmt.Errorf("%w; %s", err, hint)}
 	}
 	file, err := os.Open(which)
 	if err != nil {
@@ -262,6 +278,9 @@ func (r *Run) references(f *Flags) error {
 		if !ok || platform == "" || path == "" {
 			return ui.Usagef("-disk %q: want PLATFORM=PATH", text)
 		}
+		if base := filepath.Base(path); !strings.Contains(base, ".") {
+			return ui.Usagef("-disk %q: the file's name says its format, as in %s.qcow2", text, base)
+		}
 		o.Disks = append(o.Disks, daily.Disk{Platform: platform, Path: path})
 	}
 	for _, text := range f.Gates {
@@ -291,6 +310,9 @@ func (r *Run) targets(ctx context.Context, f *Flags) error {
 	if f.Plan {
 		// Nothing is opened or made.
 		return nil
+	}
+	if r.Store == "" {
+		return ui.Usagef("stream %s does not say where it is published: give -store dir:PATH or s3://BUCKET", def.Identity.Name)
 	}
 	store := func(url string) (publish.Store, error) {
 		s, err := open.Store(ctx, url, &open.StoreOptions{
