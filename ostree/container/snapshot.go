@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -49,6 +50,7 @@ type snapshot struct {
 
 	trees     map[ostree.Checksum][]byte
 	treeBytes int
+	lists     map[ostree.Checksum]*ostree.DirTree // of trees, while the tree is read
 	metas     map[ostree.Checksum]*dirMeta
 	sizes     []int64 // see objectSizes
 }
@@ -79,7 +81,7 @@ type dirMeta struct {
 func openSnapshot(ctx context.Context, repo *ostree.Repo, commit ostree.Checksum) (*snapshot, error) {
 	s := &snapshot{
 		repo: repo, commit: commit,
-		trees: map[ostree.Checksum][]byte{}, metas: map[ostree.Checksum]*dirMeta{},
+		trees: map[ostree.Checksum][]byte{}, metas: map[ostree.Checksum]*dirMeta{}, lists: map[ostree.Checksum]*ostree.DirTree{},
 	}
 	var err error
 	if s.raw, err = repo.Object(ctx, ostree.TypeCommit, commit); err != nil {
@@ -97,6 +99,7 @@ func openSnapshot(ctx context.Context, repo *ostree.Repo, commit ostree.Checksum
 	if err := s.dir(ctx, "", -1, s.head.RootTree, s.head.RootMeta, 0); err != nil {
 		return nil, err
 	}
+	s.lists = nil
 	s.group()
 	return s, nil
 }
@@ -120,7 +123,7 @@ func (s *snapshot) readTrees(ctx context.Context) error {
 		batch := queue[:min(len(queue), readAhead)]
 		queue = queue[len(batch):]
 		raws := make([][]byte, len(batch))
-		below := make([][]ostree.DirTreeDir, len(batch))
+		lists := make([]*ostree.DirTree, len(batch))
 		var next atomic.Int64
 		group, ctx := errgroup.WithContext(ctx)
 		for range min(runtime.GOMAXPROCS(0), maxWorkers, len(batch)) {
@@ -134,7 +137,7 @@ func (s *snapshot) readTrees(ctx context.Context) error {
 					if err != nil {
 						return &ostree.Error{Op: "read", Target: batch[i].String() + ".dirtree", Err: err}
 					}
-					raws[i], below[i] = raw, list.Dirs
+					raws[i], lists[i] = raw, list
 				}
 				return nil
 			})
@@ -145,9 +148,9 @@ func (s *snapshot) readTrees(ctx context.Context) error {
 		for i, raw := range raws {
 			if s.treeBytes+len(raw) <= keepTrees {
 				s.treeBytes += len(raw)
-				s.trees[batch[i]] = raw
+				s.trees[batch[i]], s.lists[batch[i]] = raw, lists[i]
 			}
-			for _, d := range below[i] {
+			for _, d := range lists[i].Dirs {
 				if !seen[d.Tree] {
 					seen[d.Tree] = true
 					queue = append(queue, d.Tree)
@@ -169,13 +172,15 @@ func (s *snapshot) dir(ctx context.Context, path string, parent int32, tree, met
 	if err := s.loadMeta(ctx, meta); err != nil {
 		return err
 	}
-	raw, err := s.rawTree(ctx, tree)
-	if err != nil {
-		return err
-	}
-	list, err := ostree.DecodeDirTree(raw)
-	if err != nil {
-		return &ostree.Error{Op: "read", Target: tree.String() + ".dirtree", Err: err}
+	list := s.lists[tree]
+	if list == nil {
+		raw, err := s.rawTree(ctx, tree)
+		if err != nil {
+			return err
+		}
+		if list, err = ostree.DecodeDirTree(raw); err != nil {
+			return &ostree.Error{Op: "read", Target: tree.String() + ".dirtree", Err: err}
+		}
 	}
 	if len(s.files)+len(s.dirs)+len(list.Files)+len(list.Dirs) > maxEntries {
 		return &ostree.Error{Op: "read", Target: s.commit.String(), Err: fmt.Errorf("over %d entries", maxEntries)}
@@ -232,35 +237,42 @@ func (s *snapshot) rawTree(ctx context.Context, c ostree.Checksum) ([]byte, erro
 	return raw, err
 }
 
-// group sorts files by object.
+// group sorts files by object: first by the first two bytes of the checksum, by
+// which few are alike.
 func (s *snapshot) group() {
+	const prefixes = 1 << 16
+	prefix := func(c *ostree.Checksum) int { return int(binary.BigEndian.Uint16(c[:])) }
+	ends := make([]int32, prefixes)
+	for i := range s.files {
+		ends[prefix(&s.files[i].object)]++
+	}
+	for at, total := 0, int32(0); at < prefixes; at++ {
+		ends[at], total = total, total+ends[at] // where it begins, as yet
+	}
 	s.byObject = make([]int32, len(s.files))
-	for i := range s.byObject {
-		s.byObject[i] = int32(i)
+	for i := range s.files {
+		end := &ends[prefix(&s.files[i].object)]
+		s.byObject[*end] = int32(i)
+		*end++
 	}
-	slices.SortFunc(s.byObject, func(a, b int32) int {
-		if c := bytes.Compare(s.files[a].object[:], s.files[b].object[:]); c != 0 {
-			return c
+	s.firsts = make([]int32, prefixes+1)
+	from := int32(0)
+	for at, end := range ends {
+		s.firsts[at] = int32(len(s.objects))
+		slices.SortFunc(s.byObject[from:end], func(a, b int32) int {
+			return cmp.Or(bytes.Compare(s.files[a].object[:], s.files[b].object[:]), cmp.Compare(a, b))
+		})
+		for from < end {
+			object := s.files[s.byObject[from]].object
+			to := from + 1
+			for to < end && s.files[s.byObject[to]].object == object {
+				to++
+			}
+			s.objects = append(s.objects, objectRun{object, s.byObject[from:to:to]})
+			from = to
 		}
-		return int(a - b)
-	})
-	for from := 0; from < len(s.byObject); {
-		object := s.files[s.byObject[from]].object
-		to := from + 1
-		for to < len(s.byObject) && s.files[s.byObject[to]].object == object {
-			to++
-		}
-		s.objects = append(s.objects, objectRun{object, s.byObject[from:to:to]})
-		from = to
 	}
-	s.firsts = make([]int32, 1<<16+1)
-	at := 0
-	for i := range s.firsts {
-		for at < len(s.objects) && int(binary.BigEndian.Uint16(s.objects[at].object[:])) < i {
-			at++
-		}
-		s.firsts[i] = int32(at)
-	}
+	s.firsts[prefixes] = int32(len(s.objects))
 }
 
 // path gives a file's path in the tree.
