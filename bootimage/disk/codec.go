@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"hash/adler32"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/okd-project/okd-streams/internal/deflate"
+	"github.com/okd-project/okd-streams/internal/zstd"
 )
 
 // codec is how a block is compressed.
@@ -26,6 +25,8 @@ const (
 	qcow2Window = 4 << 10
 	// deflateLevel is smaller than zlib at its default level, in half the time.
 	deflateLevel = 4
+	// zstdLevel is QEMU's.
+	zstdLevel = 3
 )
 
 // encoders compress blocks one after another, each independently of the others.
@@ -59,12 +60,11 @@ func (e *encoders) encode(k codec, out, block []byte) ([]byte, error) {
 		return binary.BigEndian.AppendUint32(out, adler32.Checksum(block)), err
 	case zstdFrame:
 		if e.zstd == nil {
-			e.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockSize), zstd.WithEncoderCRC(false), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithLowerEncoderMem(true))
-			if err != nil {
+			if e.zstd, err = zstd.NewEncoder(zstdLevel); err != nil {
 				return nil, err
 			}
 		}
-		out = e.zstd.EncodeAll(block, out)
+		out, err = e.zstd.Append(out, block)
 	default:
 		return nil, fmt.Errorf("codec %d", k)
 	}
