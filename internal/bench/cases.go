@@ -208,11 +208,11 @@ func (b *bench) pushes(ctx context.Context) ([]row, error) {
 	}
 	return []row{
 		{
-			what: "encapsulate and push", ours: got["1"], otherName: "ostree-ext, skopeo", other: got["peer 1"],
+			what: "encapsulate and push", ours: got["1"], otherName: "ostree-ext, skopeo", other: got["peer 1"], peak: imagePeak,
 			limits: []limit{faster("wall", wall, 4), shown("CPU", cpu), atMost("size", size, 1.06)},
 		},
 		{
-			what: "encapsulate and push, zstd", ours: got["zstd"], otherName: "ostree-ext, skopeo", other: got["peer 1"],
+			what: "encapsulate and push, zstd", ours: got["zstd"], otherName: "ostree-ext, skopeo", other: got["peer 1"], peak: imagePeak,
 			limits: []limit{faster("wall", wall, 6), shown("CPU", cpu), shown("size", size)},
 		},
 		{what: "encapsulate and push, day 2", ours: got["2"], otherName: "ostree-ext, skopeo", other: got["peer 2"], limits: []limit{shown("wall", wall), shown("CPU", cpu)}},

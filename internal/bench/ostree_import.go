@@ -14,8 +14,8 @@ import (
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
-// importPeak is how much memory an import may use.
-const importPeak = 250 << 20
+// imagePeak is how much memory it may take to make an image or to import one.
+const imagePeak = 250 << 20
 
 // imports is the way back from an OSTree-native image in a folder, the same one on
 // both sides, to a commit in an empty repository that does not call fsync.
@@ -92,11 +92,11 @@ func (b *bench) imports(ctx context.Context) ([]row, error) {
 	}
 	return []row{
 		{
-			what: "import bare-user", ours: got[ours], otherName: peer, other: got[peer], peak: importPeak,
+			what: "import bare-user", ours: got[ours], otherName: peer, other: got[peer], peak: imagePeak,
 			limits: []limit{faster("wall", wall, 4), shown("CPU", cpu)},
 		},
 		{
-			what: "import archive", ours: got[ours+archive], otherName: peer + ", pull-local", other: got[peer+archive], peak: importPeak,
+			what: "import archive", ours: got[ours+archive], otherName: peer + ", pull-local", other: got[peer+archive], peak: imagePeak,
 			limits: []limit{faster("wall", wall, 4), shown("CPU", cpu)},
 		},
 	}, nil

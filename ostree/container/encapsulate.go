@@ -15,6 +15,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/ostree"
@@ -419,6 +420,7 @@ func buildLayers(ctx context.Context, cache *Cache, enc encoding, plans []*layer
 	}
 	built := make([]builtLayer, len(plans))
 	keys := make([]cacheKey, len(plans))
+	made := make([]bool, len(plans))
 	var todo []int
 	var total, done atomic.Int64
 	for _, p := range plans {
@@ -474,7 +476,8 @@ func buildLayers(ctx context.Context, cache *Cache, enc encoding, plans []*layer
 					}
 					built[i] = l
 					finished(i)
-					if _, made := l.Layer.(*cachedLayer); made && opts.Made != nil {
+					_, made[i] = l.Layer.(*cachedLayer)
+					if made[i] && opts.Made != nil {
 						group.Go(func() error {
 							if err := opts.Made(ctx, l.Layer); err != nil {
 								return fmt.Errorf("layer %d (%s): %w", i, plans[i].name, err)
@@ -493,10 +496,11 @@ func buildLayers(ctx context.Context, cache *Cache, enc encoding, plans []*layer
 		}
 	}
 	if opts.Stats != nil {
-		*opts.Stats = EncapsulateStats{Layers: len(plans), Reused: len(plans) - len(todo)}
+		*opts.Stats = EncapsulateStats{Layers: len(plans)}
 		for i := range built {
 			opts.Stats.Bytes += built[i].descriptor.Size
-			if !slices.Contains(todo, i) {
+			if !made[i] {
+				opts.Stats.Reused++
 				opts.Stats.ReusedBytes += built[i].descriptor.Size
 			}
 		}
@@ -606,8 +610,10 @@ func priorLayers(img v1.Image) (map[v1.Hash]*priorLayer, error) {
 	}
 	out := make(map[v1.Hash]*priorLayer, len(m.Layers))
 	for i, d := range m.Layers {
-		// Blobs that are to be had elsewhere only can't be copied from here.
-		if len(d.URLs) > 0 || checkHash(d.Digest) != nil || !d.MediaType.IsDistributable() {
+		// Blobs that are to be had elsewhere only can't be copied from here, and
+		// what is encrypted has the diff ID of something else.
+		var ok bool
+		if d.MediaType, ok = ociLayer(d.MediaType); !ok || len(d.URLs) > 0 || checkHash(d.Digest) != nil {
 			continue
 		}
 		l, err := img.LayerByDigest(d.Digest)
@@ -617,4 +623,18 @@ func priorLayers(img v1.Image) (map[v1.Hash]*priorLayer, error) {
 		out[config.RootFS.DiffIDs[i]] = &priorLayer{l, config.RootFS.DiffIDs[i], d}
 	}
 	return out, nil
+}
+
+// ociLayer gives the name that OCI has for a kind of layer; false: it has none, or
+// the layer is not for everyone.
+func ociLayer(mediaType types.MediaType) (types.MediaType, bool) {
+	switch mediaType {
+	case types.OCILayer, types.DockerLayer:
+		return types.OCILayer, true
+	case types.OCIUncompressedLayer, types.DockerUncompressedLayer:
+		return types.OCIUncompressedLayer, true
+	case types.OCILayerZStd:
+		return types.OCILayerZStd, true
+	}
+	return "", false
 }
