@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -160,6 +161,9 @@ func (c *common) path() *cobra.Command {
 			return err
 		}
 		path, err := g.Path(args[1], args[2], opts)
+		if errors.Is(err, fs.ErrNotExist) {
+			return ui.Next(err, "okd-streams graph show lists the releases and updates that there are, graph gaps those that are missing")
+		}
 		if err != nil {
 			return err
 		}
@@ -265,7 +269,11 @@ It fails if there is one.`, 1, -1, func(cmd *cobra.Command, args []string) error
 			return err
 		}
 		if len(gaps) > 0 {
-			return fmt.Errorf("%d gaps: run the upgrade jobs that okd-streams graph plan names, or waive them", len(gaps))
+			what := fmt.Sprintf("%d gaps", len(gaps))
+			if len(gaps) == 1 {
+				what = "1 gap"
+			}
+			return ui.Next(errors.New(what), "run the upgrade jobs that okd-streams graph plan names, or waive them")
 		}
 		return nil
 	})

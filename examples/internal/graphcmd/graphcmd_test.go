@@ -91,7 +91,7 @@ func TestCommands(t *testing.T) {
 	code, stdout, stderr := call(t, applied, with("gaps", "-", "4.17.0-okd-scos.0", "4.17.0-okd-scos.1", "4.17.0-okd-scos.2")...)
 	require.Equal(t, 1, code)
 	require.Equal(t, "no update from 4.17.0-okd-scos.1 to 4.17.0-okd-scos.2\nno update from 4.17.0-okd-scos.1 to any newer version\n", sorted(stdout))
-	require.Contains(t, stderr, "2 gaps: run the upgrade jobs that")
+	require.Contains(t, stderr, "2 gaps\n  run the upgrade jobs that")
 
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "in"), []byte(applied), 0o644))

@@ -96,7 +96,7 @@ run again.`, 1, 1, func(cmd *cobra.Command, args []string) error {
 		if err := clusterObjects(r, index, site, to); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s, %d files in %s\n", site.Digest(index.Release), index.Version, len(index.Files), to)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s, %d files of the bundle and objects for clusters in %s\n", site.Digest(index.Release), index.Version, len(index.Files), to)
 		return err
 	})
 	flags := cmd.Flags()
