@@ -12,8 +12,10 @@
 //	ID/ARCH/NAME-ID-ARTIFACT.ARCH.EXT   the artifacts: [ArtifactPath], [Measure]
 //
 // [ImportBuild] reads a build from a folder of coreos-assembler's, which has the same
-// layout; [DiskIndexEntries] and [NewDiskIndex] are for disks in registries. Publish artifacts first, then meta.json and release.json, then builds.json, and
-// after the gates what announces: the metadata of the stream.
+// layout. [NewDiskIndex] and [DiskIndexEntries] are for disks in registries,
+// [NewBuildIndex] and [BuildsOfIndex] for whole builds there. Publish artifacts first,
+// then meta.json and release.json, then builds.json, and after the gates what announces:
+// the metadata of the stream.
 //
 // [CompressBuild] compresses the artifacts of such a folder, [UncompressBuild] takes it
 // back, verified; [Compress] and [Uncompress] are the same for streams.
