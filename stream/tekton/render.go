@@ -278,10 +278,11 @@ func (p *plan) run(pl *Pipeline, suffix string) *PipelineRun {
 	of := strings.TrimPrefix(pl.Metadata.Name, p.opts.Prefix)
 	h.Metadata.Name, h.Metadata.GenerateName = "", pl.Metadata.Name+"-"+suffix
 	h.Metadata.Labels[labelPipeline] = of
-	pod := &PodTemplate{HostNetwork: p.opts.HostNetwork}
+	// Once the volume is the group's, its files stay as they are: they go into images.
+	pod := &PodTemplate{HostNetwork: p.opts.HostNetwork, Security: &PodSecurity{FSGroupChangePolicy: "OnRootMismatch"}}
 	if p.opts.Platform != OpenShift { // which gives each namespace a group
 		group := taskUser
-		pod.Security = &PodSecurity{FSGroup: &group, FSGroupChangePolicy: "OnRootMismatch"}
+		pod.Security.FSGroup = &group
 	}
 	return &PipelineRun{Header: h, Spec: PipelineRunSpec{
 		PipelineRef:  NameRef{Name: pl.Metadata.Name},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -69,7 +70,25 @@ func (o *oneWriter) Write(p []byte) (int, error) {
 	return o.w.Write(p)
 }
 
+// plainFolder makes a folder in which files belong to whoever makes them: in a volume of a
+// Kubernetes pod with an fsGroup all would belong to that group, and folders would have the
+// bit that hands it on, also in images.
+func plainFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return errors.Join(os.Chown(dir, -1, os.Getegid()), os.Chmod(dir, 0o700))
+}
+
 func (b *Builder) run(ctx context.Context, dir string, args ...string) (string, error) {
+	for _, folder := range []string{b.Root, b.RunRoot} {
+		if folder == "" {
+			continue
+		}
+		if err := plainFolder(folder); err != nil {
+			return "", fmt.Errorf("buildah's storage: %w", err)
+		}
+	}
 	var storage []string
 	for _, f := range [][2]string{{"--root", b.Root}, {"--runroot", b.RunRoot}, {"--storage-driver", b.Driver}} {
 		if f[1] != "" {

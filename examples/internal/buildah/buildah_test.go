@@ -28,8 +28,11 @@ func script(t *testing.T, text string) string {
 
 func TestBuildCallsBuildah(t *testing.T) {
 	var out bytes.Buffer
+	volume := t.TempDir()
+	require.NoError(t, os.Chmod(volume, 0o775|os.ModeSetgid)) // as an fsGroup has it
+	root, runRoot := filepath.Join(volume, "r"), filepath.Join(volume, "rr")
 	b := &buildah.Builder{
-		Program: script(t, `echo "$PWD: $@" >&2; [ "$5" != pull ] && [ "$7" != pull ] || echo 0123abc`), Root: "/r", RunRoot: "/rr", Driver: "vfs", Isolation: "chroot",
+		Program: script(t, `echo "$PWD: $@" >&2; [ "$5" != pull ] && [ "$7" != pull ] || echo 0123abc`), Root: root, RunRoot: runRoot, Driver: "vfs", Isolation: "chroot",
 		Volumes: []string{"/a:/b:ro"}, Secrets: []string{"id=yumrepos,src=/s"}, Output: &out,
 	}
 	from := filepath.Join(t.TempDir(), "base")
@@ -37,7 +40,12 @@ func TestBuildCallsBuildah(t *testing.T) {
 		Containerfile: "/c/Containerfile", Context: "/c", From: from, Args: []string{"A=1", "B=2"}, Labels: []string{"x=y"}, Created: time.Unix(1795608000, 0), Output: "/o",
 	}))
 	text := out.String()
-	require.Contains(t, text, filepath.Dir(from)+": --root /r --runroot /rr --storage-driver vfs pull --quiet oci:base\n")
+	require.Contains(t, text, filepath.Dir(from)+": --root "+root+" --runroot "+runRoot+" --storage-driver vfs pull --quiet oci:base\n")
+	for _, dir := range []string{root, runRoot} {
+		info, err := os.Stat(dir)
+		require.NoError(t, err)
+		require.Equal(t, os.ModeDir|0o700, info.Mode(), "the volume's group would own what is in images")
+	}
 	build := text[strings.Index(text, " build "):]
 	for _, want := range []string{
 		" --layers --no-cache ", " --format oci ", " --file /c/Containerfile ", " --tag oci:/o ", " --from 0123abc ", " --isolation chroot ", " --timestamp 1795608000 ",
