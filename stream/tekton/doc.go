@@ -59,6 +59,10 @@
 // Where the stream signs, the ConfigMap release-keys has under public.asc the
 // public keys by which clusters judge releases.
 //
+// On a cluster where nothing injects sidecars, Tekton's feature flag
+// running-in-environment-with-injected-sidecars: "false" has each task begin a second or
+// two earlier.
+//
 // ConfigMaps with definitions are named after their content, and old ones stay: kubectl
 // apply --prune -l app.kubernetes.io/part-of=okd-streams removes them.
 //

@@ -73,8 +73,9 @@ func (c *Cluster) installTekton(ctx context.Context) error {
 	err := c.run("controller", "controller", []string{
 		"--kubeconfig", kubeconfig("controller"), "--disable-ha", "--kube-api-qps", "500", "--kube-api-burst", "1000", "--threads-per-controller", "8",
 		"--entrypoint-image", c.tektonImage("entrypoint"), "--nop-image", c.tektonImage("nop"), "--workingdirinit-image", c.tektonImage("workingdirinit"),
-		// No step of ours has a script, which is what these are for.
-		"--sidecarlogresults-image", c.tektonImage("nop"), "--shell-image", c.tektonImage("nop"), "--shell-image-win", c.tektonImage("nop"),
+		"--shell-image", c.tektonImage("shell"), // of BuilderImage: only steps of builders have scripts
+		// Nobody uses these.
+		"--sidecarlogresults-image", c.tektonImage("nop"), "--shell-image-win", c.tektonImage("nop"),
 	}, tektonEnv("8180", "9180"))
 	if err != nil {
 		return err

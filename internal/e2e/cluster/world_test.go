@@ -47,6 +47,7 @@ type world struct {
 	def       *stream.Definition
 	s3        interop.S3Server
 	volume    string // folder behind the claim of the shared workspace
+	params    map[string]string
 	rendered  *tekton.Rendered
 }
 
@@ -54,8 +55,15 @@ type world struct {
 // change may be nil.
 func newWorld(t *testing.T, change func(def *stream.Definition)) *world {
 	t.Helper()
+	return newWorldOf(t, change, nil)
+}
+
+// newWorldOf has runs with parameters, too.
+func newWorldOf(t *testing.T, change func(def *stream.Definition), params map[string]string) *world {
+	t.Helper()
 	c := cluster.Get(t)
-	w := &world{Cluster: c, namespace: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), s3: interop.S3(t)}
+	w := &world{Cluster: c, params: map[string]string{"source-date-epoch": buildEpoch}, namespace: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), s3: interop.S3(t)}
+	maps.Copy(w.params, params)
 	var err error
 	w.def, err = stream.Builtin("sample")
 	require.NoError(t, err)
@@ -76,7 +84,7 @@ func (w *world) render(t *testing.T) {
 	t.Helper()
 	var err error
 	w.rendered, err = tekton.Render(w.def, &tekton.Options{
-		Image: w.TaskImage, Namespace: w.namespace, HostNetwork: true, Params: map[string]string{"source-date-epoch": buildEpoch},
+		Image: w.TaskImage, Namespace: w.namespace, HostNetwork: true, Params: w.params,
 	})
 	require.NoError(t, err)
 }
