@@ -4,9 +4,10 @@
 // it, so that any number of frames can be worked on at once; the whole content is the
 // window of its frame. Each frame has its content's size and checksum.
 //
-// Matches are found by rows: all places whose next bytes have the same hash share one,
-// with a tag of each, and one comparison of eight tags at a time says which of them are
-// worth a look. A match waits for a better one at the next places. Blocks end where
-// the statistics of what they hold change. All costs are integers: the same content gives
-// the same bytes on every machine, whatever was compressed before.
+// Matches are found by what follows a place: its next bytes have a hash, and the four latest
+// places with the same are kept, with more of the hash, so that most that differ are not
+// looked at. A match waits for a better one at the next places. The lower strengths keep one
+// place a hash and take the first match. Blocks end where the statistics of what they hold
+// change. All costs are integers: the same content gives the same bytes on every machine,
+// whatever was compressed before.
 package zstd

@@ -208,7 +208,6 @@ func runOf(s uint8) *fse { return &runs[s&63] }
 func writeSequences(buf []byte, list []coded, literals, offsets, matches *fse) int {
 	last := &list[len(list)-1]
 	l, o, m := literals.start(last.codes[ofLiterals]), offsets.start(last.codes[ofOffsets]), matches.start(last.codes[ofMatches])
-	// Of what a bitWriter has, processors hold copies in registers only.
 	// A bitWriter in registers.
 	var acc uint64
 	var have uint
