@@ -146,7 +146,7 @@ func remoteAt(t testing.TB, wait time.Duration) *remoteregistry.Registry {
 	transport := httpx.BaseTransport()
 	t.Cleanup(transport.CloseIdleConnections)
 	r, err := remoteregistry.Open(t.Context(), &remoteregistry.Options{
-		Transport: transport, BaseDelay: time.Millisecond, HeaderTimeout: wait, StallTimeout: wait, Attempts: 8, Concurrency: 32,
+		Transport: transport, Delay: time.Millisecond, HeaderTimeout: wait, StallTimeout: wait, Attempts: 8, Concurrency: 32,
 	})
 	require.NoError(t, err)
 	return r

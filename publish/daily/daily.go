@@ -143,18 +143,22 @@ type Options struct {
 	// Gates are results of the definition's gates, by name. They are recorded
 	// as the last ones of the release.
 	Gates map[string]GateResult
-	// MaxLayers limits the chunk layers of the base image; 0:
-	// [DefaultMaxLayers].
+	// MaxLayers limits the layers of the base image beside that of the commit,
+	// 2 to 499; 0: [DefaultMaxLayers].
 	MaxLayers int
 }
 
-// DefaultMaxLayers is the default limit of chunk layers.
+// DefaultMaxLayers is how many layers the base image has at most beside that of
+// the commit, unless Options say otherwise.
 const DefaultMaxLayers = 64
 
 // Disk is a boot image that is handed in.
 type Disk struct {
 	Platform string // of the catalogue: "qemu", "metal", "live-iso", …
-	Path     string // of a file on this machine
+	// Path is of a file on this machine, whose name says its format: what comes
+	// after ".ARCH.", or after the first point, is the artifact's extension. A name
+	// without one fails when the catalogue is written.
+	Path string
 }
 
 // build is a run in progress.

@@ -22,7 +22,7 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 )
 
-// Options of [Open]. The zero value is the default of each field.
+// Options of [Open]; nil is the zero value, which is the default of each field.
 type Options struct {
 	// NoSync leaves out fsync: faster, but a power failure may lose what was
 	// written or leave it damaged (a killed process never does).

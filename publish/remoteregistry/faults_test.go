@@ -136,7 +136,7 @@ func testContinued(t *testing.T, target string, continues bool) {
 		var last, total int64
 		// The wait lets the server store what was on its way when the request was
 		// cut: bytes that it adds after it was asked spoil the upload.
-		_, err := open(t, &remoteregistry.Options{ChunkSize: chunk, BaseDelay: 200 * time.Millisecond}).WriteImage(t.Context(), repository(t, proxy.Host, path), img,
+		_, err := open(t, &remoteregistry.Options{ChunkSize: chunk, Delay: 200 * time.Millisecond}).WriteImage(t.Context(), repository(t, proxy.Host, path), img,
 			&publish.WriteOptions{Progress: func(done, all int64) {
 				if done < last {
 					t.Errorf("progress went back from %d to %d", last, done)

@@ -211,7 +211,7 @@ func (p *pending) worthwhile(err error) bool {
 // wait pauses before the next attempt.
 func (r *Registry) wait(ctx context.Context, attempt int, err error) error {
 	o := r.opts
-	delay := o.BaseDelay
+	delay := o.Delay
 	for i := 1; i < attempt && delay < httpx.DefaultMaxDelay; i++ {
 		delay *= 2
 	}

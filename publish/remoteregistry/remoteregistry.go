@@ -42,7 +42,7 @@ const (
 	maxConcurrency = 64
 )
 
-// Options of [Open]. The zero value is the default of each field.
+// Options of [Open]; nil is the zero value, which is the default of each field.
 type Options struct {
 	// AuthFile is a credentials file that must exist; no other is read then.
 	AuthFile string
@@ -51,8 +51,8 @@ type Options struct {
 	AuthFiles []string
 	// CredentialHelper gets credentials from docker-credential-NAME, where a
 	// credentials file names one for a registry or the registries.conf of
-	// Mirrors one for all; this package runs no programs. It returns user name and secret; the user name "<token>" says
-	// that the secret is an identity token. nil: [errors.ErrUnsupported] where
+	// Mirrors one for all; this package runs no programs. It returns user name and
+	// secret; the user name "<token>" says that the secret is an identity token. nil: [errors.ErrUnsupported] where
 	// a helper is needed.
 	CredentialHelper func(ctx context.Context, name, registry string) (username, secret string, err error)
 	// Keychain finds credentials instead of all of the above.
@@ -86,9 +86,9 @@ type Options struct {
 	// Attempts is how often a request is sent, and how often an upload is
 	// continued without a byte of progress; 0: 6.
 	Attempts int
-	// BaseDelay is the wait before the second attempt, doubled for each later
+	// Delay is the wait before the second attempt, doubled for each later
 	// one; 0: half a second. A Retry-After header may ask for more.
-	BaseDelay time.Duration
+	Delay time.Duration
 	// HeaderTimeout is how long the server may think before it answers; 0: two
 	// minutes.
 	HeaderTimeout time.Duration
@@ -205,8 +205,8 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 	if o.Attempts == 0 {
 		o.Attempts = httpx.DefaultAttempts
 	}
-	if o.BaseDelay == 0 {
-		o.BaseDelay = httpx.DefaultBaseDelay
+	if o.Delay == 0 {
+		o.Delay = httpx.DefaultBaseDelay
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = "okd-streams"
@@ -222,7 +222,7 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 	r.guard = &guard{
 		insecure: slices.Clone(o.Insecure),
 		next: httpx.NewTransport(base, &httpx.Options{
-			Attempts: o.Attempts, BaseDelay: o.BaseDelay, HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout, Jitter: o.Jitter,
+			Attempts: o.Attempts, BaseDelay: o.Delay, HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout, Jitter: o.Jitter,
 			Repeatable: repeatable, Logger: o.Logger,
 		}),
 	}

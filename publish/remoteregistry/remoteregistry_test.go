@@ -31,8 +31,8 @@ func open(t testing.TB, opts *remoteregistry.Options) *remoteregistry.Registry {
 		t.Cleanup(tr.CloseIdleConnections)
 		o.Transport = tr
 	}
-	if o.BaseDelay == 0 {
-		o.BaseDelay = time.Millisecond
+	if o.Delay == 0 {
+		o.Delay = time.Millisecond
 	}
 	r, err := remoteregistry.Open(t.Context(), &o)
 	require.NoError(t, err)
