@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/flate"
 
@@ -56,6 +57,7 @@ func (w *contentWriter) start(e *Entry) (object, error) {
 	}
 	o.xattrs = marshalXattrs(xattrs)
 	w.header = appendFileHeader(w.header[:0], e.UID, e.GID, e.Mode, e.Target, o.xattrs)
+	w.header = slices.Grow(w.header, 16) // for newCacheKey
 	if len(w.header) > maxHeaderSize {
 		return o, fmt.Errorf("extended attributes of %d bytes, at most %d", len(o.xattrs), maxHeaderSize)
 	}

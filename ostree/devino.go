@@ -209,24 +209,22 @@ func (c *DevInoCache) start(now int64) {
 }
 
 // newCacheKey makes the key of a regular file. header has owner, mode and
-// attributes.
+// attributes; what is behind it is overwritten.
 func newCacheKey(e *Entry, header []byte) cacheKey {
-	h := sha256.New()
-	h.Write(header)
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:], uint64(e.Size))
-	binary.BigEndian.PutUint64(b[8:], uint64(e.Identity.MtimeNs))
-	h.Write(b[:])
+	// In what room header has behind it.
+	b := binary.BigEndian.AppendUint64(header, uint64(e.Size))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Identity.MtimeNs))
+	full := sha256.Sum256(b)
 	k := cacheKey{inodeState: stateOf(&e.Identity)}
-	var full [sha256.Size]byte
-	copy(k.state[:], h.Sum(full[:0]))
+	copy(k.state[:], full[:])
 	return k
 }
 
 func stateOf(id *FileID) inodeState { return inodeState{id.Dev, id.Ino, id.CtimeNs} }
 
 // search gives what [Entry] keeps as cached, 0 of a file without record, and
-// whether it is known to have no attributes.
+// whether it is known to have no attributes: setting one would have changed the
+// ctime, so they need not be asked for again.
 func (c *DevInoCache) search(id FileID) (at int32, bare bool) {
 	var buf [cacheInode]byte
 	state := stateOf(&id)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	"github.com/okd-project/okd-streams/internal/unix"
 )
@@ -17,12 +18,16 @@ type present struct {
 	repo    *Repo
 	broken  map[claimKey]struct{} // objects that are there and to be replaced
 	many    bool                  // so many questions will come that all is listed
+	usual   atomic.Int32          // how many objects the folder listed last has: others have about as many
 	folders [256]struct {
 		sync.Mutex
 		asked int
 		names map[claimKey]struct{} // nil: not listed
 	}
 }
+
+// mostUsual bounds the room that is made before a folder is listed.
+const mostUsual = 1 << 12
 
 // listAfter is how many calls about one folder cost about as much as listing it.
 const listAfter = 16
@@ -50,7 +55,8 @@ func (p *present) has(key *claimKey, path []byte) (bool, error) {
 
 // list gives the objects in one folder, and each to also unless that is nil.
 func (p *present) list(folder string, also func(*listed) error) (map[claimKey]struct{}, error) {
-	names := make(map[claimKey]struct{})
+	names := make(map[claimKey]struct{}, p.usual.Load())
+	defer func() { p.usual.Store(int32(min(len(names), mostUsual))) }()
 	return names, p.repo.listFolder(folder, func(o *listed) error {
 		if o.dtype == unix.DT_UNKNOWN {
 			if ok, err := p.repo.hasPath(o.key.kind, o.path()); err != nil || !ok {
