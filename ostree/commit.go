@@ -127,7 +127,8 @@ const maxWorkers = 64
 // left behind then. The content of entries with an Object that is in the
 // repository is not read; Edit, Owner and the like take account of that.
 //
-// Memory is about 100 bytes and the name for each file, and 4 MiB for each worker.
+// Memory is about 100 bytes and the name for each file, 150 and the name for each
+// directory, and 4 MiB for each worker; the garbage collector takes as much again.
 func (r *Repo) Commit(ctx context.Context, src Tree, opts *CommitOptions) (Checksum, error) {
 	if opts == nil {
 		opts = &CommitOptions{}
@@ -177,7 +178,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 			err = e
 		}
 	}()
-	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], metas: make(map[string]*metaNode), gone: make(map[string]*fileNode), left: make(map[string]struct{})}
+	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], metas: make(map[string]*metaNode), gone: make(map[string]uint32), left: make(map[string]struct{})}
 	if opts.Stats != nil {
 		defer func() { *opts.Stats = b.stats.get() }()
 	}
@@ -205,7 +206,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 			return Checksum{}, err
 		}
 		commit.RootTree, commit.RootMeta = b.root.tree, b.root.meta.sum
-		b.root, b.gone, b.lastDir = nil, nil, nil // what follows needs room of its own
+		b.forget() // what follows needs room of its own
 	}
 	if opts.SkipUnchanged && !opts.Parent.IsZero() {
 		parent, err := r.ReadCommit(ctx, opts.Parent)
@@ -333,8 +334,9 @@ type builder struct {
 	noLinks atomic.Bool // nor files
 
 	root    *dirNode
-	gone    map[string]*fileNode // files left out by Edit, which hard links may name
-	nodes   []fileNode
+	gone    map[string]uint32 // files left out by Edit, which hard links may name
+	files   nodes[fileNode]
+	subs    nodes[dirNode]       // all directories but the root
 	metas   map[string]*metaNode // by what they are, serialized
 	names   names
 	spare   spare
@@ -350,8 +352,8 @@ type builder struct {
 
 type dirNode struct {
 	meta  *metaNode
-	files nodeSet[fileNode]
-	dirs  nodeSet[dirNode]
+	files nodeSet
+	dirs  nodeSet
 	tree  Checksum // of the dirtree, once it is staged
 }
 
@@ -503,10 +505,9 @@ func (b *builder) entry(ctx context.Context, w *contentWriter, e Entry) (job, in
 	if e.linked {
 		b.stats.hits.Add(1)
 		if b.opts.keepsTree(b.repo) {
-			node := b.node()
+			number, node := b.files.add()
 			node.sum = e.Object
-			b.place(dir, name, node)
-			return job{}, 0, nil
+			return job{}, 0, b.place(dir, name, number)
 		}
 		if err := b.readLinked(ctx, &e); err != nil {
 			return job{}, 0, err
@@ -658,7 +659,7 @@ func (b *builder) find(p string) *dirNode {
 		if d == nil {
 			return nil
 		}
-		d = d.dirs.get(name)
+		d = b.subs.at(d.dirs.get(&b.names, name))
 	}
 	return d
 }
@@ -669,15 +670,15 @@ func (b *builder) remove(dir *dirNode, name string) {
 		return
 	}
 	b.dropped = true
-	dir.files.remove(name)
-	dir.dirs.remove(name)
+	dir.files.remove(&b.names, name)
+	dir.dirs.remove(&b.names, name)
 	b.lastDir = nil // it may have been below
 }
 
 func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 	old := b.root
 	if e.Path != "." {
-		old = dir.dirs.get(name)
+		old = b.subs.at(dir.dirs.get(&b.names, name))
 	}
 	if old != nil && e.Implied {
 		return nil
@@ -696,35 +697,38 @@ func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 		old.meta = meta
 		return nil
 	}
-	d := &dirNode{meta: meta}
 	if e.Path == "." {
-		b.root = d
-	} else {
-		b.dropped = dir.files.remove(name) || b.dropped
-		dir.dirs.set(b.names.keep(name), d)
+		b.root = &dirNode{meta: meta}
+		return nil
 	}
-	return nil
+	b.dropped = dir.files.remove(&b.names, name) || b.dropped
+	number, d := b.subs.add()
+	d.meta = meta
+	_, err = dir.dirs.set(&b.names, name, number)
+	return err
 }
 
 // place gives name in dir a new file.
-func (b *builder) place(dir *dirNode, name string, node *fileNode) {
-	if dir.dirs.get(name) != nil {
+func (b *builder) place(dir *dirNode, name string, node uint32) error {
+	if dir.dirs.get(&b.names, name) != 0 {
 		b.remove(dir, name)
 	}
-	b.dropped = dir.files.set(b.names.keep(name), node) || b.dropped
+	replaced, err := dir.files.set(&b.names, name, node)
+	b.dropped = replaced || b.dropped
 	b.stats.files.Add(1)
+	return err
 }
 
 // link puts a hard link in the tree.
 func (b *builder) link(e *Entry, dir *dirNode, name string, keep bool) error {
-	var node *fileNode
+	var node uint32
 	if d, linked := b.lookup(e.Link); d != nil {
-		node = d.files.get(linked)
+		node = d.files.get(&b.names, linked)
 	}
-	if node == nil {
+	if node == 0 {
 		node = b.gone[e.Link]
 	}
-	if node == nil {
+	if node == 0 {
 		return fmt.Errorf("hard link to %.1024q, which is no file in the tree", e.Link)
 	}
 	if !keep {
@@ -732,23 +736,18 @@ func (b *builder) link(e *Entry, dir *dirNode, name string, keep bool) error {
 		b.gone[e.Path] = node
 		return nil
 	}
-	b.place(dir, name, node)
-	return nil
+	return b.place(dir, name, node)
 }
 
-// node gives a new node, many from one allocation.
-func (b *builder) node() *fileNode {
-	if len(b.nodes) == 0 {
-		b.nodes = make([]fileNode, 128)
-	}
-	node := &b.nodes[0]
-	b.nodes = b.nodes[1:]
-	return node
+// forget lets go of the tree.
+func (b *builder) forget() {
+	b.root, b.gone, b.lastDir, b.names = nil, nil, nil, names{}
+	b.files, b.subs = nodes[fileNode]{}, nodes[dirNode]{}
 }
 
 // file puts a regular file or symbolic link in the tree.
 func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirNode, name string, keep bool) (job, int64, error) {
-	node := b.node()
+	number, node := b.files.add()
 	if !keep {
 		b.remove(dir, name)
 		if e.Detached {
@@ -757,9 +756,9 @@ func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirN
 		b.dropped = true
 		// A later hard link may need what can't be read again then. If none
 		// does, the object is not kept.
-		b.gone[e.Path] = node
-	} else {
-		b.place(dir, name, node)
+		b.gone[e.Path] = number
+	} else if err := b.place(dir, name, number); err != nil {
+		return job{}, 0, err
 	}
 	j := job{node: node, entry: e}
 	if e.Mode&ModeType != ModeRegular || e.Detached || e.Size == 0 && e.Open == nil {

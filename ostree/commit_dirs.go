@@ -22,14 +22,14 @@ func (b *builder) writeDirs(ctx context.Context) error {
 	for {
 		var below []*dirNode
 		for _, d := range levels[len(levels)-1] {
-			for _, sub := range d.dirs.sorted() {
-				below = append(below, sub.node)
+			for _, sub := range d.dirs.sorted(&b.names) {
+				below = append(below, b.subs.at(sub))
 			}
 			if !b.dropped {
 				continue
 			}
-			for _, f := range d.files.sorted() {
-				b.used[f.node.sum] = struct{}{}
+			for _, f := range d.files.sorted(&b.names) {
+				b.used[b.files.at(f).sum] = struct{}{}
 			}
 		}
 		if len(below) == 0 {
@@ -57,7 +57,7 @@ func (b *builder) writeDirs(ctx context.Context) error {
 					}
 					for _, d := range level[end-dirBatch : min(end, len(level))] {
 						if err := writers[i].write(d); err != nil {
-							return &Error{Op: "commit", Target: b.root.pathOf(d, depth), Err: err}
+							return &Error{Op: "commit", Target: b.pathOf(b.root, d, depth), Err: err}
 						}
 					}
 				}
@@ -70,19 +70,20 @@ func (b *builder) writeDirs(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pathOf gives the path of a directory so deep below d, or "". It does not look
+// pathOf gives the path of a directory so deep below top, or "". It does not look
 // into those of that depth, which others may be at.
-func (d *dirNode) pathOf(sub *dirNode, depth int) string {
-	if d == sub {
+func (b *builder) pathOf(top, d *dirNode, depth int) string {
+	if top == d {
 		return "."
 	}
-	for _, f := range d.dirs.sorted() {
-		if f.node == sub {
-			return f.name
+	for name, number := range top.dirs.sorted(&b.names) {
+		sub := b.subs.at(number)
+		if sub == d {
+			return name
 		}
 		if depth > 1 {
-			if p := f.node.pathOf(sub, depth-1); p != "" {
-				return path.Join(f.name, p)
+			if p := b.pathOf(sub, d, depth-1); p != "" {
+				return path.Join(name, p)
 			}
 		}
 	}
@@ -101,11 +102,12 @@ type dirWriter struct {
 // a directory that is staged, its checksums are kept alone.
 func (w *dirWriter) write(d *dirNode) (err error) {
 	w.encoder.reset()
-	for _, f := range d.files.sorted() {
-		w.encoder.file(f.name, &f.node.sum)
+	for name, number := range d.files.sorted(&w.b.names) {
+		w.encoder.file(name, &w.b.files.at(number).sum)
 	}
-	for _, sub := range d.dirs.sorted() {
-		w.encoder.dir(sub.name, &sub.node.tree, &sub.node.meta.sum)
+	for name, number := range d.dirs.sorted(&w.b.names) {
+		sub := w.b.subs.at(number)
+		w.encoder.dir(name, &sub.tree, &sub.meta.sum)
 	}
 	w.buf = w.encoder.bytes(w.buf[:0])
 	if d.tree, err = w.stage(TypeDirTree, w.buf); err != nil {
@@ -115,7 +117,7 @@ func (w *dirWriter) write(d *dirNode) (err error) {
 	if d.meta.err != nil {
 		return d.meta.err
 	}
-	d.files, d.dirs = nodeSet[fileNode]{}, nodeSet[dirNode]{}
+	d.files, d.dirs = nodeSet{}, nodeSet{}
 	return nil
 }
 
