@@ -9,7 +9,7 @@ type level struct{ short, long, sample, wait int }
 var strengths = [...]struct {
 	from int
 	level
-}{{10, level{18, 20, 1, 2}}, {6, level{18, 18, 2, 2}}}
+}{{10, level{20, 18, 3, 2}}, {6, level{19, 17, 3, 2}}}
 
 func levelOf(number int) level {
 	for _, s := range strengths {
