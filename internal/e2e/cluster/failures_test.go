@@ -49,15 +49,21 @@ func (w *world) nothingAnnounced(t *testing.T) {
 func (w *world) stuck(t *testing.T, run string, proxy *interop.FaultProxy) *corev1.Pod {
 	t.Helper()
 	until(t, "an upload of "+run, func() bool { return proxy.Hits() > 0 || w.get(t, run).IsDone() })
-	pods, err := w.Kubernetes.CoreV1().Pods(w.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "tekton.dev/pipelineRun=" + run, FieldSelector: "status.phase=Running"})
-	require.NoError(t, err)
-	for i := range pods.Items {
-		if pods.Items[i].Labels["tekton.dev/taskRun"] != "" {
-			return &pods.Items[i]
+	var found *corev1.Pod
+	until(t, "the pod of "+run, func() bool { // the kubelet says a moment later that it runs
+		pods, err := w.Kubernetes.CoreV1().Pods(w.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "tekton.dev/pipelineRun=" + run, FieldSelector: "status.phase=Running"})
+		require.NoError(t, err)
+		for i := range pods.Items {
+			if pods.Items[i].Labels["tekton.dev/taskRun"] != "" {
+				found = &pods.Items[i]
+			}
 		}
+		return found != nil || w.get(t, run).IsDone()
+	})
+	if found == nil {
+		t.Fatalf("no pod of %s runs\n%s", run, w.describe(run))
 	}
-	t.Fatalf("no pod of %s runs\n%s", run, w.describe(run))
-	return nil
+	return found
 }
 
 // TestKilledPod kills a pod at work: the task is tried again, and goes on with
