@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"strings"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // FileKind is what a file of a stream's bucket is.
@@ -68,7 +69,7 @@ var streamFolders = []struct {
 
 const ociSignatures = "prod/signatures/oci"
 
-var reOCISignature = regexp.MustCompile(`^[a-z0-9][a-z0-9._/-]{0,254}@sha256=[0-9a-f]{64}/signature-[1-9][0-9]{0,5}$`)
+var reOCISignature = lazyregexp.New(`^[a-z0-9][a-z0-9._/-]{0,254}@sha256=[0-9a-f]{64}/signature-[1-9][0-9]{0,5}$`)
 
 // Bucket is where the files of a stream lie: their keys in a store, and the
 // addresses at which readers find them. It is the layout of coreos-assembler and

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // SchemaVersion is that of a builds.json written here. Others with the same
@@ -47,7 +48,7 @@ type BuildTag struct {
 	Description string `json:"description,omitempty"`
 }
 
-var reBuildID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+var reBuildID = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // checkID accepts ids that are safe as one segment of a path.
 func checkID(id string) error {
@@ -65,7 +66,7 @@ func checkArch(arch string) error {
 }
 
 // reArch is wider than our own list, as catalogues have others (riscv64).
-var reArch = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
+var reArch = lazyregexp.New(`^[a-z0-9_]{1,32}$`)
 
 func (b *Builds) check() (faults []error) {
 	fail := func(path string, err error) { faults = append(faults, &FieldError{Path: path, Err: err}) }

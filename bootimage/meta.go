@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Meta is meta.json, version 1: the record of one architecture's build, all keys of
@@ -165,9 +166,9 @@ type S3Location struct {
 }
 
 var (
-	reSHA256   = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	reFile     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]{0,254}$`)
-	reArtifact = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+	reSHA256   = lazyregexp.New(`^[0-9a-f]{64}$`)
+	reFile     = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._+-]{0,254}$`)
+	reArtifact = lazyregexp.New(`^[a-z0-9][a-z0-9-]{0,63}$`)
 )
 
 func (m *Meta) check() (faults []error) {

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
@@ -28,9 +29,9 @@ type OSVersion struct {
 }
 
 var (
-	rePacked = regexp.MustCompile(`^4(\d{1,2})(?:devel)?\.(\d)(\d{0,2})\.(\d{8})\d{0,6}(?:[.-].*)?$`) // 418.94.202410090804-0
-	reFedora = regexp.MustCompile(`^(\d{2})\.(\d{8})\.[\d.]+(?:[.-].*)?$`)                            // 39.20231101.3.0
-	reRHEL   = regexp.MustCompile(`^(\d{1,2})\.(\d{1,2})\.(\d{8})\d{0,6}(?:[.-].*)?$`)                // 9.6.20250402-0
+	rePacked = lazyregexp.New(`^4(\d{1,2})(?:devel)?\.(\d)(\d{0,2})\.(\d{8})\d{0,6}(?:[.-].*)?$`) // 418.94.202410090804-0
+	reFedora = lazyregexp.New(`^(\d{2})\.(\d{8})\.[\d.]+(?:[.-].*)?$`)                            // 39.20231101.3.0
+	reRHEL   = lazyregexp.New(`^(\d{1,2})\.(\d{1,2})\.(\d{8})\d{0,6}(?:[.-].*)?$`)                // 9.6.20250402-0
 )
 
 // ParseOSVersion reads the version of a build of Fedora CoreOS, RHEL CoreOS or

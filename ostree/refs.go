@@ -10,9 +10,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -34,8 +34,8 @@ func (r Ref) String() string {
 
 // refName is libostree's rule for ref names; remoteName for those of remotes.
 var (
-	refName    = regexp.MustCompile(`^(?:[\w\d][-._\w\d]*/)*[\w\d][-._\w\d]*$`)
-	remoteName = regexp.MustCompile(`^[\w\d][-._\w\d]*$`)
+	refName    = lazyregexp.New(`^(?:[\w\d][-._\w\d]*/)*[\w\d][-._\w\d]*$`)
+	remoteName = lazyregexp.New(`^[\w\d][-._\w\d]*$`)
 )
 
 // CheckRef reports what is wrong with a ref's name, [remote:]name. Names are

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // History gives the history of source code, from a clone and git
@@ -224,11 +225,11 @@ func changesOf(commits []Commit) (changes []LoggedChange, elided int) {
 }
 
 var (
-	mergeLine   = regexp.MustCompile(`^Merge pull request #(\d{1,9}) from `)
-	squashLine  = regexp.MustCompile(`^(.*\S)\s*\(#(\d{1,9})\)\s*$`)
-	tagPrefix   = regexp.MustCompile(`^(?:\[[^\[\]]*\]\s*)+`)
-	bugPrefix   = regexp.MustCompile(`^(?i:bugs?)\s+(\d{1,9}(?:\s*,\s*\d{1,9})*)\s*:\s*`)
-	issuePrefix = regexp.MustCompile(`^([A-Z][A-Z0-9]*-\d{1,9}(?:\s*,\s*[A-Z][A-Z0-9]*-\d{1,9})*)\s*:\s*`)
+	mergeLine   = lazyregexp.New(`^Merge pull request #(\d{1,9}) from `)
+	squashLine  = lazyregexp.New(`^(.*\S)\s*\(#(\d{1,9})\)\s*$`)
+	tagPrefix   = lazyregexp.New(`^(?:\[[^\[\]]*\]\s*)+`)
+	bugPrefix   = lazyregexp.New(`^(?i:bugs?)\s+(\d{1,9}(?:\s*,\s*\d{1,9})*)\s*:\s*`)
+	issuePrefix = lazyregexp.New(`^([A-Z][A-Z0-9]*-\d{1,9}(?:\s*,\s*[A-Z][A-Z0-9]*-\d{1,9})*)\s*:\s*`)
 )
 
 func mergedChange(c Commit) (LoggedChange, bool) {

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Copy says that an image is to be in another place too. It has the fields of
@@ -63,7 +64,7 @@ func Mirror(r *Release, to name.Repository, opts *MirrorOptions) ([]Copy, error)
 	return copies, nil
 }
 
-var tagGrammar = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+var tagGrammar = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
 func mirror(r *Release, to name.Repository, opts *MirrorOptions) ([]Copy, error) {
 	tag := func(template, component string) (string, error) {

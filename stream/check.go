@@ -5,30 +5,32 @@ import (
 	"net"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 var (
-	reName       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	reImageName  = regexp.MustCompile(`^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
-	reFileName   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	reObject     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`) // Kubernetes name
-	reSecretKey  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
-	reEnv        = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
-	reSHA256     = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	reGitCommit  = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	reRef        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,253}$`)
-	reFormat     = regexp.MustCompile(`^[a-z0-9]+(\.[a-z0-9]+)*$`)
-	reKeyID      = regexp.MustCompile(`^([0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$`)
-	reMail       = regexp.MustCompile(`^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
-	reRepository = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]{1,100}$`)
-	reBucket     = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-	rePackage    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,252}$`)
-	reWord       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$`)
+	reName       = lazyregexp.New(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	reImageName  = lazyregexp.New(`^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+	reFileName   = lazyregexp.New(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+	reObject     = lazyregexp.New(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`) // Kubernetes name
+	reSecretKey  = lazyregexp.New(`^[A-Za-z0-9._-]{1,253}$`)
+	reEnv        = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	reSHA256     = lazyregexp.New(`^[0-9a-f]{64}$`)
+	reGitCommit  = lazyregexp.New(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	reRef        = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,253}$`)
+	reFormat     = lazyregexp.New(`^[a-z0-9]+(\.[a-z0-9]+)*$`)
+	reKeyID      = lazyregexp.New(`^([0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$`)
+	reMail       = lazyregexp.New(`^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
+	reRepository = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]{1,100}$`)
+	reBucket     = lazyregexp.New(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	rePackage    = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,252}$`)
+	reNoSpace    = lazyregexp.New(`^\S+$`)
+	reWord       = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$`)
 )
 
 // platforms are those of stream metadata; own ones start with "x-".
@@ -53,7 +55,7 @@ func (c checker) need(path string, present bool, hint string) bool {
 }
 
 // match checks the form of a value that may be absent.
-func (c checker) match(path, value string, re *regexp.Regexp, hint string) {
+func (c checker) match(path, value string, re *lazyregexp.Regexp, hint string) {
 	if value != "" && !re.MatchString(value) {
 		c.fail(path, hint, "%.80q is not possible here", value)
 	}
@@ -121,7 +123,7 @@ func (c checker) credentials(path string, cr *Credentials) {
 	for _, m := range []struct {
 		name   string
 		values map[string]string
-		form   *regexp.Regexp
+		form   *lazyregexp.Regexp
 		hint   string
 	}{
 		{"keys", cr.Keys, reSecretKey, "the name of a key in the secret"},
@@ -161,7 +163,7 @@ func (c checker) gitRef(path string, ref Template) {
 }
 
 // words checks a list of names.
-func (c checker) words(path string, list []string, form *regexp.Regexp, hint string) {
+func (c checker) words(path string, list []string, form *lazyregexp.Regexp, hint string) {
 	for i, w := range list {
 		c.match(fmt.Sprintf("%s[%d]", path, i), w, form, hint)
 	}
@@ -307,8 +309,8 @@ func (c checker) os(d *Definition) {
 				c.url(at+".baseURL", text)
 			}
 		}
-		c.words(at+".include", r.Include, regexp.MustCompile(`^\S+$`), "")
-		c.words(at+".exclude", r.Exclude, regexp.MustCompile(`^\S+$`), "")
+		c.words(at+".include", r.Include, reNoSpace, "")
+		c.words(at+".exclude", r.Exclude, reNoSpace, "")
 		c.credentials(at+".credentials", r.Credentials)
 	}
 	unique(c, "os.repositories", d.OS.Repositories, func(r RPMRepository) (string, string) { return r.Name, ".name" })

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Encode writes the definition as YAML in the order of its fields, without
@@ -112,7 +113,7 @@ func encodeScalar(v reflect.Value) (text string, ok bool, err error) {
 }
 
 // reMeasure is durations and sizes: no reader takes them for numbers.
-var reMeasure = regexp.MustCompile(`^([0-9]{1,9}([smhdw]|[KMGT]i))+$`)
+var reMeasure = lazyregexp.New(`^([0-9]{1,9}([smhdw]|[KMGT]i))+$`)
 
 // encodeText writes text plain where every YAML reader takes it for the same
 // text, else in double quotes.

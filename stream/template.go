@@ -2,8 +2,9 @@ package stream
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Vars are the values of a [Template]. An empty value is not set: a template
@@ -85,7 +86,7 @@ func (t *Template) UnmarshalText(text []byte) error {
 	return nil
 }
 
-var reTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+var reTag = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
 // checkTag refuses templates that would not make registry tags.
 func (t Template) checkTag() error {

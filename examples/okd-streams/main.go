@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
-	_ "golang.org/x/crypto/x509roots/fallback" // the task image has no certificates
 
 	"github.com/okd-project/okd-streams/examples/internal/actionscmd"
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
@@ -86,6 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
 	strictHelp(root)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		complete(root)
+	}
 	usageErrors(root)
 	fromEnvironment(root)
 	return root.ExecuteContext(ctx)
@@ -100,13 +102,17 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          group,
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			if cmd.Name() != "version" {
+				trustRoots()
+			}
+		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ui.UsageError{Err: err} })
 	root.AddCommand(buildCommand(), streamcmd.Command(), ostreecmd.Command(), containercmd.Command(), bootimagecmd.Command(), diskcmd.Command(), payloadcmd.Command(), graphcmd.Command(), gatecmd.Command(), releasecmd.Command(), statuscmd.Command(), prunecmd.Command(),
 		githubcmd.Command(), notifycmd.Command(), imagecmd.Command(), servecmd.Command(), browsecmd.Command(), doctorcmd.Command(), prowcmd.Command(), tektoncmd.Command(), actionscmd.Command(), manCommand(), versionCommand())
 	giveResults(root)
 	keepArtifacts(root)
-	complete(root)
 	return root
 }
 

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"regexp"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // asker asks a helper; nil, nil: it has no credentials.
@@ -94,7 +95,7 @@ func (k *Keychain) run(ctx context.Context, c *call, key, name, registry string)
 }
 
 // helperName keeps the name of a program from becoming a path.
-var helperName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var helperName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 func get(ctx context.Context, helper Helper, name, registry string) (*authn.AuthConfig, error) {
 	if !helperName.MatchString(name) {

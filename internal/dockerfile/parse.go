@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Limits of a file. Real ones have a few kilobytes and ten stages at most.
@@ -94,9 +95,9 @@ func fromStage(in instruction) (stage, error) {
 }
 
 var (
-	directive = regexp.MustCompile(`^#[ \t]*([A-Za-z]+)[ \t]*=[ \t]*(.*?)[ \t\r]*$`)
-	heredoc   = regexp.MustCompile(`^[0-9]*<<(-?)(?:"([A-Za-z0-9_.]+)"|'([A-Za-z0-9_.]+)'|([A-Za-z0-9_.]+))$`)
-	word      = regexp.MustCompile(`^[A-Za-z]+$`)
+	directive = lazyregexp.New(`^#[ \t]*([A-Za-z]+)[ \t]*=[ \t]*(.*?)[ \t\r]*$`)
+	heredoc   = lazyregexp.New(`^[0-9]*<<(-?)(?:"([A-Za-z0-9_.]+)"|'([A-Za-z0-9_.]+)'|([A-Za-z0-9_.]+))$`)
+	word      = lazyregexp.New(`^[A-Za-z]+$`)
 )
 
 // instructions cuts a file into instructions.

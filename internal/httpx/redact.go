@@ -2,8 +2,9 @@ package httpx
 
 import (
 	"net/url"
-	"regexp"
 	"strings"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // redacted stands for what is not shown.
@@ -48,11 +49,11 @@ func RedactURL(u *url.URL) string {
 }
 
 var (
-	urlText = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>\x60]+`)
+	urlText = lazyregexp.New(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>\x60]+`)
 	// queryText is a query in an address without scheme and host, such as one
 	// that a Location header has.
-	queryText  = regexp.MustCompile(`([?&])([A-Za-z0-9_.~%-]+)=([^\s"'<>\x60&#]+)`)
-	headerText = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~-]{8,}=*`)
+	queryText  = lazyregexp.New(`([?&])([A-Za-z0-9_.~%-]+)=([^\s"'<>\x60&#]+)`)
+	headerText = lazyregexp.New(`(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~-]{8,}=*`)
 )
 
 // RedactText replaces credentials in the URLs and Authorization values that a

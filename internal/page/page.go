@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+	"sync"
 )
 
 //go:embed page.css
@@ -38,11 +39,15 @@ const head = `{{define "head"}}<!doctype html>
 </html>
 {{end}}`
 
-// Parse makes the template of a page. Its text begins with {{template "head"
+// Parse makes the template of a page, when it is first asked for. Its text begins with {{template "head"
 // TITLE}} and ends with {{template "foot"}}; between them it has a main
 // element. It may use size, count, short and class beside funcs. It panics if
 // the text, a constant, is none.
-func Parse(name, text string, funcs template.FuncMap) *template.Template {
+func Parse(name, text string, funcs template.FuncMap) func() *template.Template {
+	return sync.OnceValue(func() *template.Template { return parse(name, text, funcs) })
+}
+
+func parse(name, text string, funcs template.FuncMap) *template.Template {
 	return template.Must(template.Must(template.New(name).Funcs(template.FuncMap{
 		"policy": func() template.HTMLAttr { return policy },
 		"css":    func() template.CSS { return template.CSS(css) },

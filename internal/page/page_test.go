@@ -13,14 +13,14 @@ func TestParse(t *testing.T) {
 	tmpl := page.Parse("x", `{{template "head" .}}<main><p>{{shout .}} {{size 2048}} {{count 1 "thing"}} {{count 2 "thing"}}</p></main>{{template "foot"}}`,
 		map[string]any{"shout": strings.ToUpper})
 	var b strings.Builder
-	require.NoError(t, tmpl.Execute(&b, "a<b"))
+	require.NoError(t, tmpl().Execute(&b, "a<b"))
 	require.Contains(t, b.String(), "<title>a&lt;b</title>")
 	require.Contains(t, b.String(), "<p>A&lt;B 2.0 KiB 1 thing 2 things</p>")
 	require.Contains(t, b.String(), "default-src &#39;none&#39;")
 	require.Contains(t, b.String(), "prefers-color-scheme: dark")
 	require.NotContains(t, b.String(), "ZgotmplZ", "the styles are styles")
 	require.NotContains(t, b.String(), "url(", "nothing is fetched")
-	require.Panics(t, func() { page.Parse("x", "{{", nil) })
+	require.Panics(t, func() { page.Parse("x", "{{", nil)() })
 }
 
 func TestWords(t *testing.T) {

@@ -8,12 +8,13 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Labels of node and extensions images, beside those that [Inspect] reads. Their
@@ -163,17 +164,17 @@ func decodeNodeSpec(r io.Reader) (*NodeSpec, error) {
 // What fields may have: nothing that a shell, a Containerfile or a repository's
 // file would read as anything but a name.
 var (
-	nodePackage  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._:~^-]*$`)
-	nodePattern  = regexp.MustCompile(`^[A-Za-z0-9*][A-Za-z0-9*+._:~^-]*$`)
-	nodeName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	nodeArg      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	nodePath     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9+._/~-]*$`)
-	nodePullspec = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._:/@-]*$`)
-	nodeURL      = regexp.MustCompile(`^[a-z]+:/[A-Za-z0-9$%&()*+,./:;=?@_~{}-]*$|^/[A-Za-z0-9+._/~-]*$`)
-	nodeMinor    = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
-	nodeVersion  = regexp.MustCompile(`^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
-	nodeDisplay  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ().:-]*$`)
-	nodeLabel    = regexp.MustCompile(`^[a-z0-9][A-Za-z0-9._/-]*$`)
+	nodePackage  = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9+._:~^-]*$`)
+	nodePattern  = lazyregexp.New(`^[A-Za-z0-9*][A-Za-z0-9*+._:~^-]*$`)
+	nodeName     = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	nodeArg      = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	nodePath     = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9+._/~-]*$`)
+	nodePullspec = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9+._:/@-]*$`)
+	nodeURL      = lazyregexp.New(`^[a-z]+:/[A-Za-z0-9$%&()*+,./:;=?@_~{}-]*$|^/[A-Za-z0-9+._/~-]*$`)
+	nodeMinor    = lazyregexp.New(`^[0-9]+\.[0-9]+$`)
+	nodeVersion  = lazyregexp.New(`^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+	nodeDisplay  = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9 ().:-]*$`)
+	nodeLabel    = lazyregexp.New(`^[a-z0-9][A-Za-z0-9._/-]*$`)
 )
 
 // Names that fields of a spec, or what images are made of, have taken.
@@ -291,7 +292,7 @@ func (c *nodeCheck) fault(field, format string, args ...any) {
 	c.faults = append(c.faults, &Error{"node", field, fmt.Errorf(format, args...)})
 }
 
-func (c *nodeCheck) need(field, value string, form *regexp.Regexp) {
+func (c *nodeCheck) need(field, value string, form *lazyregexp.Regexp) {
 	if value == "" {
 		c.fault(field, "is missing: %w", fs.ErrInvalid)
 		return
@@ -299,13 +300,13 @@ func (c *nodeCheck) need(field, value string, form *regexp.Regexp) {
 	c.text(field, value, form)
 }
 
-func (c *nodeCheck) text(field, value string, form *regexp.Regexp) {
+func (c *nodeCheck) text(field, value string, form *lazyregexp.Regexp) {
 	if value != "" && !form.MatchString(value) {
 		c.fault(field, "%.200q is not of the form %s", value, form)
 	}
 }
 
-func (c *nodeCheck) each(field string, values []string, form *regexp.Regexp) {
+func (c *nodeCheck) each(field string, values []string, form *lazyregexp.Regexp) {
 	for i, v := range values {
 		c.need(fmt.Sprintf("%s[%d]", field, i), v, form)
 	}

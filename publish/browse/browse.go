@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/gate"
@@ -99,7 +99,7 @@ func New(store publish.Store, opts *Options) (*Site, error) {
 	return s, nil
 }
 
-var reFolder = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+var reFolder = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 func isFolder(name string) bool {
 	return reFolder.MatchString(name) && !strings.Contains(name, "..") && !strings.HasSuffix(name, ".html")
@@ -180,7 +180,7 @@ func address(depth int, to string) string {
 	return strings.Repeat("../", depth) + path.Clean(to) + slash(to)
 }
 
-var reScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+var reScheme = lazyregexp.New(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
 func slash(to string) string {
 	if strings.HasSuffix(to, "/") {

@@ -53,7 +53,7 @@ func (s *Site) frame(title string, depth int) frame {
 
 func render(name string, v any) ([]byte, error) {
 	var buf bytes.Buffer
-	if err := templates.ExecuteTemplate(&buf, name, v); err != nil {
+	if err := templates().ExecuteTemplate(&buf, name, v); err != nil {
 		return nil, fmt.Errorf("browse: %w", err)
 	}
 	return buf.Bytes(), nil

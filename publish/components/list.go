@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/strictyaml"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -121,9 +122,9 @@ func DecodeList(r io.Reader) (*List, error) {
 }
 
 var (
-	componentName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$`)
-	argName       = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	commitID      = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	componentName = lazyregexp.New(`^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$`)
+	argName       = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	commitID      = lazyregexp.New(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 )
 
 // check gives every fault, joined, each with its key.

@@ -36,5 +36,5 @@ func WriteSampleReport(w io.Writer, s *Summary, packages *container.Regression, 
 	for _, p := range packages.Upgraded {
 		d.Packages = append(d.Packages, ostree.Package{Name: p.Name, Version: p.To, Release: "1", Arch: "x86_64"})
 	}
-	return reportPage.Execute(w, report{s, d})
+	return reportPage().Execute(w, report{s, d})
 }

@@ -153,7 +153,7 @@ func (b *build) publishReport(ctx context.Context, s *Summary, d *details) error
 	there := *d
 	there.store = strings.Repeat("../", strings.Count(key, "/"))
 	var buf bytes.Buffer
-	if err := reportPage.Execute(&buf, report{s, &there}); err != nil {
+	if err := reportPage().Execute(&buf, report{s, &there}); err != nil {
 		return err
 	}
 	_, err = b.env.Store.Put(ctx, key, publish.BytesSource(buf.Bytes()), &publish.PutOptions{
@@ -163,5 +163,5 @@ func (b *build) publishReport(ctx context.Context, s *Summary, d *details) error
 }
 
 func writeReport(path string, s *Summary, d *details) error {
-	return atomicfile.Write(path, func(w io.Writer) error { return reportPage.Execute(w, report{s, cmp.Or(d, &details{})}) })
+	return atomicfile.Write(path, func(w io.Writer) error { return reportPage().Execute(w, report{s, cmp.Or(d, &details{})}) })
 }

@@ -3,13 +3,14 @@ package gate
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Limits of a [Result].
@@ -71,7 +72,7 @@ var ErrInvalid = errors.New("not a result")
 
 // names are what gates may be called: a definition's names, and those of a
 // release controller's jobs.
-var names = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var names = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // check reports what a subject cannot be.
 func (s Subject) check() error {

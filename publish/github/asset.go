@@ -11,12 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -30,7 +30,7 @@ type Upload struct {
 	Source publish.Source
 }
 
-var reSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var reSHA256 = lazyregexp.New(`^[0-9a-f]{64}$`)
 
 // digests fills in what is not known of the bytes.
 func digests(ctx context.Context, uploads []Upload) ([]Upload, error) {

@@ -12,11 +12,11 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // DefaultAPI is the address of GitHub's API.
@@ -78,7 +78,7 @@ type Client struct {
 }
 
 // Names as GitHub has them.
-var reRepository = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$`)
+var reRepository = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$`)
 
 // NewClient works on a repository, OWNER/NAME. It sends nothing. opts may be nil.
 func NewClient(repository string, opts *ClientOptions) (*Client, error) {

@@ -7,13 +7,13 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Spec is what a release shall be.
@@ -53,7 +53,7 @@ func (s *Spec) makeLatest() string {
 }
 
 // reAsset are names that GitHub keeps as they are; in others it puts dots.
-var reAsset = regexp.MustCompile(`^[A-Za-z0-9_-]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_-])?$`)
+var reAsset = lazyregexp.New(`^[A-Za-z0-9_-]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_-])?$`)
 
 // check finds what GitHub would refuse or change.
 func (s *Spec) check() error {

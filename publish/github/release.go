@@ -8,12 +8,12 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // Release is a release as GitHub has it.
@@ -47,7 +47,7 @@ type Asset struct {
 }
 
 // Refs of git, of those characters that need no care in an address.
-var reTag = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*$`)
+var reTag = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*$`)
 
 func checkTag(tag string) error {
 	if len(tag) > 255 || !reTag.MatchString(tag) || strings.Contains(tag, "..") || strings.HasSuffix(tag, ".") || strings.HasSuffix(tag, ".lock") {

@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"regexp"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 )
 
@@ -29,7 +29,7 @@ const (
 	referrerConvert = "org.olareg.referrer.convert"
 )
 
-var referrerTag = regexp.MustCompile(`^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})$`)
+var referrerTag = lazyregexp.New(`^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})$`)
 
 // subject is what an entry lists the referrers of; "": it is no such list.
 func (e entry) subject() string { return e.desc.Annotations[referrerSubject] }

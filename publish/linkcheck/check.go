@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -430,7 +430,7 @@ type wrongError struct{ err error }
 func (e *wrongError) Error() string { return e.err.Error() }
 func (e *wrongError) Unwrap() error { return e.err }
 
-var reSHA256 = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+var reSHA256 = lazyregexp.New(`^[0-9a-fA-F]{64}$`)
 
 func isSHA256(text string) bool { return reSHA256.MatchString(text) }
 

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 const (
@@ -122,7 +123,7 @@ func (n *node) string(key string) string {
 	return ""
 }
 
-var plainKey = regexp.MustCompile(`^[A-Za-z0-9_@$/+-]+$`)
+var plainKey = lazyregexp.New(`^[A-Za-z0-9_@$/+-]+$`)
 
 // join appends a key to a path. Keys that could be taken for something else, or
 // do something to a terminal, are quoted.

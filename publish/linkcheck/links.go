@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -132,7 +132,7 @@ func decode(data []byte) (*node, error) {
 	return root, err
 }
 
-var separator = regexp.MustCompile(`(?m)^---(\s|$)`)
+var separator = lazyregexp.New(`(?m)^---(\s|$)`)
 
 // walker collects links.
 type walker struct {
@@ -258,7 +258,7 @@ func (w *walker) images(root *node) {
 }
 
 // segment is one name below a folder.
-var segment = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]{0,254}$`)
+var segment = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._+-]{0,254}$`)
 
 // relative adds a link to a file below a base, which may be unknown.
 func (w *walker) relative(l Link, base *url.URL, name string) {
@@ -288,7 +288,7 @@ func (w *walker) walk(n *node, at string) {
 	}
 }
 
-var byDigest = regexp.MustCompile(`^[^@\s]+/[^@\s]+@sha256:[0-9a-f]{64}$`)
+var byDigest = lazyregexp.New(`^[^@\s]+/[^@\s]+@sha256:[0-9a-f]{64}$`)
 
 func (w *walker) object(n *node, at string) {
 	// The same key twice is two links: readers differ in which they take.

@@ -9,7 +9,6 @@ import (
 	"iter"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/internal/verify"
 	"github.com/okd-project/okd-streams/publish"
@@ -362,7 +362,7 @@ func (f *folder) blob(desc v1.Descriptor) (*os.File, *verify.Reader, error) {
 	return file, v, nil
 }
 
-var referrersTag = regexp.MustCompile(`^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})$`)
+var referrersTag = lazyregexp.New(`^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})$`)
 
 // referrers reads the list of what has a subject. What is gone, and what has
 // another subject, is not on it.
@@ -421,8 +421,8 @@ func identifier(ref name.Reference) (tag string, digest v1.Hash, err error) {
 // What a tag and a component of a repository path are, from the distribution
 // specification.
 var (
-	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	partPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
+	tagPattern  = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	partPattern = lazyregexp.New(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
 )
 
 func checkTag(tag string) error {

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -132,7 +132,7 @@ func FromDefinition(def *stream.Definition) *Settings {
 	return s
 }
 
-var reName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+var reName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 // check reports every fault, joined; the error wraps [fs.ErrInvalid].
 func (s *Settings) check() error {

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"regexp"
 
 	"github.com/okd-project/okd-streams/internal/atomicfile"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
-var junitName = regexp.MustCompile(`^junit[A-Za-z0-9_.-]*\.xml$`)
+var junitName = lazyregexp.New(`^junit[A-Za-z0-9_.-]*\.xml$`)
 
 // WriteArtifact writes the results into the folder that [ArtifactsVariable]
 // names, as a file whose name must match junit*.xml for Prow to show it. The file

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/containersauth"
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/internal/registriesconf"
 	"github.com/okd-project/okd-streams/publish"
@@ -294,8 +294,8 @@ func (r *Registry) Index(ctx context.Context, ref name.Reference) (idx v1.ImageI
 // What a tag and a component of a repository path may be. Servers are stricter
 // about paths; this keeps them out of the rest of the URL.
 var (
-	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	partPattern = regexp.MustCompile(`^[a-z0-9_-][a-z0-9._-]*$`)
+	tagPattern  = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	partPattern = lazyregexp.New(`^[a-z0-9_-][a-z0-9._-]*$`)
 )
 
 func checkTag(tag string) error {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish"
@@ -71,7 +71,7 @@ const (
 // attachedTag is the tag under which something is kept that belongs to the
 // manifest of the digest: cosign's signatures, attestations and bills of
 // materials, and the list of referrers where the registry keeps none itself.
-var attachedTag = regexp.MustCompile(`^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\.sig|\.att|\.sbom)?$`)
+var attachedTag = lazyregexp.New(`^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\.sig|\.att|\.sbom)?$`)
 
 var attachedKinds = []string{".sig", ".att", ".sbom", ""}
 

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -38,7 +38,7 @@ type Config struct {
 
 // bucketName is the general rule; old buckets and other servers allow more
 // length and capitals than new ones of Amazon.
-var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
+var bucketName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
 
 // acls are the canned ones, https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html#canned-acl.
 var acls = []string{

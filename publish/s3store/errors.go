@@ -7,12 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"regexp"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -49,7 +49,7 @@ func (s *Store) absent(err error) error {
 }
 
 // secrets are what a server's message may repeat of a signed request.
-var secrets = regexp.MustCompile(`(?i)(signature|credential|accesskeyid|security-token|token)[=: ]+[^\s,;<>&]+`)
+var secrets = lazyregexp.New(`(?i)(signature|credential|accesskeyid|security-token|token)[=: ]+[^\s,;<>&]+`)
 
 // fail makes the package's error of err.
 func (s *Store) fail(ctx context.Context, op, key string, err error) error {

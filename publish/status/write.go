@@ -171,7 +171,7 @@ var readinessPage = page.Parse("readiness", pageText, template.FuncMap{
 // WriteHTML writes the report as one page without scripts or files beside it.
 func (r *Report) WriteHTML(w io.Writer) error {
 	b := bufio.NewWriter(w)
-	if err := readinessPage.Execute(b, r); err != nil {
+	if err := readinessPage().Execute(b, r); err != nil {
 		return err
 	}
 	return b.Flush()

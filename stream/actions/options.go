@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -57,10 +57,10 @@ const (
 var hosted = map[stream.Arch]string{"x86_64": "ubuntu-24.04", "aarch64": "ubuntu-24.04-arm"}
 
 var (
-	commitID    = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	secretName  = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
-	armored     = regexp.MustCompile(`^(-----BEGIN PGP PUBLIC KEY BLOCK-----\n([A-Za-z0-9+/=:., ()@<>-]*\n)*-----END PGP PUBLIC KEY BLOCK-----\n*)+$`)
-	runnerLabel = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
+	commitID    = lazyregexp.New(`^[0-9a-f]{40}$`)
+	secretName  = lazyregexp.New(`^[A-Z_][A-Z0-9_]*$`)
+	armored     = lazyregexp.New(`^(-----BEGIN PGP PUBLIC KEY BLOCK-----\n([A-Za-z0-9+/=:., ()@<>-]*\n)*-----END PGP PUBLIC KEY BLOCK-----\n*)+$`)
+	runnerLabel = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
 )
 
 // plan is what workflows are rendered from.

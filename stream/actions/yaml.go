@@ -2,8 +2,9 @@ package actions
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
+
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // writer writes YAML of which only scalars come from elsewhere.
@@ -55,7 +56,7 @@ func (w *writer) block(key, text string) {
 
 // plainScalar needs no quotes, whatever reads it: it is no number, no truth value
 // and has nothing that means something.
-var plainScalar = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*$`)
+var plainScalar = lazyregexp.New(`^[A-Za-z/][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*$`)
 
 func scalar(text string) string {
 	switch strings.ToLower(text) {

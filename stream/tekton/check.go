@@ -3,11 +3,11 @@ package tekton
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -132,8 +132,8 @@ type reference struct {
 }
 
 var (
-	reReference = regexp.MustCompile(`\$\(([a-zA-Z][^()$]*)\)`)
-	reBracket   = regexp.MustCompile(`\[(?:"([^"]*)"|'([^']*)')\]`)
+	reReference = lazyregexp.New(`\$\(([a-zA-Z][^()$]*)\)`)
+	reBracket   = lazyregexp.New(`\[(?:"([^"]*)"|'([^']*)')\]`)
 )
 
 func references(text string) []reference {

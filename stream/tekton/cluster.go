@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/okd-project/okd-streams/internal/httpx"
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
 
 // MaxAnswerSize bounds an answer of the API server, bytes.
@@ -157,7 +157,7 @@ func (c *Cluster) Run(ctx context.Context, namespace, name string) (*RunStatus, 
 }
 
 // rePath is a name that is one element of a path.
-var rePath = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,252}$`)
+var rePath = lazyregexp.New(`^[a-z0-9][a-z0-9.-]{0,252}$`)
 
 // Delete removes a run, with its pods and what they said. One that is not there is
 // removed already.

@@ -3,12 +3,12 @@ package tekton
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -82,9 +82,9 @@ type plan struct {
 }
 
 var (
-	reNamespace = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	rePrefix    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,18}[a-z0-9]?$`)
-	reHost      = regexp.MustCompile(`^[A-Za-z0-9.\[\]:-]{1,255}$`)
+	reNamespace = lazyregexp.New(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	rePrefix    = lazyregexp.New(`^[a-z][a-z0-9-]{0,18}[a-z0-9]?$`)
+	reHost      = lazyregexp.New(`^[A-Za-z0-9.\[\]:-]{1,255}$`)
 )
 
 // newPlan checks options and definition; every fault is named.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -25,7 +26,7 @@ const (
 	MaxAnswer = 1 << 20
 )
 
-var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var name = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`) })
 
 // Get runs "docker-credential-NAME get" with the registry as its input, as
 // docker-credential-helpers describes it. The user name "<token>" says that the
@@ -33,7 +34,7 @@ var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 // wraps [fs.ErrNotExist]; where there is no such program, [exec.ErrNotFound].
 // Errors never hold what the helper printed on success.
 func Get(ctx context.Context, helper, registry string) (username, secret string, err error) {
-	if !name.MatchString(helper) {
+	if !name().MatchString(helper) {
 		return "", "", fmt.Errorf("%.70q is not the name of a credential helper", helper)
 	}
 	program := "docker-credential-" + helper

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/publish"
@@ -201,7 +202,8 @@ const colours = `:root { color-scheme: light dark; } body { background: #fff; co
 @media (prefers-color-scheme: dark) { body { background: #0f1419; color: #e6edf3; } a { color: #79b8ff; } }
 `
 
-var listPage = template.Must(template.New("list").Funcs(template.FuncMap{"size": ui.Size}).Parse(`<!doctype html>
+var listPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("list").Funcs(template.FuncMap{"size": ui.Size}).Parse(`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -226,6 +228,7 @@ td { padding: .1rem 1.5rem .1rem 0; vertical-align: top; } td.n { text-align: ri
 </body>
 </html>
 `))
+})
 
 // maxListed is how many names a list has at most.
 const maxListed = 10_000
@@ -272,5 +275,5 @@ func (o *objects) list(w http.ResponseWriter, r *http.Request, prefix string) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = listPage.Execute(w, page) // the reader went away
+	_ = listPage().Execute(w, page) // the reader went away
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -281,7 +282,8 @@ func (s *serve) announce(cmd *cobra.Command, base string, services []service) er
 	}{base, services}, ui.Rows(rows))
 }
 
-var indexPage = template.Must(template.New("index").Parse(`<!doctype html>
+var indexPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("index").Parse(`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -303,6 +305,7 @@ dt { font-weight: 600; margin-top: 1rem; } dd { margin: 0; } code { font: 13px u
 </body>
 </html>
 `))
+})
 
 // Path is the service's on this host, for links that hold behind any name.
 func (v service) Path() string { return v.path }
@@ -319,7 +322,7 @@ func mux(services []service) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_ = indexPage.Execute(w, services) // the reader went away
+		_ = indexPage().Execute(w, services) // the reader went away
 	})
 	return mux
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"text/template"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -26,7 +27,9 @@ import (
 //go:embed stream.yaml.tmpl
 var templateText string
 
-var initTemplate = template.Must(template.New("stream.yaml").Parse(templateText))
+var initTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("stream.yaml").Parse(templateText))
+})
 
 // published is the stream on whose releases a new one is built by default.
 const published = "okd-scos-stable"
@@ -134,7 +137,7 @@ func (f *initFlags) make(ctx context.Context) ([]byte, error) {
 	}
 	v.Name = f.name
 	var text bytes.Buffer
-	err = initTemplate.Execute(&text, v)
+	err = initTemplate().Execute(&text, v)
 	return text.Bytes(), err
 }
 

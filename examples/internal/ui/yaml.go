@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // YAML prints v for programs: the value that [JSON] prints, keys in the same
@@ -92,13 +93,17 @@ func (e *yamlEncoder) collection(depth int, open json.Delim, before, first strin
 }
 
 var (
-	plainYAML = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9 /._@+-]*(:[A-Za-z0-9/._@+-]+)*$`)
+	plainYAML = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9 /._@+-]*(:[A-Za-z0-9/._@+-]+)*$`)
+	})
 	// wordYAML are words that some version of YAML takes for something else.
-	wordYAML = regexp.MustCompile(`(?i)^(true|false|yes|no|on|off|y|n|null)$`)
+	wordYAML = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)^(true|false|yes|no|on|off|y|n|null)$`)
+	})
 )
 
 func yamlString(text string) string {
-	if plainYAML.MatchString(text) && !wordYAML.MatchString(text) && !strings.HasSuffix(text, " ") {
+	if plainYAML().MatchString(text) && !wordYAML().MatchString(text) && !strings.HasSuffix(text, " ") {
 		return text
 	}
 	var b bytes.Buffer
