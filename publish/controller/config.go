@@ -13,18 +13,15 @@ import (
 	"github.com/okd-project/okd-streams/stream"
 )
 
-// ConfigAnnotation is the annotation of a source image stream that makes it a
-// stream of releases.
-const ConfigAnnotation = "release.openshift.io/config"
-
 // MaxConfigSize bounds a configuration, bytes: controllers refuse larger ones.
 const MaxConfigSize = 16 << 10
 
 // Stable is [Config.As] of a stream whose releases are tagged into it.
 const Stable = "Stable"
 
-// Config is how a stream of releases is configured, the JSON of
-// [ConfigAnnotation]. Members that it does not know are kept.
+// Config is how a stream of releases is configured: the JSON of the annotation
+// release.openshift.io/config, which makes an image stream a stream of releases.
+// Members that it does not know are kept.
 type Config struct {
 	Name    string `json:"name"` // prefix of versions (4.20.0-0.okd-scos), or of a stable stream its name (4-scos-stable)
 	Message string `json:"message,omitempty"`

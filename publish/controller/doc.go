@@ -3,7 +3,7 @@
 // them.
 //
 // [Client] reads its HTTP API, [Config] is how a stream is configured there, in
-// the annotation [ConfigAnnotation] of an image stream.
+// the annotation release.openshift.io/config of an image stream.
 //
 // Where there is no release controller, [Engine] does the same in one process
 // over a store: [Flow] is the state of a stream, [Flow.Plan] decides what is next
