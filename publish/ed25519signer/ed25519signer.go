@@ -7,9 +7,6 @@ import (
 	"github.com/okd-project/okd-streams/internal/edsign"
 )
 
-// MaxMessageSize bounds a message, in bytes: Ed25519 needs it as a whole.
-const MaxMessageSize = edsign.MaxMessageSize
-
 // Signer signs with one key. It is a publish.Signer; the same message and key
 // give the same 64 bytes.
 type Signer struct{ key *edsign.Secret }
@@ -27,7 +24,8 @@ func ParseSigner(key []byte) (*Signer, error) {
 // Public is the public key, base64 of 32 bytes.
 func (s *Signer) Public() string { return s.key.Public() }
 
-// Sign gives the signature of a message of at most [MaxMessageSize] bytes.
+// Sign gives the signature of a message of at most 64 MiB: Ed25519 needs it as a
+// whole. A larger one gives [errors.ErrUnsupported].
 func (s *Signer) Sign(ctx context.Context, message io.Reader) ([]byte, error) {
 	return s.key.Sign(ctx, message)
 }
@@ -60,7 +58,7 @@ func ParseVerifier(trusted [][]byte, opts *VerifierOptions) (*Verifier, error) {
 }
 
 // Verify checks the 64 bytes of a signature of a message of at most
-// [MaxMessageSize] bytes. signer is the public key in base64. A signature by a
+// 64 MiB. signer is the public key in base64. A signature by a
 // revoked key gives publish.ErrRevoked, by any other publish.ErrUnknownKey, as
 // signatures do not say who made them.
 func (v *Verifier) Verify(ctx context.Context, message io.Reader, signature []byte) (signer string, err error) {

@@ -63,7 +63,7 @@ func ParseSigner(key []byte, now func() time.Time, opts *SignerOptions) (*Signer
 func (s *Signer) Fingerprint() string { return s.key.Fingerprint() }
 
 // Sign signs a message. Detached forms read it as a stream; the others hold it,
-// at most [MaxMessageSize] bytes. Clear text must be UTF-8 without control
+// at most 4 MiB. Clear text must be UTF-8 without control
 // characters but tabs and line ends, and loses blanks before line ends.
 func (s *Signer) Sign(ctx context.Context, message io.Reader) ([]byte, error) {
 	return s.key.Sign(ctx, message, s.form, s.now(), &s.opts)

@@ -9,13 +9,8 @@ import (
 	"github.com/okd-project/okd-streams/internal/pgp"
 )
 
-// Bounds, in bytes: of one file of keys, of a file of detached signatures, and
-// of what a signed message holds.
-const (
-	MaxKeyringSize   = pgp.MaxKeyringSize
-	MaxSignatureSize = pgp.MaxSignatureSize
-	MaxMessageSize   = pgp.MaxMessageSize
-)
+// MaxKeyringSize bounds one file of keys, in bytes.
+const MaxKeyringSize = pgp.MaxKeyringSize
 
 // Keyring is public keys that are trusted. It does not change and may be used
 // from any goroutine. Its method Fingerprints names the primary keys.
@@ -23,12 +18,9 @@ type Keyring = pgp.Keyring
 
 // Signature is what one signature says and whether it counts: Err is nil then.
 // KeyID, Fingerprint, Primary and UserIDs say who made it, KeyExpires until when
-// that key is good; Created, Expires, Digest, Text and Notations are the
-// signature's own.
+// that key is good; Created, Expires, Digest, Text and Notations, what the signer
+// states beside the message, are the signature's own.
 type Signature = pgp.Signature
-
-// Notation is something the signer states beside the message, in a [Signature].
-type Notation = pgp.Notation
 
 // ParseKeyring reads files of public keys, as gpg --export writes them, binary
 // or armoured, with any number of keys each. What several files say of one key
@@ -83,7 +75,7 @@ func (v *Verifier) Signatures(ctx context.Context, message io.Reader, signature 
 }
 
 // Open checks a signed message and gives what it holds, at most
-// [MaxMessageSize] bytes: an OpenPGP message, binary or armoured, compressed or
+// 4 MiB: an OpenPGP message, binary or armoured, compressed or
 // not, or clear-signed text (its lines as signed: without blanks at their ends).
 // Nothing may stand around it. content is nil unless a signature is good; signer
 // is as of [Verifier.Verify].
