@@ -25,18 +25,17 @@ const (
 	// ReferrersSuffix is for the index of referrers where a server has no API
 	// for it (distribution-spec v1.1, "Referrers Tag Schema").
 	ReferrersSuffix = ""
-	// Signatures, attestations and bills of materials as cosign attached them
-	// before there were referrers.
-	SignatureSuffix   = ".sig"
-	AttestationSuffix = ".att"
-	SBOMSuffix        = ".sbom"
+	// SignatureSuffix is for signatures as cosign attached them before there
+	// were referrers. Its attestations had .att and its bills of materials .sbom.
+	SignatureSuffix = ".sig"
 )
 
 // maxReferrers bounds the referrers of one manifest.
 const maxReferrers = 100_000
 
 // AttachedTag is the tag under which something is attached to a manifest by
-// name alone, such as sha256-HEX.sig. suffix is one of the constants.
+// name alone, such as sha256-HEX.sig. suffix is one of the constants, or what
+// another tool adds.
 func AttachedTag(subject name.Digest, suffix string) (name.Tag, error) {
 	h, err := v1.NewHash(subject.DigestStr())
 	if err != nil {
