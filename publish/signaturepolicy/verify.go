@@ -76,13 +76,14 @@ func (p *Policy) Verify(ctx context.Context, img *Image, opts *VerifyOptions) er
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return fmt.Errorf("signaturepolicy: %s: %s for %s: %w", img, list[i].kind, scope, err)
+			return fmt.Errorf("signaturepolicy: %s: %s for %s: %w", img.text(), list[i].kind, scope, err)
 		}
 	}
 	return nil
 }
 
-func (i *Image) String() string {
+// text is the image as containers-transports(5) writes it.
+func (i *Image) text() string {
 	if i.Reference == nil {
 		return "oci:" + i.Path
 	}
