@@ -235,8 +235,7 @@ func TestNoTekton(t *testing.T) {
 // TestLostNode loses the node twice while a run is on it: first as in a power cut, when
 // the first task works, and then nobody speaks for it while a task ends. The run goes
 // on each time.
-func TestLostNode(t *testing.T) {
-	t.Parallel() // the others are on the node too: their pods go on
+func TestLostNode(t *testing.T) { // alone: the others ask the kubelet for logs
 	w := newWorld(t, nil)
 	store := interop.Proxy(t, w.s3.Endpoint, interop.Fault{Stall: time.Hour, Match: func(r *http.Request) bool { return !strings.HasSuffix(r.URL.Path, "/lease.json") }})
 	proxy, params := w.stalled(t)
