@@ -275,7 +275,8 @@ var contentTypes = map[string]string{
 	".iso":  "application/x-iso9660-image",
 }
 
-// ContentType is the media type of a file, by its name.
+// ContentType is the media type of a file, by the end of its name;
+// application/octet-stream where that says nothing.
 func ContentType(file string) string {
 	if t := contentTypes[path.Ext(file)]; t != "" {
 		return t

@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// CommitMetaFile is the name of a file beside meta.json.
+// CommitMetaFile is the name of the file beside meta.json that holds a [CommitMeta].
 const CommitMetaFile = "commitmeta.json"
 
 // CommitMeta is commitmeta.json: the metadata of an OSTree commit as JSON. Its

@@ -35,15 +35,15 @@ const (
 type CompressOptions struct {
 	// Compressor is the format; "": [CompressGzip].
 	Compressor Compressor
-	// Level is what time is traded for size: of gzip 1 to 9, 0: 3, which is within 3
-	// per cent of gzip -6 in less than a third of its time; of zstd 1 to 22, 0: 10, with four strengths
-	// that begin at 1, 3, 6 and 10; of xz 1 to 9, 0: 6. The bytes of a level change with
-	// versions of this module only.
+	// Level is how much time is given for size: of gzip 1 to 9, 0: 3, which is within
+	// 3 per cent of gzip -6 in less than a third of its time; of zstd 1 to 22, 0: 10,
+	// with four strengths that begin at 1, 3, 6 and 10; of xz 1 to 9, 0: 6. The bytes
+	// of a level change with versions of this module only.
 	Level int
 	// Workers is how many blocks are compressed at once; 0: as many as there are
 	// processors, at most 64. It changes no byte.
 	Workers int
-	// Memory bounds the workers: one needs some 2 MiB for gzip, some 25 MiB for
+	// Memory bounds the workers: one needs some 5 MiB for gzip, some 25 MiB for
 	// zstd, and for xz 95 MiB at level 6 and 350 at 9. 0: [DefaultCompressMemory]
 	// bytes; one worker there always is.
 	Memory int64

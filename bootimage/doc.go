@@ -34,15 +34,16 @@
 //
 // # Where is my boot image
 //
-// [ReadOrigin] reads whatever names boot images, [BuildOrigin] a catalogue, and [Find] chooses one and says
-// why. [SkewOf] tells how far the image that machines boot from is from the one
-// they run, [DriftOf] how far a cluster's images are from a stream, [CheckAleph]
-// whether a disk was made from what it is published as.
+// [ReadOrigin] reads whatever names boot images, [BuildOrigin] a catalogue, and
+// [Find] chooses one and says why. [Download] gets it, verified, and [Cache] keeps
+// what was got.
 //
 // [FindISO] tells where in a release payload the live ISO of installers is, and
 // [ExtractISO] takes it from there, so that nothing but a registry is needed.
 //
-// [Download] gets it, verified, and [Cache] keeps what was got.
+// [SkewOf] tells how far the image that machines boot from is from the one they
+// run, [DriftOf] how far a cluster's images are from a stream, [CheckAleph] whether
+// a disk was made from what it is published as.
 //
 // # Documents
 //
@@ -57,6 +58,12 @@
 // github.com/coreos/stream-metadata-go. They have fields for the platforms
 // known to that version only; a platform that is newer is in the release.json
 // written here, but not in the stream metadata made from its view.
+//
+// # Options
+//
+// Options may be nil where no field of theirs is required: nil is the zero value, in
+// which each field has its default. Where one is required, the verb without it is an
+// error.
 //
 // # Limits
 //

@@ -54,8 +54,8 @@ type DownloadOptions struct {
 	// 64 KiB. A download goes on where it stopped by ranges of this size; a file has
 	// at most 65,536 of them.
 	RangeSize int64
-	// Transport sends the requests, and repeats them where that helps; nil: one by
-	// the rules of internal/httpx.
+	// Transport sends the requests, and repeats them where that helps; nil: one
+	// with time limits and the environment's proxies.
 	Transport http.RoundTripper
 	// Keys are OpenPGP public keys, binary or armoured. With any, the file must
 	// have a good signature by one of them, made before Now by a key that was good
@@ -101,7 +101,7 @@ type Downloaded struct {
 // before all of it is there and verified: its size and SHA-256, with Keys its
 // signature, with Decompress the SHA-256 of its content; all in one pass beside
 // the transfer. Then it takes the place of what was there. A file that is there
-// already, with the right bytes, is not read again.
+// already, with the right bytes, is not fetched again.
 //
 // Ranges are read at once, from all mirrors. What a server cuts is asked for
 // again from there; servers that know no ranges are read in one go. A download

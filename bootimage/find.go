@@ -28,7 +28,7 @@ type FindOptions struct {
 	Probe func(ctx context.Context, url string) (size int64, err error)
 }
 
-// States of what was found.
+// States of a [Found] boot image, by what [FindOptions].Probe said.
 const (
 	StateAlive   = "alive"   // its address answers, with the size that is known
 	StateDead    = "dead"    // nothing is there

@@ -26,7 +26,7 @@ type ReleaseOptions struct {
 	// Signatures names a signature, location plus ".sig", with each artifact.
 	// Say so only where they exist.
 	Signatures bool
-	// LastModified is when; zero: not said.
+	// LastModified is when the document was last changed; zero: not said.
 	LastModified time.Time
 }
 
