@@ -68,7 +68,7 @@ type diskIndex struct {
 // from, without tag and digest; manifest gives the bytes of a manifest by digest,
 // which are verified. Entries of the index that are no disk images, such as
 // container images, are passed over. Disks are named by pullspec in Image: their
-// bytes are the blob of that digest.
+// bytes are the blob of that digest. The index and each manifest have at most 1 MiB.
 func DiskIndexEntries(index []byte, repository string, manifest func(digest string) ([]byte, error)) ([]Entry, error) {
 	fail := func(i int, err error) error {
 		return &FieldError{Document: "index of disk images", Path: fmt.Sprintf("manifests[%d]", i), Err: err}

@@ -62,7 +62,7 @@
 // # Options
 //
 // Options may be nil where no field of theirs is required: nil is the zero value, in
-// which each field has its default. Where one is required, the verb without it is an
+// which each field has its default. A verb that lacks a required one returns an
 // error.
 //
 // # Limits

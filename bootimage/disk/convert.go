@@ -47,7 +47,7 @@ type Target struct {
 	OVF *OVF
 }
 
-// ConvertOptions are options of [Convert]; the zero value is good.
+// ConvertOptions are options of [Convert]; nil and the zero value are good.
 type ConvertOptions struct {
 	// Workers is how many goroutines compress, at most 8. Default: as many as there are
 	// processors. It never changes results.
@@ -93,13 +93,13 @@ const (
 //
 // The same disk gives the same bytes, whatever the number of workers and wherever its
 // holes are: there are no times in the files, and identifiers are derived from the
-// disk's content. It needs at most 200 MB of memory at any size,
-// and for GCP and KubeVirt temporary room in dst for the disk's data.
+// disk's content. It needs at most 200 MB of memory at any size, and for GCP and
+// KubeVirt temporary room in dst for the disk's data.
 //
-// Without [Target.Stamp] a conversion changes nothing in the disk, which is then for the
-// platform that its boot entries say. Errors are an [*Error]; they wrap [errors.ErrUnsupported] for formats that
-// are not written and sizes that a format does not have, [io/fs.ErrInvalid] for targets
-// that make no sense.
+// Without Stamp of a [Target] a conversion changes nothing in the disk, which is then for
+// the platform that its boot entries say. An error is an [*Error]; it wraps
+// [errors.ErrUnsupported] for formats that are not written and sizes that a format does
+// not have, [io/fs.ErrInvalid] for targets that make no sense.
 func Convert(ctx context.Context, dst *os.Root, src *Image, targets []Target, opts *ConvertOptions) ([]Result, error) {
 	var o ConvertOptions
 	if opts != nil {

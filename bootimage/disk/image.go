@@ -15,7 +15,7 @@ type Image struct {
 	content content
 }
 
-// OpenOptions are options of [Open]; the zero value is good.
+// OpenOptions are options of [Open]; nil and the zero value are good.
 type OpenOptions struct {
 	// Format is what the image must be. Default: what its bytes say. The bytes of a raw
 	// disk are written by who uses it, and may say that it is something else: name

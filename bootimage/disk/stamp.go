@@ -13,7 +13,7 @@ import (
 	"github.com/okd-project/okd-streams/internal/ext4"
 )
 
-// StampOptions are options of [Stamp]; the zero value is good.
+// StampOptions are options of [Stamp]; nil and the zero value are good.
 type StampOptions struct {
 	// Arch is the architecture of the machines, in the spelling of RPM. Default: what
 	// the type of the disk's root partition says.
