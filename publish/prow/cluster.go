@@ -23,7 +23,7 @@ import (
 // the history of some hundred tags has some MB.
 const MaxAnswerSize = 32 << 20
 
-// ClusterOptions are options of NewCluster; the zero value is useful.
+// ClusterOptions are options of [NewCluster]; nil and the zero value are useful.
 type ClusterOptions struct {
 	// Token gives the bearer token of a request; nil: none is sent.
 	Token func(ctx context.Context) (string, error)
@@ -43,8 +43,8 @@ type Cluster struct {
 	opts ClusterOptions
 }
 
-// NewCluster speaks with the API server at an https address; http is for this
-// machine. opts may be nil.
+// NewCluster speaks with the API server at an https address, such as
+// https://api.example.com:6443; http is for this machine alone.
 func NewCluster(address string, opts *ClusterOptions) (*Cluster, error) {
 	u, err := url.Parse(address)
 	if err == nil && (u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname()))) {
@@ -63,14 +63,15 @@ func NewCluster(address string, opts *ClusterOptions) (*Cluster, error) {
 
 func loopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
 
-// ImageStream gives an image stream as it is; none wraps [fs.ErrNotExist].
+// ImageStream gives an image stream as it is; that there is none is an error that
+// wraps [fs.ErrNotExist].
 func (c *Cluster) ImageStream(ctx context.Context, stream string) (*ImageStream, error) {
 	out := &ImageStream{}
 	return out, c.call(ctx, "look at", stream, "", http.MethodGet, "imagestreams", true, nil, out)
 }
 
-// ImageStreamTag gives a tag of an image stream and its image; one that has no
-// image yet wraps [fs.ErrNotExist].
+// ImageStreamTag gives a tag of an image stream and its image; that there is no tag,
+// or that it has no image yet, is an error that wraps [fs.ErrNotExist].
 func (c *Cluster) ImageStreamTag(ctx context.Context, stream, tag string) (*ImageStreamTag, error) {
 	if err := checkTag("look at", stream, tag); err != nil {
 		return nil, err
@@ -79,9 +80,10 @@ func (c *Cluster) ImageStreamTag(ctx context.Context, stream, tag string) (*Imag
 	return out, c.call(ctx, "look at", stream, tag, http.MethodGet, "imagestreamtags", true, nil, out)
 }
 
-// Import imports images into an image stream, which is made if it is not there,
-// and waits for it: the tags follow them then as the policies say. An image that
-// could not be imported is an error that names it; the others are.
+// Import imports images into an image stream, which is made if it is not there, and
+// waits until that is done: the tags follow the images then as the policies say. An
+// image that could not be imported is an error that names it; the others are imported
+// all the same, and the answer is given beside the error.
 func (c *Cluster) Import(ctx context.Context, stream string, images ...ImportImage) (*ImageStreamImport, error) {
 	fail := func(err error) (*ImageStreamImport, error) {
 		return nil, &Error{Op: "import", Target: stream, Err: err}

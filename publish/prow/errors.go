@@ -2,8 +2,8 @@ package prow
 
 // Error says what failed at what.
 type Error struct {
-	Op     string // "decode", "encode", "write", "check", "hand over", "watch", "open", "read", "import", "tag", "map"
-	Target string
+	Op     string // "decode", "encode", "write", "check", "hand over", "watch", "open", "look at", "import", "tag", "untag", "map"
+	Target string // a document, a file, a tag, an image stream with its tag
 	Err    error
 }
 

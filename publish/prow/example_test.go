@@ -10,8 +10,10 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 
 	"github.com/okd-project/okd-streams/publish"
+	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/prow"
 )
 
@@ -71,35 +73,73 @@ func ExampleImageStream_Imported() {
 	// Output: origin/scos-4.22:stream-coreos has no image: not imported yet
 }
 
-// After a push the image stream is waited for.
-func ExampleHandOver() {
-	var registry publish.Registry // that was pushed to
-	var pushed v1.Hash
-	tag, err := name.NewTag("registry.example.com/okd/scos:4.22")
+// pushed gives a registry in a folder, and an image in it that has a tag.
+func pushed(ctx context.Context, dir string) (publish.Registry, name.Tag, v1.Hash, error) {
+	tag := name.MustParseReference("registry.example.com/okd/scos:4.22").(name.Tag)
+	registry, err := layoutregistry.Open(ctx, dir, nil)
 	if err != nil {
-		log.Fatal(err)
+		return nil, tag, v1.Hash{}, err
 	}
-	err = prow.HandOver(context.Background(), registry, tag, pushed, &prow.HandOverOptions{
-		StreamTag: "stream-coreos",
-		Stream: func(context.Context) (*prow.ImageStream, error) {
-			return &prow.ImageStream{}, nil // GET …/namespaces/origin/imagestreams/scos-4.22
-		},
-	})
-	if err != nil {
-		log.Fatal(err)
+	desc, err := registry.WriteImage(ctx, tag.Context(), empty.Image, nil)
+	if err == nil {
+		err = registry.Tag(ctx, tag, desc.Digest)
 	}
+	return registry, tag, desc.Digest, err
 }
 
-func ExampleWatch() {
-	var registry publish.Registry
-	tag, err := name.NewTag("registry.example.com/okd/scos:4.22")
+// After a push the image stream is waited for.
+func ExampleHandOver() {
+	dir, err := os.MkdirTemp("", "")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
-	for digest, err := range prow.Watch(context.Background(), registry, tag, nil) {
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	registry, tag, digest, err := pushed(ctx, dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	looks := 0
+	err = prow.HandOver(ctx, registry, tag, digest, &prow.HandOverOptions{
+		StreamTag: "stream-coreos",
+		// Elsewhere Cluster.ImageStream asks the API server.
+		Stream: func(context.Context) (*prow.ImageStream, error) {
+			looks++
+			s := &prow.ImageStream{}
+			if looks > 1 { // the import has run
+				s.Status.Tags = []prow.TagStatus{{Tag: "stream-coreos", Items: []prow.TagItem{{Image: digest.String()}}}}
+			}
+			return s, nil
+		},
+		Wait: func(context.Context, time.Duration) error { return nil },
+	})
+	fmt.Println(looks, "looks,", err)
+	// Output: 2 looks, <nil>
+}
+
+// Each image that a tag gets is printed.
+func ExampleWatch() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	registry, tag, _, err := pushed(ctx, dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for digest, err := range prow.Watch(ctx, registry, tag, nil) {
 		if err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
-		fmt.Println("new image", digest)
+		fmt.Println(tag.TagStr(), "is at", digest.Hex[:12])
+		break // instead of looking again each half minute
 	}
+	// Output: 4.22 is at 732112270d7e
 }

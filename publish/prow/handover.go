@@ -18,11 +18,12 @@ import (
 const (
 	// DefaultLimit is how long an import may take; OpenShift looks at scheduled
 	// ones every 15 minutes.
-	DefaultLimit    = 30 * time.Minute
+	DefaultLimit = 30 * time.Minute
+	// DefaultInterval is how long to wait between two looks.
 	DefaultInterval = 30 * time.Second
 )
 
-// HandOverOptions are options of HandOver; the zero value is useful.
+// HandOverOptions are options of [HandOver]; nil and the zero value are useful.
 type HandOverOptions struct {
 	// Stream gives the image stream as it is now, and StreamTag is the tag of
 	// it that imports the image; nil: the registry alone is looked at.
@@ -34,11 +35,12 @@ type HandOverOptions struct {
 	Wait func(ctx context.Context, d time.Duration) error
 }
 
-// HandOver checks that an image that was pushed arrived: the tag that is
-// followed has its digest, and so has the image stream's tag, within a limit. A
-// tag in the registry that has another digest is an error at once: somebody
-// else pushed. What is not there yet when the limit is over is an error that says
-// what is there instead.
+// HandOver checks that an image that was pushed arrived: the registry's tag, which
+// the image stream follows, has its digest, and within a time limit the image
+// stream's tag has it too. The registry is asked once: a tag that is not there is an
+// error that wraps [fs.ErrNotExist], one with another digest, since somebody else
+// pushed, an error that wraps [publish.ErrDigest]. If the image stream has another
+// image, or none, when the limit is over, the error says what it has.
 func HandOver(ctx context.Context, registry publish.Registry, tag name.Tag, want v1.Hash, opts *HandOverOptions) error {
 	o := HandOverOptions{}
 	if opts != nil {
@@ -97,7 +99,7 @@ func waiter(wait func(context.Context, time.Duration) error, interval time.Durat
 	return wait, interval
 }
 
-// WatchOptions are options of Watch; the zero value is useful.
+// WatchOptions are options of [Watch]; nil and the zero value are useful.
 type WatchOptions struct {
 	Interval time.Duration // between looks; 0: [DefaultInterval]
 	// Last is the digest that is known already; zero: none.

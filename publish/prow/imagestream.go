@@ -77,7 +77,7 @@ type TagStatus struct {
 	Conditions []TagCondition `json:"conditions,omitempty"`
 }
 
-// TagItem is one of them.
+// TagItem is an image that a tag had, or has.
 type TagItem struct {
 	Created              time.Time `json:"created"`
 	DockerImageReference string    `json:"dockerImageReference"`
