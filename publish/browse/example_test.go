@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"time"
 
 	"github.com/okd-project/okd-streams/bootimage"
@@ -64,6 +65,11 @@ func ExampleNew() {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/browse/", http.StripPrefix("/browse", site))
+
+	answer := httptest.NewRecorder()
+	mux.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/browse/sample/index.html", nil))
+	fmt.Println(answer.Code, answer.Header().Get("Content-Type"))
+	// Output: 200 text/html; charset=utf-8
 }
 
 func ExampleFind() {
