@@ -32,21 +32,19 @@
 // All of the OCI distribution specification 1.1 but the deletion of blobs, which
 // garbage collection does: its conformance suite finds nothing else. Blobs and
 // manifests may have digests of SHA-512. Uploads come whole, in chunks or as a
-// stream, and may be resumed, cancelled and mounted; a blob is mounted without
-// the repository that it is in only where its own repository has it. Lists of
-// tags come in pages where the client asks for that, lists of referrers never.
-// Answers to GET have ranges. A client that takes images alone gets the first
-// image of an index that it asks for by a tag.
+// stream, and may be resumed and cancelled, or spared by mounting a blob of another
+// repository, which the request has to name. Lists of tags come in pages where the
+// client asks for that, lists of referrers never. Answers to GET have ranges. A
+// client that takes no index (Accept) and asks for one by a tag gets the first image
+// in it that it takes.
 //
 // A manifest has at most 4 MiB, and what it names must be there in the size that
 // it gives. A manifest that an index of the repository names cannot be deleted
 // before that index. Other media types than those of images and indexes, of OCI
 // and of Docker's version 2, are refused.
 //
-// # What olareg did
+// # In place of olareg
 //
-// Until version 0.2.2 of olareg this package was a room around it. It took
-// manifests of 8 MiB, deleted one that an index names, and listed referrers in
-// pages. None of its own settings, such as limits of rate and its garbage
-// collection, could be reached.
+// This package was once a room around olareg, version 0.2.2, which took manifests of
+// 8 MiB, deleted one that an index names, and listed referrers in pages.
 package registryserver
