@@ -11,7 +11,7 @@ import (
 	"github.com/okd-project/okd-streams/publish"
 )
 
-// ApplyOptions are options of Apply; the zero value is useful.
+// ApplyOptions are options of [Plan.Apply]; nil and the zero value are useful.
 type ApplyOptions struct {
 	// Registry is where the manifests that the plan names are removed. What Keep,
 	// tags and other builds refer to by now is left alone: [publish.ErrConflict].

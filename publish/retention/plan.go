@@ -21,7 +21,7 @@ import (
 // Kind is what goes.
 type Kind string
 
-// The kinds.
+// The kinds, as fields of [Policy] have them.
 const (
 	CloudUploads Kind = "cloud-uploads"
 	Images       Kind = "images"
@@ -31,9 +31,9 @@ const (
 
 // Pin keeps something of a build whatever the policy says.
 type Pin struct {
-	Build  string `json:"build"`  // its id
-	Reason string `json:"reason"` // "release 4.21.0-okd-scos.4", "barrier", …
-	Kinds  []Kind `json:"kinds,omitempty"`
+	Build  string `json:"build"`           // its id
+	Reason string `json:"reason"`          // "release 4.21.0-okd-scos.4", "barrier", …
+	Kinds  []Kind `json:"kinds,omitempty"` // that stay; empty: all
 }
 
 // keeps says that it keeps this kind.
@@ -41,7 +41,7 @@ func (p Pin) keeps(id string, kind Kind) bool {
 	return p.Build == id && (len(p.Kinds) == 0 || slices.Contains(p.Kinds, kind))
 }
 
-// Options are options of New; the zero value is useful.
+// Options are options of [New]; nil and the zero value are useful.
 type Options struct {
 	Pins []Pin
 	// Registry is looked at for what goes with container images: manifests of
