@@ -47,7 +47,7 @@ type PlanOptions struct {
 	Workers int
 }
 
-// DefaultPlanWorkers is the default of [PlanOptions].
+// DefaultPlanWorkers is the default of Workers in [PlanOptions].
 const DefaultPlanWorkers = 8
 
 // Env is where sources and images come from, and where they go. What the verb does

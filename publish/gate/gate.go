@@ -51,8 +51,8 @@ type Result struct {
 	Reason   string     `json:"reason,omitempty"`
 	Evidence []Evidence `json:"evidence,omitempty"`
 	At       time.Time  `json:"at"` // when it was found out
-	// By is the person who decided and Expires until when that holds; both are
-	// empty where a check decided, and both are needed for [Waived].
+	// By is the person who decided, and Expires until when that holds, which is
+	// needed then. Both are empty where a check decided, which cannot be [Waived].
 	By      string    `json:"by,omitempty"`
 	Expires time.Time `json:"expires,omitzero"`
 }

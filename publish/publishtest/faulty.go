@@ -27,8 +27,8 @@ type Call struct {
 	After bool
 }
 
-// Faulty passes calls on to s and asks fault before and after each, from any
-// goroutine; an error of fault is returned in place of s's answer.
+// Faulty passes calls on to s and asks fault before each and, if it succeeded, after
+// it, from any goroutine; an error of fault is returned in place of s's answer.
 func Faulty(s publish.Store, fault func(Call) error) publish.Store {
 	return &faultyStore{s: s, faults: faults{ask: fault}}
 }
