@@ -32,7 +32,7 @@ const (
 // DefaultMaxAge is how long a release that is decided is not asked for again.
 const DefaultMaxAge = 24 * time.Hour
 
-// ClientOptions are options of NewClient; the zero value is useful.
+// ClientOptions are options of [NewClient]; nil and the zero value are useful.
 type ClientOptions struct {
 	// Transport sends requests; nil: one with time limits and the
 	// environment's proxies. Requests that failed are sent again.
@@ -127,7 +127,7 @@ func (c *Client) Tags(ctx context.Context, stream string, phases ...Phase) ([]Ta
 	return out.Tags, nil
 }
 
-// LatestOptions are options of Latest; the zero value is useful.
+// LatestOptions are options of [Client.Latest]; nil and the zero value are useful.
 type LatestOptions struct {
 	In     string // range of semantic versions: ">4.20.0-0 <4.21.0-0"
 	Prefix string // of the version
@@ -173,7 +173,7 @@ func (c *Client) Config(ctx context.Context, stream string) (*Config, error) {
 	return DecodeConfig(raw)
 }
 
-// ReleaseOptions are options of Release; the zero value is useful.
+// ReleaseOptions are options of [Client.Release]; nil and the zero value are useful.
 type ReleaseOptions struct {
 	// Log asks for the change log too, which takes a controller minutes the
 	// first time.

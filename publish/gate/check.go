@@ -26,7 +26,7 @@ type Finding struct {
 	Expires  time.Time // as in [Result]
 }
 
-// RunOptions are options of Run; the zero value is useful.
+// RunOptions are options of [Run]; nil and the zero value are useful.
 type RunOptions struct {
 	// Since is when the release was made: evidence that says it ended before
 	// is of something else, and the gate pending. Zero: any time.

@@ -15,7 +15,7 @@ import (
 // ahead of ours.
 const DefaultMaxSkew = 5 * time.Minute
 
-// Options are options of Evaluate; the zero value is useful.
+// Options are options of [Evaluate]; nil and the zero value are useful.
 type Options struct {
 	// MaxAge is how old a result may be to count; 0: of any age, since it is of
 	// a digest.

@@ -35,7 +35,8 @@ const (
 	roleKey   = "key"   // that a webhook's body is signed with
 )
 
-// Options of Send; the zero value is useful where no secret is needed.
+// Options are options of [Send]; nil and the zero value are useful where no secret is
+// needed.
 type Options struct {
 	// Secret gives what credentials have for a role that they name: the value
 	// of an environment variable, of a key of a Kubernetes Secret. White space

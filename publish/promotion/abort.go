@@ -13,9 +13,8 @@ import (
 
 // Abort takes a promotion back: the draft, the node of the graph, the tag for
 // gates, the signature if it is the last one (cosign's where the registry can
-// delete a tag), and its files in the store. Its
-// name stays in the register as a tombstone with who aborted it and why, and is
-// not used again. Images stay, by digest; nothing points to them. Once pointers
+// delete a tag), and its files in the store. Its name stays in the register as a
+// tombstone with who aborted it and why, and is not used again. Images stay, by digest; nothing points to them. Once pointers
 // are being moved it is refused ([ErrStarted]).
 //
 // It can be stopped anywhere and called again. Who still works on the promotion

@@ -7,8 +7,9 @@
 //   - content: signatures of the payload verified; the release assembled with
 //     its name and the promoted releases that lead to it; its images mirrored, by
 //     digest; the release signed, by the digest and name that were pushed (with
-//     OpenPGP, and as cosign does), and the signature judged as clusters do; client tools extracted; notes written, with
-//     what changed since the release before.
+//     OpenPGP, and as cosign does), and the signature judged as clusters do;
+//     client tools extracted; notes written, with what changed since the release
+//     before.
 //   - catalogue: release.json, for programs, beside the journal.
 //   - gates: all must have passed. One without a result holds the promotion.
 //   - announcement: a draft with all files, a node in the update graph in no
@@ -19,7 +20,7 @@
 //
 // A run can be stopped anywhere. The journal lies in the store, so that Promote
 // or [Resume] goes on from it on any machine; what it says was done is not done
-// again, all content is looked at again before a gate is asked. [Abort] takes a
+// again, but all content is looked at again before a gate is asked. [Abort] takes a
 // promotion back until pointers are moved. [Due] says when the next one is, and
 // [Shadow] what a release that was promoted, by whomever, lacks.
 //
@@ -28,7 +29,8 @@
 // A name is reserved in the register of the stream by compare-and-swap, with
 // who, when and from which payload. Two promoters never get one name: of the same
 // payload they work on one release, of two payloads the second waits ([ErrBusy]).
-// Names of aborted promotions, and all tags of the repository, are never used.
+// A name of an aborted promotion, or one that is a tag of the repository already, is
+// never taken.
 //
 // # What leads to a release
 //

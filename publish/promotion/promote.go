@@ -46,13 +46,14 @@ type Result struct {
 const maxTags = 200_000
 
 // Promote makes a release of an accepted payload and announces it, or goes on
-// with the promotion that was begun, here or elsewhere, by whomever. A payload that was promoted is not promoted again: the result says
-// as what it was.
+// with the promotion that was begun, here or elsewhere, by whomever. A payload that
+// was promoted is not promoted again: the result says under which name it was, and
+// that nothing changed.
 //
-// Errors leave the journal true: Promote, or [Resume], goes on where it ended. A
-// gate without a result is [publish.ErrPending], one that failed
-// [publish.ErrGate]; nobody was told anything then. The result is nil unless a
-// name was reserved.
+// After an error the journal says what was done: Promote, or [Resume], goes on from
+// there. A gate without a result is [publish.ErrPending], one that failed
+// [publish.ErrGate]; nobody was told anything then. The result is nil unless a name
+// was reserved.
 func Promote(ctx context.Context, env *Env, settings *Settings, opts *Options) (*Result, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -65,7 +66,7 @@ func Promote(ctx context.Context, env *Env, settings *Settings, opts *Options) (
 }
 
 // Resume goes on with a promotion that was begun, by its settings as they were
-// then.
+// then; see [Promote] for errors. One that was taken back wraps [ErrAborted].
 func Resume(ctx context.Context, env *Env, stream, version string) (*Result, error) {
 	p, err := resume(ctx, env, stream, version)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/okd-project/okd-streams/stream"
 )
 
-// Options are options of [Check]; the zero value is useful.
+// Options are options of [Check]; nil and the zero value are useful.
 type Options struct {
 	// Version is the X.Y that is built; zero: the definition's.
 	Version stream.Minor

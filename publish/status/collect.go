@@ -17,7 +17,7 @@ import (
 	"github.com/okd-project/okd-streams/stream"
 )
 
-// CollectOptions are options of Collect; the zero value is useful.
+// CollectOptions are options of [Collect]; nil and the zero value are useful.
 type CollectOptions struct {
 	// Title is the stream's name for people; "": its name.
 	Title string

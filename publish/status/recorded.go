@@ -17,7 +17,7 @@ import (
 // controller has. It is neither green nor red.
 const Waived controller.State = "Waived"
 
-// RecordedOptions are options of AddRecorded; the zero value is useful.
+// RecordedOptions are options of [History.AddRecorded]; nil and the zero value are useful.
 type RecordedOptions struct {
 	// Gates are those of a definition, and say which of them block. Others that
 	// results are of inform, unless the history says that they block.

@@ -44,7 +44,7 @@ func worse(a, b Level) Level {
 	return a
 }
 
-// Options are options of New; the zero value is useful.
+// Options are options of [New]; nil and the zero value are useful.
 type Options struct {
 	// WarnAfter and FailAfter are the ages of the last build and the last
 	// accepted one; 0: [DefaultWarnAfter], [DefaultFailAfter].
@@ -77,7 +77,7 @@ type Report struct {
 	Streams []StreamReport `json:"streams"`
 }
 
-// StreamReport is the readiness of one.
+// StreamReport is the readiness of one stream.
 type StreamReport struct {
 	Stream  string   `json:"stream"`
 	Title   string   `json:"title"`
@@ -168,18 +168,18 @@ type CommitChange struct {
 	To        string `json:"to,omitempty"`
 }
 
-// Comparison is a node image beside another.
+// Comparison is a node image beside another, the reference.
 type Comparison struct {
 	Version   string   `json:"version"`
-	Reference string   `json:"reference"`
-	Same      int      `json:"same"`
-	Ahead     []Beside `json:"ahead,omitempty"`
-	Behind    []Beside `json:"behind,omitempty"`
+	Reference string   `json:"reference"`         // its version or pullspec
+	Same      int      `json:"same"`              // packages in the same version
+	Ahead     []Beside `json:"ahead,omitempty"`   // newer than the reference's
+	Behind    []Beside `json:"behind,omitempty"`  // older than the reference's
 	Missing   []string `json:"missing,omitempty"` // packages that the reference alone has
 	Extra     []string `json:"extra,omitempty"`   // packages that it has not
 }
 
-// Beside is a package in both.
+// Beside is a package that both have, in another version.
 type Beside struct {
 	Name      string `json:"name"`
 	Version   string `json:"version"`   // epoch:version-release

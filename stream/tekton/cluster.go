@@ -20,7 +20,7 @@ import (
 // MaxAnswerSize bounds an answer of the API server, bytes.
 const MaxAnswerSize = 64 << 20
 
-// ClusterOptions are options of [NewCluster]; the zero value is useful.
+// ClusterOptions are options of [NewCluster]; nil and the zero value are useful.
 type ClusterOptions struct {
 	// Token gives the bearer token of a request; nil: none is sent.
 	Token func(ctx context.Context) (string, error)
