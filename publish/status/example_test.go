@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net/http/httptest"
 	"os"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish/controller"
+	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/publish/status"
 )
 
@@ -64,9 +67,12 @@ func ExampleReport_WriteMetrics() {
 
 // A page for a web server.
 func ExampleReport_WriteHTML() {
-	if err := status.New([]status.History{red(), green()}, now, nil).WriteHTML(os.Stdout); err != nil {
+	var page strings.Builder
+	if err := status.New([]status.History{red(), green()}, now, nil).WriteHTML(&page); err != nil {
 		log.Fatal(err)
 	}
+	fmt.Println("scripts:", strings.Count(page.String(), "<script"))
+	// Output: scripts: 0
 }
 
 func ExampleReport_WriteJSON() {
@@ -81,15 +87,47 @@ func ExampleReport_WriteJSON() {
 	// }
 }
 
-// A release controller is asked, and the payloads that matter are opened.
+// A release controller is asked; here it is a stand-in with one release.
 func ExampleCollect() {
 	ctx := context.Background()
-	client, err := controller.NewClient("https://amd64.example.com", nil)
+	engine := &controller.Engine{
+		Store: memstore.New(), Key: "flow.json", Config: &controller.Config{Name: "4.22.0-0.okd-scos"},
+	}
+	err := engine.Edit(ctx, func(f *controller.Flow) error {
+		f.Releases = []controller.FlowRelease{{
+			Name: "4.22.0-0.okd-scos-2026-11-24-060000", Phase: controller.Accepted,
+			Jobs: map[string]controller.Job{"aws": {State: controller.JobSucceeded}},
+		}}
+		return nil
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
+	server := httptest.NewServer(controller.Handler(engine))
+	defer server.Close()
+	client, err := controller.NewClient(server.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	h, err := status.Collect(ctx, client, "4.22.0-0.okd-scos", now, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	r := status.New([]status.History{*h}, now, nil)
+	fmt.Println(r.Level)
+	for _, reason := range r.Streams[0].Reasons {
+		fmt.Println(reason.Text)
+	}
+	// Output:
+	// warning
+	// the last build, 4.22.0-0.okd-scos-2026-11-24-060000, is 54 hours old
+	// the last accepted build, 4.22.0-0.okd-scos-2026-11-24-060000, is 54 hours old
+}
+
+// The payloads that matter are opened, for what changed before a gate became red.
+func ExampleContentOf() {
 	var images payload.Images // a registry
-	h, err := status.Collect(ctx, client, "4.22.0-0.okd-scos", now, &status.CollectOptions{
+	_ = status.CollectOptions{
 		Look: func(ctx context.Context, pullSpec string) (*status.Content, error) {
 			ref, err := name.ParseReference(pullSpec)
 			if err != nil {
@@ -101,9 +139,5 @@ func ExampleCollect() {
 			}
 			return status.ContentOf(ctx, images, r)
 		},
-	})
-	if err != nil {
-		log.Fatal(err)
 	}
-	fmt.Println(status.New([]status.History{*h}, now, nil).Level)
 }
