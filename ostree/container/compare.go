@@ -18,7 +18,8 @@ type CompareOptions struct {
 	Packages bool
 	// Files fills in Comparison.Files, for which all layers are read.
 	Files bool
-	// TempDir is where layers are unpacked; "": the system's.
+	// TempDir is where layers are unpacked, at most 64 GiB of each image; "": the
+	// system's.
 	TempDir string
 }
 

@@ -37,4 +37,7 @@
 // says what, [RenderNode] writes the Containerfiles, [BuildNode] has the caller's
 // builder make the node image and its extensions, [CheckNode] names where they and
 // the base image disagree.
+//
+// Options may be nil, those of [BuildNode] excepted: nil is the zero value, in which
+// each field has its default.
 package container

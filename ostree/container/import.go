@@ -114,14 +114,15 @@ const (
 // repository, with the same result in every mode: whiteouts are applied, /etc goes
 // to /usr/etc, files outside of /usr, /etc and /var are left out unless the
 // commit's root is transient; files get the labels of the commit's SELinux policy,
-// and all get new ones where a layer has a part in the policy. Not as there: a hard link may name a file of a
-// layer below, an object of the repository however old it is, and keeps its
-// attributes; a layer is not taken for one with other content; what is missing,
-// or not part of the commit, is an error.
+// and all get new ones where a layer has a part in the policy. Other than with
+// bootc, a hard link may name a file of a layer below or an object of the
+// repository, however old it is, and keeps its attributes; a layer is not taken for
+// one with other content; what is missing, or not part of the commit, is an error.
 //
-// Errors name the layer and the entry. Bytes that are not what digest, checksum
-// or format promise wrap [ostree.ErrCorrupt] or say digest mismatch; what OSTree
-// can't store wraps [errors.ErrUnsupported].
+// Errors name the layer and the entry. A layer whose bytes have not the digest and
+// size promised gives publish.ErrDigest, content that contradicts a diff ID, a
+// checksum or the format [ostree.ErrCorrupt], and what OSTree can't store
+// [errors.ErrUnsupported].
 func Import(ctx context.Context, dst *ostree.Repo, img v1.Image, opts *ImportOptions) (*Imported, error) {
 	if opts == nil {
 		opts = &ImportOptions{}

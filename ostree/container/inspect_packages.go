@@ -24,8 +24,8 @@ import (
 
 // PackagesOptions are for [Packages].
 type PackagesOptions struct {
-	// TempDir is where the layers are unpacked of an image that has no list;
-	// "": the system's.
+	// TempDir is where the layers are unpacked of an image that has no list, at most
+	// 64 GiB; "": the system's.
 	TempDir string
 }
 

@@ -17,7 +17,8 @@ import (
 type LintOptions struct {
 	// Documents leaves the layers unread, but for the commit.
 	Documents bool
-	// TempDir is where layers are unpacked; "": the system's.
+	// TempDir is where layers are unpacked, at most 64 GiB of each image; "": the
+	// system's.
 	TempDir string
 }
 
