@@ -29,12 +29,12 @@ func (e *Error) Error() string {
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Check finds what would make a run fail although the cluster takes all
-// objects: parameters that are missing, unknown or of another type, workspaces that nobody
-// gives, results that no task has, tasks that wait for each other, a task with two volume claims, time limits that
-// contradict. Tasks and pipelines that others name must be among
-// the objects. Every fault is an [*Error]; they are joined. That fields are known and
-// well-formed is for the cluster to say.
+// Check finds what would make a run fail although the cluster takes all objects:
+// parameters that are missing, unknown or of another type, workspaces that nobody
+// gives, results that no task has, tasks that wait for each other, a task with two
+// volume claims, time limits that contradict each other. Tasks and pipelines that
+// others name must be among the objects. Every fault is an [*Error]; they are joined.
+// Whether fields are known and well-formed is for the cluster to say.
 func Check(objects ...Object) error {
 	c := &checker{tasks: map[string]*Task{}, pipelines: map[string]*Pipeline{}}
 	seen := map[string]bool{}

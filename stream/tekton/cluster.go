@@ -38,8 +38,8 @@ type Cluster struct {
 	opts ClusterOptions
 }
 
-// NewCluster speaks with the API server at an https address; http is for this
-// machine. opts may be nil.
+// NewCluster speaks with the API server at an https address, such as
+// https://api.example.com:6443; http is for this machine alone.
 func NewCluster(address string, opts *ClusterOptions) (*Cluster, error) {
 	u, err := url.Parse(address)
 	if err == nil && (u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname()))) {
@@ -142,7 +142,7 @@ func (o *runObject) status() RunStatus {
 	return s
 }
 
-// Run looks at a run; none wraps [fs.ErrNotExist].
+// Run looks at a run; that there is none is an error that wraps [fs.ErrNotExist].
 func (c *Cluster) Run(ctx context.Context, namespace, name string) (*RunStatus, error) {
 	target := kindPipelineRun + " " + namespace + "/" + name
 	if !rePath.MatchString(name) {

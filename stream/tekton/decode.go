@@ -16,9 +16,10 @@ const (
 	MaxDocuments     = 1000
 )
 
-// Decode reads objects as [Encode] writes them: YAML documents, with anchors and tags refused. A kind
-// or field that is not rendered here is an error, as is a document without any. Every fault is named, with the number
-// of its document.
+// Decode reads objects as [Encode] writes them: YAML documents, with anchors and tags
+// refused, at most [MaxDocuments] and [MaxDocumentsSize] bytes. A kind or field that is
+// not rendered here is an error, as is a document without any. Every fault is named,
+// with the number of its document.
 func Decode(r io.Reader) ([]Object, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxDocumentsSize+1))
 	if err != nil {

@@ -47,7 +47,8 @@ type Options struct {
 	// Namespace of all objects; "": [DefaultNamespace].
 	Namespace string
 	// Prefix begins the name of every object, so that several streams share a
-	// namespace; at most 20 letters, digits and "-". "": none.
+	// namespace; at most 20 lower-case letters, digits and "-", a letter
+	// first. "": none.
 	Prefix string
 	// Platform is the kind of cluster; "": [Plain]. [Tree] renders all.
 	Platform Platform

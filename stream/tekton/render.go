@@ -72,9 +72,10 @@ const (
 const taskUser int64 = 65532
 
 // Render makes the objects of a stream for one platform: tasks and pipelines of the
-// daily build, of releases and of payloads, their runs, the CronJobs that start them by the
-// definition's cadences, and what these need. What is missing in the definition is refused. The result
-// passes [Rendered.Check], and is the same whenever and wherever it is made.
+// daily build, of releases and of payloads, their runs, the CronJobs that start them by
+// the definition's cadences, and what these need. A definition or options that lack what
+// a run needs are refused; all faults are joined. The result passes [Rendered.Check], and
+// is the same whenever and wherever it is made.
 func Render(def *stream.Definition, opts *Options) (*Rendered, error) {
 	p, err := newPlan(def, opts)
 	if err != nil {

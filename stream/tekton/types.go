@@ -19,8 +19,9 @@ const (
 )
 
 // Object is one of [Task], [Pipeline], [PipelineRun], [CronJob], [ConfigMap],
-// [Namespace], [ServiceAccount], [VolumeClaim], [Role] and [RoleBinding]. Their fields are those of the
-// published types that are rendered here, with the same names, and no others.
+// [Namespace], [ServiceAccount], [VolumeClaim], [Role] and [RoleBinding]. Their
+// fields have the names of the published types' fields: those that are rendered here,
+// and no others.
 type Object interface {
 	// Head is what every object begins with.
 	Head() *Header
@@ -182,7 +183,7 @@ type Projected struct {
 	Sources []Projection `json:"sources"`
 }
 
-// Projection is one of them.
+// Projection is one source of a [Projected] folder.
 type Projection struct {
 	ConfigMap *NameRef      `json:"configMap,omitempty"`
 	Token     *AccountToken `json:"serviceAccountToken,omitempty"`
