@@ -6,10 +6,10 @@
 //
 // Without -tree it uses the Debian tree of internal/interop (made the first
 // time; that needs root). Peers: ostree, ostree-ext with skopeo and
-// docker-registry, cp; pigz, zstd and xz; for copies of images go-containerregistry, which this
-// program is itself when it is told so, and skopeo. Both sides run as child processes: CPU seconds and peak
-// memory are those that the kernel counts for the child and its descendants,
-// and medians of the rounds are shown. Neither calls fsync; every round starts
+// docker-registry, cp; pigz, zstd and xz; qemu-img for disks; for copies of images
+// skopeo and go-containerregistry, which this program is itself when it is told so.
+// Both sides run as child processes: CPU seconds and peak memory are those that the
+// kernel counts for the child and its descendants, and medians of the rounds are shown. Neither calls fsync; every round starts
 // with fresh repositories; nothing is deleted while the clock runs. The
 // registry's own CPU is counted for neither side.
 //

@@ -127,6 +127,9 @@ func (b *bench) many(ctx context.Context) ([]row, error) {
 	}
 	defer os.RemoveAll(sources)
 	tree := filepath.Join(sources, "tree")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		return nil, err
+	}
 	if err := treegen.Write(tree, 1, &treegen.Options{Files: manyFiles, MaxSize: 4096}); err != nil {
 		return nil, err
 	}

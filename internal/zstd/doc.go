@@ -4,10 +4,11 @@
 // it, so that any number of frames can be worked on at once; the whole content is the
 // window of its frame. Each frame has its content's size and checksum.
 //
-// Matches are found by what follows a place: its next bytes have a hash, and the four latest
-// places with the same are kept, with more of the hash, so that most that differ are not
-// looked at. A match waits for a better one at the next places. The lower strengths keep one
-// place a hash and take the first match. Blocks end where the statistics of what they hold
+// Matches are found by what follows a place: its next five bytes have a hash, those of a
+// share of the places also their next eight, and the four latest places with the same hash
+// are kept, with more of it, so that most that differ are not looked at. A match waits for
+// a better one at the next places. The two lower strengths keep one place a hash and take
+// the first match. Blocks end where the statistics of what they hold
 // change. All costs are integers: the same content gives the same bytes on every machine,
 // whatever was compressed before.
 package zstd
