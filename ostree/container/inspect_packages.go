@@ -33,7 +33,7 @@ type PackagesOptions struct {
 // version. It looks at what costs least first: the list that OpenShift's images
 // have in their last layer, that in the commit's metadata if no layer was added
 // to the commit, and the database of rpm or dpkg, for which all layers are read.
-// An image without wraps [fs.ErrNotExist].
+// That an image has none is an error that wraps [fs.ErrNotExist].
 func Packages(ctx context.Context, img v1.Image, opts *PackagesOptions) ([]ostree.Package, error) {
 	if opts == nil {
 		opts = &PackagesOptions{}

@@ -135,7 +135,7 @@ type LatestOptions struct {
 }
 
 // Latest gives the newest accepted release of a stream, by semantic version.
-// None wraps [fs.ErrNotExist].
+// That there is none is an error that wraps [fs.ErrNotExist].
 func (c *Client) Latest(ctx context.Context, stream string, opts *LatestOptions) (*Tag, error) {
 	query := url.Values{}
 	if opts != nil {

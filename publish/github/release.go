@@ -95,7 +95,8 @@ func (r *Release) asset(name string) *Asset {
 }
 
 // Release gives the release of a tag, the published one or else, if the client
-// may see it, the oldest draft. None wraps [fs.ErrNotExist].
+// may see it, the oldest draft. That there is none is an error that wraps
+// [fs.ErrNotExist].
 func (c *Client) Release(ctx context.Context, tag string) (*Release, error) {
 	r, _, err := c.find(ctx, tag)
 	if err == nil && r == nil {
@@ -107,8 +108,8 @@ func (c *Client) Release(ctx context.Context, tag string) (*Release, error) {
 	return r, nil
 }
 
-// Latest gives the release that GitHub shows as the repository's latest. None
-// wraps [fs.ErrNotExist].
+// Latest gives the release that GitHub shows as the repository's latest. That
+// there is none is an error that wraps [fs.ErrNotExist].
 func (c *Client) Latest(ctx context.Context) (*Release, error) {
 	r := &Release{}
 	_, err := c.send(ctx, &request{method: http.MethodGet, url: c.path("releases", "latest"), want: http.StatusOK}, r)
