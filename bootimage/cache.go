@@ -35,8 +35,9 @@ const signatureSuffix = ".sig"
 
 // Open gives the file of an entry, verified, at its start. It is downloaded if the
 // cache does not have it, as by [Download]; with Decompress it is the content that
-// is kept. Of what is kept the entry must have the SHA-256. Signatures are kept,
-// too. opts.Now becomes the time of its last use, where it is not zero.
+// is kept. The entry must have the SHA-256 of what is kept: UncompressedSHA256 with
+// Decompress, else SHA256. Signatures are kept, too. opts.Now becomes the time of its
+// last use, where it is not zero.
 func (c *Cache) Open(ctx context.Context, e Entry, opts *CacheOptions) (*os.File, *Downloaded, error) {
 	var o CacheOptions
 	if opts != nil {

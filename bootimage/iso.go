@@ -71,11 +71,11 @@ func FindISO(ctx context.Context, img v1.Image, opts *ISOOptions) (*ImageISO, er
 	return readISO(ctx, img, opts, nil)
 }
 
-// ExtractISO writes a live ISO of an image to the file name in dst, which it has
-// only when it is whole and verified: the ISO has [ISOOptions.SHA256], or its layer
-// the digest that the image says and the ISO the checksum beside it. What was there
-// is replaced. Errors wrap [ErrVerification] for other bytes and [io/fs.ErrNotExist]
-// where there is none.
+// ExtractISO writes a live ISO of an image to the file name in dst. Nothing is under
+// the name before the ISO is whole and verified: it has [ISOOptions.SHA256], or the
+// checksum that lies beside it while its layer has the digest that the image says.
+// What was there is replaced. Errors wrap [ErrVerification] for other bytes and
+// [io/fs.ErrNotExist] where there is no ISO.
 func ExtractISO(ctx context.Context, dst *os.Root, name string, img v1.Image, opts *ISOOptions) (iso *ImageISO, err error) {
 	if name == "" || path.Base(name) != name || name == "." || name == ".." {
 		return nil, fmt.Errorf("bootimage: iso: %q is not the name of a file: %w", name, fs.ErrInvalid)

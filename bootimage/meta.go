@@ -240,7 +240,8 @@ func ArtifactPath(name, id, artifact, arch, ext string) string {
 // and not in m stays; an old document of another build or commit, or with
 // other bytes under the name of an artifact, is refused.
 //
-// coreos-assembler's schema wants the artifact "ostree" where there are any.
+// coreos-assembler's schema wants that a record with artifacts has one named
+// "ostree".
 func PutMeta(m Meta) func(old []byte) ([]byte, error) {
 	return update(func() (*Document[Meta], error) { return NewDocument(m) }, func(d *Document[Meta]) error {
 		return d.Edit(func(old *Meta) error {

@@ -179,8 +179,8 @@ var schemaArtifacts = []string{
 
 // ValidateMeta checks a record by coreos-assembler's schema, version 1, beyond what
 // decoding wants: no key that it does not have, as its strict readers refuse the
-// record then; the artifact "ostree" where there are any; known names of
-// artifacts; what images in clouds must have.
+// record then; an artifact named "ostree" if there are artifacts; known names
+// of artifacts; what images in clouds must have.
 func ValidateMeta(d *Document[Meta]) error {
 	v := &faults{document: MetaFile}
 	known := jsonKeys[Meta]()

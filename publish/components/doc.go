@@ -17,7 +17,7 @@
 // Three ways lead to a release. [Replace] keeps a release's images and builds those
 // of the list; [Scratch] builds all; and with [PlanOptions.Only] it is one component.
 //
-// Images are of one platform; there is nothing for several at once.
+// A plan is for one platform; several take a plan and a run each.
 //
 // This package runs no program. Sources come from [Env.Fetch], git for instance, and
 // images are made by [Env.Build], buildah for instance, which finds everything that a

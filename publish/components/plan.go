@@ -65,8 +65,8 @@ type Env struct {
 	Repository name.Repository
 	// Build makes an image. It may be called from several goroutines.
 	Build func(ctx context.Context, b *Build) error
-	// BuilderID changes when Build would make others of the same: the builder's
-	// version, for instance.
+	// BuilderID changes when Build would make other images of the same sources: the
+	// builder's version, for instance.
 	BuilderID string
 	// Dir is a folder for files on the way. Each run has a folder of its own in it,
 	// which it removes; it needs room for the images that others are built from.

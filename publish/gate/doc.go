@@ -9,13 +9,14 @@
 // [Verdict.Gate] is what [publish.Env] asks.
 //
 // Nothing is green by itself. A gate without a result is pending, and so is one
-// whose result is of another digest, too old, from the future, or by a person
-// and over. Gates that inform never block, and are shown all the same.
+// whose result is of another digest, too old, from the future, or a person's
+// decision that has expired. Gates that inform never block, and are shown all the
+// same.
 //
 // A [Check] finds a result out, and [Run] carries it out: [Command], [HTTP],
 // [ProwJob], [JUnit], [Kola] and [Controller] ask others; [Regression], [Links],
-// [Payload], [Reachable] and [Signed] look themselves; [Manual] is what a person answers
-// for. What is not there yet is pending, what cannot be read an error that is
-// recorded as pending. Where evidence says which release it is of it must be the
-// subject, and whoever hands in a file that does not say vouches for it.
+// [Payload], [Reachable] and [Signed] look themselves; [Manual] is what a person
+// answers for. What is not there yet is pending; what cannot be read is an error, and
+// recorded as pending. Evidence that says which release it is of must name the
+// subject; whoever hands in a file that does not say vouches for it.
 package gate

@@ -40,7 +40,8 @@ const (
 // apiVersion is the version of the API that is asked for.
 const apiVersion = "2022-11-28"
 
-// ClientOptions are options of NewClient; the zero value reads what is public.
+// ClientOptions are options of [NewClient]; nil and the zero value read what is
+// public.
 type ClientOptions struct {
 	// API is the address of the API; "": [DefaultAPI]. That of an Enterprise
 	// server is https://HOST/api/v3.

@@ -35,8 +35,8 @@ type Settings struct {
 	URL stream.Template `json:"url,omitempty"`
 
 	// Patches is how many promoted releases of its own X.Y lead to a release; 0:
-	// all. Minors is how many minor versions back the newest release of leads to
-	// it; 0: 1, -1: none.
+	// all. Minors is from how many minor versions back the newest release leads to
+	// it, too; 0: 1, -1: none.
 	Patches int `json:"patches,omitempty"`
 	Minors  int `json:"minors,omitempty"`
 

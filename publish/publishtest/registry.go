@@ -54,7 +54,7 @@ func (c Claim) offers(r publish.Registry) bool {
 
 // TestRegistry runs the conformance suite of [publish.Registry], and those of
 // [publish.Blobs], [publish.Referrers] and of deletion on registries that
-// implement them; for what claims names that is required. open gives a
+// implement them; what claims name must be implemented. open gives a
 // registry and a repository in it that does not exist yet; it is called once
 // for each case, from parallel subtests. Repositories beside the given one, its
 // path with a suffix, are used too.
