@@ -15,19 +15,20 @@
 // okd-coreos-pipeline, okd-release-pipeline and okd-payload-pipeline where the same
 // is meant.
 //
-// The pipeline okd-coreos is the daily build: build-inputs, build-node, build-payload and
-// build-publish, each of which runs publish/daily up to that step, as okd-streams build STEP
-// in the task image, over one volume with the state folder. Steps that need nothing of their
-// own share a task, since each task is a pod, and a pod takes seconds to begin. The page about a
-// build is published with it. By the kind of operating system there is more before them:
+// The pipeline okd-coreos is the daily build: build-inputs, build-node, build-payload
+// and build-publish, each of which runs publish/daily up to that step, as okd-streams
+// build STEP in the task image, over one volume with the state folder. Steps that need
+// nothing of their own share a task, since each task is a pod, and a pod takes seconds to
+// begin. The page about a build is published with it. By the kind of operating system
+// there is more before them:
 //
 //   - given: nothing.
 //   - layer, with a Containerfile or packages: git-clone fetches the source,
-//     base-image imports what the definition follows, and build-node has a last step that
-//     runs buildah in the image of the definition's builder.
+//     base-image imports what the definition follows, and build-node has a last step
+//     that runs buildah in the image of the definition's builder.
 //   - compose: cosa-init, cosa-build-baseos, cosa-test if there is a gate of kind
-//     kola, cosa-build-extensions and cosa-buildextend run coreos-assembler in
-//     that image. The first refuses one that has lost what the stream needs.
+//     kola, cosa-build-extensions and cosa-buildextend run coreos-assembler in the
+//     builder's image. cosa-init refuses an image that has lost what the stream needs.
 //   - where the definition says from which controller a release is picked:
 //     pick-release.
 //
@@ -45,11 +46,11 @@
 // # What runs may do
 //
 // Steps of the task image are restricted as Pod Security has it, and see only the
-// secrets that they need. Only steps that run buildah are privileged; those of
-// coreos-assembler have /dev/kvm by the device plugin of KubeVirt, or on kind from the
-// node. Who builds may look at runs, by a token that one step has; who starts runs may
-// create, list and delete them. Values of parameters never become part of a
-// program. Images are named by digest.
+// secrets that they need. Steps that run buildah are privileged. Those of
+// coreos-assembler have /dev/kvm by the device plugin of KubeVirt; on kind, which has no
+// such plugin, they have the node's and are privileged, too. Who builds may look at runs,
+// by a token that one step has; who starts runs may create, list and delete them. Values
+// of parameters never become part of a program. Images are named by digest.
 //
 // # What must be there
 //
