@@ -5,11 +5,13 @@
 //
 // # The catalogue
 //
-//	builds.json                    the builds of a stream, newest first: [Builds], [AddBuild], [TagBuild], [DeleteBuild], [CleanBuild]
-//	ID/release.json                a release, all architectures: [ReleaseFor], [UpdateRelease]
-//	ID/ARCH/meta.json              the record of one architecture's build: [Meta], [PutMeta], [MergeMeta], [FinalizeMeta]
-//	ID/ARCH/commitmeta.json        the metadata of its commit: [CommitMeta]
-//	ID/ARCH/NAME-ID-ARTIFACT.ARCH.EXT   the artifacts: [ArtifactPath], [Measure]
+//   - builds.json: the builds of a stream, newest first ([Builds], [AddBuild],
+//     [TagBuild], [DeleteBuild], [CleanBuild]).
+//   - ID/release.json: a release, all architectures ([ReleaseFor], [UpdateRelease]).
+//   - ID/ARCH/meta.json: the record of one architecture's build ([Meta], [PutMeta],
+//     [MergeMeta], [FinalizeMeta]).
+//   - ID/ARCH/commitmeta.json: the metadata of its commit ([CommitMeta]).
+//   - ID/ARCH/NAME-ID-ARTIFACT.ARCH.EXT: the artifacts ([ArtifactPath], [Measure]).
 //
 // [ImportBuild] reads a build from a folder of coreos-assembler's, which has the same
 // layout. [NewDiskIndex] and [DiskIndexEntries] are for disks in registries,
@@ -22,9 +24,11 @@
 //
 // # The metadata of a stream
 //
-//	releases.json         all releases, for tools: [UpdateIndex], [ValidateIndex]
-//	streams/STREAM.json   the release to take, for users and installers: [StreamFor], [UpdateStream]
-//	updates/STREAM.json   which release machines update to, when and by which way: [AddUpdate], [UpdateGraphFor]
+//   - releases.json: all releases, for tools ([UpdateIndex], [ValidateIndex]).
+//   - streams/STREAM.json: the release to take, for users and installers ([StreamFor],
+//     [UpdateStream]).
+//   - updates/STREAM.json: which release machines update to, when and by which way
+//     ([AddUpdate], [UpdateGraphFor]).
 //
 // [Entries] lists the boot images that stream metadata names, [ValidateStream]
 // checks it, [CompareStreams] tells two apart, [Document.Override] adds what only
