@@ -37,7 +37,7 @@ type SignerOptions struct {
 	Lifetime time.Duration
 }
 
-// Signer signs with one key. It is a [publish.Signer].
+// Signer signs with one key. It is a publish.Signer.
 type Signer struct {
 	key  *pgp.Secret
 	now  func() time.Time

@@ -40,7 +40,7 @@ type VerifierOptions struct {
 	ExpiredKeys bool
 }
 
-// Verifier checks signatures. It is a [publish.Verifier].
+// Verifier checks signatures. It is a publish.Verifier.
 type Verifier struct {
 	keys *Keyring
 	now  func() time.Time
@@ -56,10 +56,10 @@ func NewVerifier(keys *Keyring, now func() time.Time, opts *VerifierOptions) *Ve
 	return v
 }
 
-// Verify checks a detached signature, binary or armoured, of a message, which is
-// read as a stream. Of several signatures one good one is enough; signer is the
-// fingerprint, in upper-case hexadecimal, of the primary key behind the first
-// good one.
+// Verify checks a detached signature, binary or armoured and of at most 256 KiB, of a
+// message, which is read as a stream. Of several signatures one good one is enough;
+// signer is the fingerprint, in upper-case hexadecimal, of the primary key behind the
+// first good one.
 func (v *Verifier) Verify(ctx context.Context, message io.Reader, signature []byte) (signer string, err error) {
 	all, err := v.Signatures(ctx, message, signature)
 	if err != nil {
@@ -74,9 +74,9 @@ func (v *Verifier) Signatures(ctx context.Context, message io.Reader, signature 
 	return v.keys.Verify(ctx, message, signature, v.now(), &v.opts)
 }
 
-// Open checks a signed message and gives what it holds, at most
-// 4 MiB: an OpenPGP message, binary or armoured, compressed or
-// not, or clear-signed text (its lines as signed: without blanks at their ends).
+// Open checks a signed message and gives what it holds, at most 4 MiB: an OpenPGP
+// message, binary or armoured, compressed or not, or clear-signed text (its lines as
+// signed: without blanks at their ends).
 // Nothing may stand around it. content is nil unless a signature is good; signer
 // is as of [Verifier.Verify].
 func (v *Verifier) Open(ctx context.Context, signed io.Reader) (content []byte, signer string, err error) {

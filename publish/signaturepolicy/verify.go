@@ -64,7 +64,7 @@ func (p *Policy) Insecure() bool {
 
 // Verify checks that an image meets all requirements that the policy has for it:
 // those of the most specific scope. One that does not gives
-// [publish.ErrSignature] and why; so does one that could only be judged by what
+// publish.ErrSignature and why; so does one that could only be judged by what
 // is not supported, which wraps [errors.ErrUnsupported] as well.
 func (p *Policy) Verify(ctx context.Context, img *Image, opts *VerifyOptions) error {
 	if opts == nil {
