@@ -2,7 +2,9 @@ package tekton_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -85,8 +87,22 @@ func ExampleWrite() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	fmt.Println(tekton.Write(filepath.Join(dir, "deploy"), []tekton.File{{Path: "base/objects.yaml", Data: []byte("---\n")}}))
-	// Output: <nil>
+	files := []tekton.File{{Path: "base/objects.yaml", Data: []byte("---\n")}}
+	if err := tekton.Write(filepath.Join(dir, "deploy"), files); err != nil {
+		fmt.Println(err)
+		return
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "deploy", "base/objects.yaml"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Print(string(text))
+	// A folder with something of others is left as it is.
+	fmt.Println(errors.Is(tekton.Write(dir, files), fs.ErrExist))
+	// Output:
+	// ---
+	// true
 }
 
 func ExampleEncode() {

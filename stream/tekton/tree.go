@@ -110,9 +110,9 @@ func Tree(def *stream.Definition, opts *Options) ([]File, error) {
 	return files, nil
 }
 
-// Write writes files into a new folder dir, which is there with all of them or not at all. A folder
-// that is there is replaced if it is empty or was written by Write; another is an error that wraps
-// [fs.ErrExist].
+// Write writes files into a new folder dir, which is there with all of them or not at
+// all. A folder that is there already is replaced if it is empty or holds a tree that
+// [Tree] rendered; any other is an error that wraps [fs.ErrExist].
 func Write(dir string, files []File) (err error) {
 	fail := func(err error) error { return fmt.Errorf("tekton: write %s: %w", dir, err) }
 	dir = filepath.Clean(dir)
