@@ -20,7 +20,7 @@ const maxAnswerSize = 1 << 20
 // HTTP passes if a service says so: its answer is a JSON object with the members
 // digest, state (pending, passed or failed) and reason, of which digest must be
 // the subject's. In address, "{digest}" and "{release}" stand for the subject's.
-// An answer 404 is pending. transport is as for [URL].
+// An answer 404 is pending. An answer has at most 1 MiB. transport is as for [URL].
 func HTTP(address string, transport http.RoundTripper) Check {
 	return func(ctx context.Context, s Subject) (Finding, error) {
 		address := strings.NewReplacer("{digest}", url.QueryEscape(s.Digest), "{release}", url.QueryEscape(s.Release)).Replace(address)

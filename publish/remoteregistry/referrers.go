@@ -53,9 +53,9 @@ func attachedTag(h v1.Hash) string {
 	return h.Algorithm + "-" + h.Hex[:min(len(h.Hex), 64)]
 }
 
-// Referrers lists the manifests whose subject is the one named, each once, in
-// the server's order, of the first mirror that has the subject; artifactType "" means all. The subject need not exist, and
-// what has no referrers gives nothing.
+// Referrers lists the manifests whose subject is the one named, each once, in the
+// server's order, of the first mirror that has the subject; artifactType "" means
+// all. The subject need not exist, and what has no referrers gives nothing.
 //
 // Where the server has no referrers API, they are those of the index under
 // [AttachedTag]'s tag without suffix. [Registry.WriteManifest] and the methods

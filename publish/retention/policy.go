@@ -26,8 +26,8 @@ type Policy struct {
 }
 
 // DecodePolicies reads gc-policy.yaml: a policy for each stream. Ages are a
-// number with d, w, m or y: days, weeks, months of 30 days, years of 365. Every
-// fault names the stream and the key.
+// number with d, w, m or y: days, weeks, months of 30 days, years of 365; at most
+// 36,500 days. Every fault names the stream and the key.
 func DecodePolicies(r io.Reader) (map[string]Policy, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxPolicySize+1))
 	if err == nil && len(data) > MaxPolicySize {
