@@ -229,9 +229,9 @@ type HistoryEntry struct {
 }
 
 // History gives the history of an image, the oldest entry first, with the layer
-// that each has made; it reads the documents only. A history that doesn't have
-// as many layers as the image, and none, wrap [ostree.ErrCorrupt] and
-// [fs.ErrNotExist].
+// that each has made; it reads the documents only. That there is none is an error
+// that wraps [fs.ErrNotExist]; one that is for more or fewer layers than the image has
+// wraps [ostree.ErrCorrupt].
 func History(img v1.Image) ([]HistoryEntry, error) {
 	list, err := history(img)
 	if err != nil {

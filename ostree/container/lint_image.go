@@ -15,7 +15,8 @@ import (
 
 // LintOptions are for [Lint].
 type LintOptions struct {
-	// Documents leaves the layers unread, but for the commit.
+	// Documents leaves the layers unread, but for the commit and for OpenShift's
+	// list in the last one.
 	Documents bool
 	// TempDir is where layers are unpacked, at most 64 GiB of each image; "": the
 	// system's.
@@ -23,7 +24,8 @@ type LintOptions struct {
 }
 
 // Lint reports what keeps an image from being deployed by ostree or bootc, or
-// from being read by OpenShift: all faults joined, each an *[Error]. nil: none.
+// from being read by OpenShift: all faults joined, each an *[Error] or, where
+// the tree is at fault, an *[ostree.Error]. nil: none.
 //
 // In the documents: the operating system is linux and the architecture named;
 // labels say that the image can be booted, and name a commit that is in the
