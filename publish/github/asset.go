@@ -27,7 +27,7 @@ type Upload struct {
 	ContentType string // "": by the end of Name
 	// SHA256 of the bytes, hexadecimal; "": Source is read once more for it.
 	SHA256 string
-	Source publish.Source
+	Source publish.Source // of 1 to [MaxAssetSize] bytes
 }
 
 var reSHA256 = lazyregexp.New(`^[0-9a-f]{64}$`)
