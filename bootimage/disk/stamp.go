@@ -56,17 +56,21 @@ var errNoSettings = errors.New("no place for the console's settings")
 // Stamp makes the raw disk of size bytes one for a platform: in its boot loader
 // entries ignition.platform.id and the console's arguments become those of the
 // platform, in GRUB's console.cfg (or grub.cfg) the console's commands; a console.cfg
-// that grub.cfg reads and that is not there is made. Both are
-// from one table: that of the disk, where it has coreos/platforms.json, or else the
-// one of [Platforms]. Nothing is written: the result can be laid over the disk
-// ([Stamped.Over]) or written to it ([Stamped.Apply]).
+// that grub.cfg reads and that is not there is made. Both are from one table: that of
+// the disk, where it has coreos/platforms.json, or else the one of [Platforms]. Nothing
+// is written: the result can be laid over the disk ([Stamped.Over]) or written to it
+// ([Stamped.Apply]).
 //
 // The boot file system is the ext4 of the GPT partition boot, or the whole disk. An
-// error wraps [io/fs.ErrNotExist] where there is no boot entry, [ErrCorrupt], or
-// [errors.ErrUnsupported]: for a platform that is not known, for a file system that was not
-// unmounted cleanly or has features that are not known, and for s390x: its boot loader
-// reads no boot entry, but blocks that zipl noted in a map on the disk, with a copy of the
-// kernel's arguments among them, which only zipl writes.
+// error wraps
+//
+//   - [io/fs.ErrNotExist] where there is no boot entry,
+//   - [io/fs.ErrInvalid] for kernel arguments that cannot be in one,
+//   - [ErrCorrupt] for a disk or file system that contradicts itself,
+//   - [errors.ErrUnsupported] for a platform that is not known, a file system that was
+//     not unmounted cleanly or has features that are not known, and for s390x: its boot
+//     loader reads no boot entry, but blocks that zipl noted in a map on the disk, with
+//     a copy of the kernel's arguments among them, which only zipl writes.
 func Stamp(ctx context.Context, r io.ReaderAt, size int64, platform string, opts *StampOptions) (*Stamped, error) {
 	var o StampOptions
 	if opts != nil {
