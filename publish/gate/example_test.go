@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing/fstest"
 	"time"
 
@@ -145,12 +146,12 @@ func ExampleHTTP() {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println(f.State)
+		fmt.Println(f.State, "-", strings.ReplaceAll(f.Reason, server.URL, "https://ci.example"))
 	}
 	// Output:
-	// passed
-	// failed
-	// pending
+	// passed - 12 clusters run it
+	// failed - the job is Failed
+	// pending - https://ci.example/finished.json is not there yet
 }
 
 // What the library itself finds out about a release.
@@ -199,12 +200,12 @@ func ExampleReachable() {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println(f.State)
+		fmt.Println(f.State, "-", f.Reason)
 	}
 	// Output:
-	// failed
-	// failed
-	// pending
-	// pending
-	// failed
+	// failed - payload/graph: reach 4.22.0-okd-scos.1: no update from 4.22.0-okd-scos.0; run their upgrade jobs, or waive them: file does not exist
+	// failed - container: regression cri-o: packages regress: downgraded, was 1.35.1-1, is 1.35.0-1
+	// pending - no link could be followed
+	// pending - example.com/okd/release@sha256:1111111111111111111111111111111111111111111111111111111111111111 is not there yet
+	// failed - payload: verify example.com/okd/release@sha256:1111111111111111111111111111111111111111111111111111111111111111: no accepted signature for okd: signature not accepted: no signature found
 }

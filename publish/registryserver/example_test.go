@@ -8,9 +8,14 @@ import (
 	"net/http/httptest"
 	"os"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+
+	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/registryserver"
 )
 
+// What is in a folder is served, also what somebody else puts there.
 func Example() {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
@@ -18,16 +23,33 @@ func Example() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	server, err := registryserver.Open(context.Background(), dir, nil)
+	ctx := context.Background()
+	server, err := registryserver.Open(ctx, dir, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer server.Close()
-	// A program would pass it to http.Server on a loopback address.
+	// A program would call Server.Serve.
 	front := httptest.NewServer(server)
 	defer front.Close()
-	resp, err := http.Get(front.URL + "/v2/")
+
+	registry, err := layoutregistry.Open(ctx, dir, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	tag := name.MustParseReference("localhost/okd/scos:next").(name.Tag)
+	desc, err := registry.WriteImage(ctx, tag.Context(), empty.Image, nil)
+	if err == nil {
+		err = registry.Tag(ctx, tag, desc.Digest)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	resp, err := http.Get(front.URL + "/v2/okd/scos/tags/list")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -36,7 +58,7 @@ func Example() {
 	body, err := io.ReadAll(resp.Body)
 	fmt.Println(resp.StatusCode, string(body), err)
 	// Output:
-	// 200 {} <nil>
+	// 200 {"name":"okd/scos","tags":["next"]} <nil>
 }
 
 // A registry on a free port of loopback, until the context ends.
