@@ -62,7 +62,7 @@ func (c *common) pull() *cobra.Command {
 	ignore(cmd, "files that a repository of mode bare-user-only can't keep are always refused", "bareuseronly-files")
 	ignore(cmd, "objects are made durable together", "per-object-fsync")
 	refuse(cmd, "static deltas are used where there are any, else objects are fetched one by one", "require-static-deltas", "dry-run")
-	refuse(cmd, "okd-streams ostree pull-local takes what the other repository has, before the pull", "localcache-repo,L")
+	refuse(cmd, "okd-streams ostree pull-local takes what the other repository has, before the pull", "localcache-repo,L=")
 	refuse(cmd, "summaries are fetched each time", "cache-dir=")
 	refuse(cmd, "--quiet shows no progress, a terminal a line that is drawn again", "update-frequency=")
 	refuse(cmd, "a server that is silent for a minute is given up", "low-speed-limit-bytes=", "low-speed-time-seconds=")
