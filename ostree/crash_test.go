@@ -25,6 +25,13 @@ const crashVariable = "OSTREE_TEST_CRASH_REPO"
 // TestMain is the child of TestKilled where its variable is set: it commits
 // without end until it is killed.
 func TestMain(m *testing.M) {
+	if repo := os.Getenv(durableVariable); repo != "" {
+		if err := durableChild(repo); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
+		}
+		os.Exit(0)
+	}
 	if repo := os.Getenv(crashVariable); repo != "" {
 		if delta := os.Getenv(crashDeltaVariable); delta != "" {
 			fmt.Fprintln(os.Stderr, crashDelta(repo, delta))
