@@ -1,6 +1,7 @@
 package ostree_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -57,6 +58,7 @@ func TestDurable(t *testing.T) {
 				require.NoError(t, err)
 				at := ref.FindIndex(text)
 				require.NotNil(t, at, "%s", text)
+				require.Equal(t, tc.least > 0, bytes.Contains(text[:at[0]], []byte("syncfs(")))
 				before, after := syncs(text[:at[0]]), syncs(text[at[1]:])
 				t.Logf("%d calls before the ref, %d after", before, after)
 				require.GreaterOrEqual(t, before, tc.least)
