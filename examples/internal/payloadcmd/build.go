@@ -123,13 +123,27 @@ func (b *building) run(cmd *cobra.Command, args []string) error {
 		return failed
 	}
 	failed = ui.Next(failed, "mend what failed and run it again: what is built is not built again")
-	if err := b.print(cmd.Context(), cmd.OutOrStdout(), result); err != nil || failed != nil {
-		return errors.Join(failed, err)
+	images := built{Result: result}
+	if b.output == ui.Text || failed != nil || b.made.version == "" {
+		if err := b.print(cmd, &images); err != nil || failed != nil || b.made.version == "" {
+			return errors.Join(failed, err)
+		}
 	}
-	if b.made.version == "" {
-		return nil
+	images.Release, failed = b.assemble(cmd, plan, result, env.Images)
+	if b.output != ui.Text { // one document, with what was built in any case
+		return errors.Join(failed, b.print(cmd, &images))
 	}
-	return b.assemble(cmd, plan, result, env.Images)
+	if failed != nil {
+		return failed
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), images.Release.line())
+	return err
+}
+
+// built is what the command prints for programs.
+type built struct {
+	*fromsource.Result
+	Release *assembled `json:"release,omitempty"` // that was made of it
 }
 
 // env is where sources come from and who builds.
@@ -344,35 +358,27 @@ func origin(s *fromsource.Step) string {
 	return text
 }
 
-func (b *building) print(ctx context.Context, w io.Writer, result *fromsource.Result) error {
+func (b *building) print(cmd *cobra.Command, out *built) error {
 	var images []string
-	for _, c := range result.Components {
+	for _, c := range out.Components {
 		if !c.Tool {
 			images = append(images, c.Name+"="+c.Image)
 		}
 	}
-	ui.SetResult(ctx, "images", images)
-	if b.output != ui.Text {
-		return ui.Write(w, b.output, result, nil)
-	}
-	for _, image := range images {
-		if _, err := fmt.Fprintln(w, image); err != nil {
-			return err
-		}
-	}
-	return nil
+	ui.SetResult(cmd.Context(), "images", images)
+	return ui.Print(cmd, out, eachLine(images))
 }
 
 // assemble makes the release of what was built.
-func (b *building) assemble(cmd *cobra.Command, plan *fromsource.Plan, result *fromsource.Result, src payload.Images) error {
+func (b *building) assemble(cmd *cobra.Command, plan *fromsource.Plan, result *fromsource.Result, src payload.Images) (*assembled, error) {
 	spec, err := plan.Spec(result)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	spec.Version, spec.Previous = b.made.version, b.made.previous
 	spec.Exclude = append(spec.Exclude, b.made.exclude...)
 	if spec.Created, err = ui.BuildTime(); err != nil {
-		return err
+		return nil, err
 	}
 	opts := b.made.options()
 	opts.Platform = b.platform()
@@ -380,7 +386,7 @@ func (b *building) assemble(cmd *cobra.Command, plan *fromsource.Plan, result *f
 	if spec.FromRelease != nil {
 		from = append(from, spec.FromRelease.Context())
 	}
-	return b.made.assemble(b.common, cmd, src, spec, opts, from...)
+	return b.made.release(b.common, cmd, src, spec, opts, from...)
 }
 
 // twoPlaces reads what was built here where it was put, and all else where the

@@ -118,6 +118,18 @@ func TestBuildWithBuildah(t *testing.T) {
 		require.Contains(t, stderr, component+": "+phase+"\n")
 	}
 	require.Equal(t, images, strings.Fields(stdout)[2:4], "%s", stdout)
+
+	// For programs it is one document.
+	code, document, stderr := build(s.release, "--version=4.20.0-okd-scos.2", "--to=registry.example.com/okd/release:new", "--output=json")
+	require.Zero(t, code, stderr)
+	var said struct {
+		Components []struct{ Name, Image string }
+		Release    *struct{ Pullspec string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(document), &said), document)
+	require.Len(t, said.Components, 5)
+	require.NotNil(t, said.Release)
+	require.Regexp(t, `^registry.example.com/okd/release@sha256:\w{64}$`, said.Release.Pullspec)
 	registry, err := layoutregistry.Open(t.Context(), s.dir, nil)
 	require.NoError(t, err)
 	ref, err := name.ParseReference("registry.example.com/okd/release:new")

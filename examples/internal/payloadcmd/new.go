@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
@@ -39,19 +40,28 @@ func (m *making) options() *payload.AssembleOptions {
 	return &payload.AssembleOptions{Compatible: m.compatible, ManifestList: m.list, Allow: func(f payload.Finding) bool { return slices.Contains(m.allow, string(f.Check)) }}
 }
 
-// assemble makes a release and puts it where it is wanted; from are
-// repositories that may have its layers.
+// assemble makes a release, puts it where it is wanted and prints what it is.
 func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spec *payload.Spec, opts *payload.AssembleOptions, from ...name.Repository) error {
+	out, err := m.release(c, cmd, src, spec, opts, from...)
+	if err != nil {
+		return err
+	}
+	return ui.Print(cmd, out, eachLine([]string{out.line()}))
+}
+
+// release makes a release and puts it where it is wanted; from are repositories
+// that may have its layers.
+func (m *making) release(c *common, cmd *cobra.Command, src payload.Images, spec *payload.Spec, opts *payload.AssembleOptions, from ...name.Repository) (*assembled, error) {
 	ctx := cmd.Context()
 	if m.mirror != "" {
 		var err error
 		if spec.Mirror, err = name.NewRepository(m.mirror); err != nil {
-			return ui.Usagef("--mirror: %w", err)
+			return nil, ui.Usagef("--mirror: %w", err)
 		}
 	}
 	built, err := payload.Assemble(ctx, src, spec, opts)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, w := range built.Warnings {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+w)
@@ -62,24 +72,24 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 	}
 	ui.SetResult(ctx, "release-name", built.Metadata.Version)
 	ui.SetResult(ctx, "release-digest", digest)
+	out := &assembled{Version: built.Metadata.Version, Digest: digest.String(), Images: len(built.References.Tags), Manifests: built.Manifests, created: built.References.Created}
 	if m.plan || m.to == "" {
-		out := assembled{Version: built.Metadata.Version, Digest: digest.String(), Images: len(built.References.Tags), Manifests: built.Manifests}
-		return ui.Print(cmd, out, eachLine([]string{fmt.Sprintf("%s %s (%d images, %d manifests)", digest, out.Version, out.Images, out.Manifests)}))
+		return out, nil
 	}
 	target, err := name.NewTag(m.to)
 	if err != nil || strings.Contains(m.to, "@") {
-		return ui.Usagef("--to=%s: want REPOSITORY:TAG", m.to)
+		return nil, ui.Usagef("--to=%s: want REPOSITORY:TAG", m.to)
 	}
 	registry, err := c.registry(cmd, m.into)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var copies []publish.Copy
 	for _, c := range built.Copies {
 		copies = append(copies, publish.Copy(c))
 	}
 	if _, err := move(ctx, cmd.ErrOrStderr(), registry, source(src), copies, false); err != nil {
-		return err
+		return nil, err
 	}
 	write := &publish.WriteOptions{From: from}
 	if built.Index != nil {
@@ -88,14 +98,14 @@ func (m *making) assemble(c *common, cmd *cobra.Command, src payload.Images, spe
 		_, err = registry.WriteImage(ctx, target.Context(), built.Image, write)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := registry.Tag(ctx, target, digest); err != nil {
-		return err
+		return nil, err
 	}
 	ui.SetResult(ctx, "release-pullspec", target.Context().Digest(digest.String()))
-	out := assembled{Version: built.Metadata.Version, Digest: digest.String(), Pullspec: target.Context().Digest(digest.String()).Name(), Images: len(built.References.Tags), Manifests: built.Manifests}
-	return ui.Print(cmd, out, eachLine([]string{fmt.Sprintf("%s %s %s", out.Pullspec, out.Version, built.References.Created.Format("2006-01-02T15:04:05Z07:00"))}))
+	out.Pullspec = target.Context().Digest(digest.String()).Name()
+	return out, nil
 }
 
 // assembled is what the commands that make releases print.
@@ -105,6 +115,15 @@ type assembled struct {
 	Pullspec  string `json:"pullspec,omitempty"` // where it was pushed to
 	Images    int    `json:"images"`
 	Manifests int    `json:"manifests"`
+	created   time.Time
+}
+
+// line is the release for people.
+func (a *assembled) line() string {
+	if a.Pullspec == "" {
+		return fmt.Sprintf("%s %s (%d images, %d manifests)", a.Digest, a.Version, a.Images, a.Manifests)
+	}
+	return fmt.Sprintf("%s %s %s", a.Pullspec, a.Version, a.created.Format("2006-01-02T15:04:05Z07:00"))
 }
 
 func (c *common) new() *cobra.Command {
