@@ -115,6 +115,19 @@ func TestQemuInterop(t *testing.T) {
 			if len(got) == len(raw) {
 				require.Empty(t, info.Table.Faults)
 			}
+
+			// What is made of it is what QEMU finds in it.
+			file, err := os.Open(path)
+			require.NoError(t, err)
+			defer file.Close()
+			image, err := disk.Open(t.Context(), file, stat.Size(), nil)
+			require.NoError(t, err)
+			root := openRoot(t)
+			_, err = disk.Convert(t.Context(), root, image, []disk.Target{{Name: "made.qcow2", Format: disk.QCOW2, Compression: "zstd"}}, &disk.ConvertOptions{NoSync: true})
+			require.NoError(t, err)
+			made := filepath.Join(root.Name(), "made.qcow2")
+			tool(t, dir, "qemu-img", "check", "-f", "qcow2", made)
+			tool(t, dir, "qemu-img", "compare", "-f", qemuFormats[tt.format], "-F", "qcow2", path, made)
 		})
 	}
 }
