@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
 
@@ -141,6 +142,17 @@ func checkDescriptor(desc v1.Descriptor) error {
 	}
 	if desc.Size < 0 {
 		return fmt.Errorf("%s has %d bytes: %w", desc.Digest, desc.Size, verify.ErrDigest)
+	}
+	return nil
+}
+
+// tagPattern is a tag in the distribution specification.
+var tagPattern = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+
+// CheckTag refuses what no registry takes for a tag.
+func CheckTag(tag string) error {
+	if !tagPattern.MatchString(tag) {
+		return fmt.Errorf("%.140q is not a tag", tag)
 	}
 	return nil
 }

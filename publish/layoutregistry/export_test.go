@@ -6,6 +6,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/internal/ociimage"
 )
 
 // CheckIndex decodes an index.json, changes it and encodes it: nothing may be
@@ -27,7 +29,7 @@ func CheckIndex(t *testing.T, data []byte, tag string) {
 	require.NoError(t, err, "%s", out)
 	require.Len(t, again.entries, len(x.entries))
 	require.Len(t, again.rest, len(x.rest))
-	if checkTag(tag) != nil {
+	if ociimage.CheckTag(tag) != nil {
 		return
 	}
 	h, _, err := v1.SHA256(strings.NewReader(""))

@@ -272,7 +272,7 @@ func (x *index) byTag(tag string) (v1.Descriptor, error) {
 func (x *index) tags() []string {
 	x.sorted.once.Do(func() {
 		for _, e := range x.entries {
-			if checkTag(e.tag) == nil {
+			if ociimage.CheckTag(e.tag) == nil {
 				x.sorted.tags = append(x.sorted.tags, e.tag)
 			}
 		}

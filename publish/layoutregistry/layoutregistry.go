@@ -211,7 +211,7 @@ func identifier(ref name.Reference) (tag string, digest v1.Hash, err error) {
 		digest, err = v1.NewHash(ref.DigestStr())
 		return "", digest, err
 	case name.Tag:
-		return ref.TagStr(), v1.Hash{}, checkTag(ref.TagStr())
+		return ref.TagStr(), v1.Hash{}, ociimage.CheckTag(ref.TagStr())
 	case nil:
 		return "", v1.Hash{}, errors.New("no reference is given")
 	}
@@ -220,22 +220,12 @@ func identifier(ref name.Reference) (tag string, digest v1.Hash, err error) {
 		digest, err = v1.NewHash(text)
 		return "", digest, err
 	}
-	return text, v1.Hash{}, checkTag(text)
+	return text, v1.Hash{}, ociimage.CheckTag(text)
 }
 
-// What a tag and a component of a repository path are, from the distribution
+// partPattern is what a component of a repository path is, from the distribution
 // specification.
-var (
-	tagPattern  = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	partPattern = lazyregexp.New(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
-)
-
-func checkTag(tag string) error {
-	if !tagPattern.MatchString(tag) {
-		return fmt.Errorf("%.140q is not a tag", tag)
-	}
-	return nil
-}
+var partPattern = lazyregexp.New(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
 
 // repositoryPath is the folder of repo below the registry's. The pattern of a
 // component keeps it inside and out of the way of hidden files; the names of a

@@ -15,7 +15,7 @@ import (
 // Tag points tag at a manifest that its repository holds, also as the child of
 // an index; [io/fs.ErrNotExist] otherwise.
 func (r *Registry) Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error {
-	if err := checkTag(tag.TagStr()); err != nil {
+	if err := ociimage.CheckTag(tag.TagStr()); err != nil {
 		return fail("tag", tag, err)
 	}
 	changed := false
@@ -44,7 +44,7 @@ func (r *Registry) Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error 
 // Untag removes a tag; [io/fs.ErrNotExist] if there is none. The manifest stays
 // and can be had by digest until [Registry.GC] finds it old enough.
 func (r *Registry) Untag(ctx context.Context, tag name.Tag) error {
-	if err := checkTag(tag.TagStr()); err != nil {
+	if err := ociimage.CheckTag(tag.TagStr()); err != nil {
 		return fail("untag", tag, err)
 	}
 	err := r.change(ctx, tag.Context(), func(w *folder, x *index) error {

@@ -189,7 +189,7 @@ func (r *Registry) tags(ctx context.Context, repo name.Repository) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return checkTag(n) != nil || referrersTag.MatchString(n) })
+	names = slices.DeleteFunc(names, func(n string) bool { return ociimage.CheckTag(n) != nil || referrersTag.MatchString(n) })
 	slices.Sort(names)
 	return names, nil
 }
@@ -409,7 +409,7 @@ func identifier(ref name.Reference) (tag string, digest v1.Hash, err error) {
 	}
 	text := ref.Identifier()
 	if !strings.Contains(text, ":") {
-		return text, v1.Hash{}, checkTag(text)
+		return text, v1.Hash{}, ociimage.CheckTag(text)
 	}
 	digest, err = v1.NewHash(text)
 	if err == nil {
@@ -418,19 +418,9 @@ func identifier(ref name.Reference) (tag string, digest v1.Hash, err error) {
 	return "", digest, err
 }
 
-// What a tag and a component of a repository path are, from the distribution
+// partPattern is what a component of a repository path is, from the distribution
 // specification.
-var (
-	tagPattern  = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	partPattern = lazyregexp.New(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
-)
-
-func checkTag(tag string) error {
-	if !tagPattern.MatchString(tag) {
-		return fmt.Errorf("%.140q is not a tag", tag)
-	}
-	return nil
-}
+var partPattern = lazyregexp.New(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
 
 // repositoryPath is the folder of a repository. The pattern of a component
 // keeps it inside; repositories nest, so the names of a repository's own

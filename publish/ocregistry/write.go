@@ -216,7 +216,7 @@ func (r *Registry) Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error 
 }
 
 func (r *Registry) tag(ctx context.Context, tag name.Tag, digest v1.Hash) error {
-	if err := errors.Join(checkTag(tag.TagStr()), ociimage.CheckDigest(digest)); err != nil {
+	if err := errors.Join(ociimage.CheckTag(tag.TagStr()), ociimage.CheckDigest(digest)); err != nil {
 		return err
 	}
 	f, err := r.open(ctx, tag.Context())

@@ -1,6 +1,7 @@
 package registryserver
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,17 +20,13 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
-	"github.com/okd-project/okd-streams/internal/lazyregexp"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/publish"
 )
 
-// tagPattern is a tag in the distribution specification.
-var tagPattern = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-
 // reference is what the last part of a manifest's path names.
 func (s *Server) reference(repo, text string) (name.Reference, error) {
-	if tagPattern.MatchString(text) {
+	if ociimage.CheckTag(text) == nil {
 		return s.host.Repo(repo).Tag(text), nil
 	}
 	digest, err := v1.NewHash(text)
@@ -84,7 +81,7 @@ func (s *Server) manifest(w http.ResponseWriter, req *http.Request, repo, text s
 	w.Header().Set("Content-Type", string(desc.MediaType))
 	w.Header().Set("Docker-Content-Digest", desc.Digest.String())
 	w.Header().Set("ETag", `"`+desc.Digest.String()+`"`)
-	http.ServeContent(w, req, "", time.Time{}, strings.NewReader(string(raw)))
+	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(raw))
 }
 
 // readManifest reads a manifest's bytes, whose digest is for the client to check.
@@ -229,7 +226,7 @@ func (s *Server) putManifest(w http.ResponseWriter, req *http.Request, repo, tex
 		}
 	}
 	for _, tag := range tags {
-		if !tagPattern.MatchString(tag) {
+		if ociimage.CheckTag(tag) != nil {
 			refuse(w, http.StatusBadRequest, "TAG_INVALID", "")
 			return
 		}

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/okd-project/okd-streams/internal/ociimage"
 )
 
 // Untag removes a tag; [io/fs.ErrNotExist] if there is none. What it points at
@@ -27,7 +29,7 @@ func (r *Registry) Untag(ctx context.Context, tag name.Tag) error {
 }
 
 func (r *Registry) untag(ctx context.Context, tag name.Tag) error {
-	if err := checkTag(tag.TagStr()); err != nil {
+	if err := ociimage.CheckTag(tag.TagStr()); err != nil {
 		return err
 	}
 	if r.immutable(tag) {

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/internal/registriesconf"
 )
 
@@ -96,7 +97,7 @@ func identifier(ref name.Reference) (string, error) {
 	}
 	id := ref.Identifier()
 	if !strings.Contains(id, ":") {
-		return id, checkTag(id)
+		return id, ociimage.CheckTag(id)
 	}
 	h, err := v1.NewHash(id)
 	return h.String(), err

@@ -17,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/publish"
 )
 
@@ -42,7 +43,7 @@ func AttachedTag(subject name.Digest, suffix string) (name.Tag, error) {
 		return name.Tag{}, fail("attached tag", subject, err)
 	}
 	tag := attachedTag(h) + suffix
-	if err := checkTag(tag); err != nil {
+	if err := ociimage.CheckTag(tag); err != nil {
 		return name.Tag{}, fail("attached tag", subject, err)
 	}
 	return subject.Context().Tag(tag), nil

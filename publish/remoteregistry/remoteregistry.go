@@ -291,19 +291,9 @@ func (r *Registry) Index(ctx context.Context, ref name.Reference) (idx v1.ImageI
 	return idx, nil
 }
 
-// What a tag and a component of a repository path may be. Servers are stricter
-// about paths; this keeps them out of the rest of the URL.
-var (
-	tagPattern  = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	partPattern = lazyregexp.New(`^[a-z0-9_-][a-z0-9._-]*$`)
-)
-
-func checkTag(tag string) error {
-	if !tagPattern.MatchString(tag) {
-		return fmt.Errorf("%.140q is not a tag", tag)
-	}
-	return nil
-}
+// partPattern is what a component of a repository path may be. Servers are
+// stricter; this keeps paths out of the rest of the URL.
+var partPattern = lazyregexp.New(`^[a-z0-9_-][a-z0-9._-]*$`)
 
 func checkRepository(repo name.Repository) error {
 	p := repo.RepositoryStr()

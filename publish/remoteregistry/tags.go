@@ -54,7 +54,7 @@ func (r *Registry) tags(ctx context.Context, repo name.Repository) ([]string, er
 			return false, err
 		}
 		for _, tag := range page.Tags {
-			if err := checkTag(tag); err != nil {
+			if err := ociimage.CheckTag(tag); err != nil {
 				return false, err
 			}
 		}
@@ -87,7 +87,7 @@ func (r *Registry) Tag(ctx context.Context, tag name.Tag, digest v1.Hash) error 
 }
 
 func (r *Registry) tag(ctx context.Context, tag name.Tag, digest v1.Hash) error {
-	if err := checkTag(tag.TagStr()); err != nil {
+	if err := ociimage.CheckTag(tag.TagStr()); err != nil {
 		return err
 	}
 	if err := ociimage.CheckDigest(digest); err != nil {
