@@ -71,7 +71,7 @@ updates document. No fault: exit code 0. Faults: 3.
 			return err
 		}
 		if n := len(result.Faults); n > 0 {
-			return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %s", args[0], faults(n))}, "correct them where the document is made; readers differ in which they forgive")
+			return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %s", args[0], ui.Count(n, "fault"))}, "correct them where the document is made; readers differ in which they forgive")
 		}
 		return nil
 	})
@@ -114,13 +114,6 @@ func (c *common) signed(cmd *cobra.Command, f *checkFlags, from string, data []b
 		return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %w", from, err)}, "don't use the document: get it again, and its keys from who publishes it")
 	}
 	return nil
-}
-
-func faults(n int) string {
-	if n == 1 {
-		return "1 fault"
-	}
-	return fmt.Sprintf("%d faults", n)
 }
 
 // each takes joined errors apart.

@@ -1,6 +1,7 @@
 package bootimagecmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -226,7 +227,7 @@ func (d *disks) read(ctx context.Context) (index []byte, blob func(digest string
 			"give the pullspec of an OCI index with disk images; of a release payload say release:PULLSPEC")
 	}
 	manifests := map[string]bool{}
-	if list, err := v1.ParseIndexManifest(strings.NewReader(string(index))); err == nil {
+	if list, err := v1.ParseIndexManifest(bytes.NewReader(index)); err == nil {
 		for _, m := range list.Manifests {
 			manifests[m.Digest.String()] = true
 		}

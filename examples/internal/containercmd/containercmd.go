@@ -6,7 +6,6 @@ package containercmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -234,12 +233,4 @@ func pairs(texts []string) (map[string]string, error) {
 		out[key] = value
 	}
 	return out, nil
-}
-
-// plural counts things.
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -242,7 +242,7 @@ func (c *common) compare() *cobra.Command {
 
 func (d *compared) write(w io.Writer) error {
 	fmt.Fprintf(w, "To pull: %s of %s in %s; %d kept, %d removed, %d recompressed\n",
-		ui.Size(d.Pull), ui.Size(d.Size), plural(len(d.Added), "layer"), d.Kept, len(d.Removed), len(d.Recompressed))
+		ui.Size(d.Pull), ui.Size(d.Size), ui.Count(len(d.Added), "layer"), d.Kept, len(d.Removed), len(d.Recompressed))
 	var rows [][]string
 	for _, part := range []struct {
 		sign   string
@@ -303,7 +303,7 @@ func (c *common) faults(cmd *cobra.Command, err error, what, good, advice string
 	}); err != nil || len(out) == 0 {
 		return err
 	}
-	return ui.Next(fmt.Errorf("%s: %s", what, plural(len(out), "fault")), advice)
+	return ui.Next(fmt.Errorf("%s: %s", what, ui.Count(len(out), "fault")), advice)
 }
 
 func (c *common) lint() *cobra.Command {

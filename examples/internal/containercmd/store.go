@@ -69,7 +69,7 @@ ostree-unverified-registry: do not.
 			out.Base = done.Base.String()
 		}
 		for _, name := range slices.Sorted(maps.Keys(done.Filtered)) {
-			fmt.Fprintf(cmd.ErrOrStderr(), "warning: left out below /%s: %s, for which OSTree has no place\n", name, plural(done.Filtered[name], "entry of a layer"))
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: left out below /%s: %s, for which OSTree has no place\n", name, ui.Count(done.Filtered[name], "entry of a layer"))
 		}
 		rows := [][]string{{"Commit:", out.Commit}}
 		if out.Base != "" && out.Base != out.Commit {

@@ -129,7 +129,7 @@ func (c *common) runPull(ctx context.Context, cmd *cobra.Command, r *ostree.Repo
 		Deltas   int64 `json:"deltasApplied"`
 	}{opts.Stats.Commits, opts.Stats.MetadataFetched, opts.Stats.ContentFetched, opts.Stats.BytesReceived, opts.Stats.Requests, opts.Stats.Resumed, opts.Stats.DeltasApplied}, func(w io.Writer) error {
 		if n := opts.Stats.DeltasApplied; n > 0 {
-			fmt.Fprintf(w, "%s, ", counted(int(n), "static delta"))
+			fmt.Fprintf(w, "%s, ", ui.Count(int(n), "static delta"))
 		}
 		_, err := fmt.Fprintf(w, "%d metadata, %d content objects fetched; %s transferred\n", opts.Stats.Commits+opts.Stats.MetadataFetched, opts.Stats.ContentFetched, size(opts.Stats.BytesReceived))
 		return err

@@ -319,7 +319,7 @@ func (c *common) importKeys(cmd *cobra.Command, r *ostree.Repo, remote string, f
 	return ui.Print(cmd, struct {
 		Imported int `json:"imported"`
 	}{n}, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "Imported %s to remote \"%s\"\n", counted(n, "GPG key"), remote)
+		_, err := fmt.Fprintf(w, "Imported %s to remote \"%s\"\n", ui.Count(n, "GPG key"), remote)
 		return err
 	})
 }

@@ -234,7 +234,7 @@ func signatures(ctx context.Context, r *ostree.Repo, sum ostree.Checksum) ([]sig
 // printSignatures prints what signatures say of themselves. `ostree` looks for
 // the keys of this machine to check OpenPGP's; that is sign --verify here.
 func printSignatures(w io.Writer, list []signatureJSON) error {
-	if _, err := fmt.Fprintf(w, "Found %s:\n", counted(len(list), "signature")); err != nil {
+	if _, err := fmt.Fprintf(w, "Found %s:\n", ui.Count(len(list), "signature")); err != nil {
 		return err
 	}
 	for _, s := range list {

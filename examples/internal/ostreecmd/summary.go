@@ -209,17 +209,10 @@ func writeSummary(w io.Writer, s *ostree.Summary, signed bool, kinds []string) e
 	if !signed {
 		b.WriteString("Summary is unsigned\n")
 	} else if len(kinds) > 0 {
-		fmt.Fprintf(&b, "\nFound %s on the summary: %s\n", counted(len(kinds), "signature"), strings.Join(kinds, ", "))
+		fmt.Fprintf(&b, "\nFound %s on the summary: %s\n", ui.Count(len(kinds), "signature"), strings.Join(kinds, ", "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // summaryNames are the names that `ostree` has for keys.

@@ -270,3 +270,11 @@ func Exists(url string) error {
 	_, err := os.Stat(dir)
 	return err
 }
+
+// Count is a number of things, as "1 file" and "2 files".
+func Count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
