@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,24 +124,14 @@ func (b *building) run(cmd *cobra.Command, args []string) error {
 		return failed
 	}
 	failed = ui.Next(failed, "mend what failed and run it again: what is built is not built again")
-	images := built{Result: result}
-	if b.output == ui.Text || failed != nil || b.made.version == "" {
-		if err := b.print(cmd, &images); err != nil || failed != nil || b.made.version == "" {
-			return errors.Join(failed, err)
-		}
+	out := &built{Result: result}
+	if failed == nil && b.made.version != "" {
+		out.Release, failed = b.assemble(cmd, plan, result, env.Images)
 	}
-	images.Release, failed = b.assemble(cmd, plan, result, env.Images)
-	if b.output != ui.Text { // one document, with what was built in any case
-		return errors.Join(failed, b.print(cmd, &images))
-	}
-	if failed != nil {
-		return failed
-	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), images.Release.line())
-	return err
+	return errors.Join(failed, b.print(cmd, out))
 }
 
-// built is what the command prints for programs.
+// built is what the command prints.
 type built struct {
 	*fromsource.Result
 	Release *assembled `json:"release,omitempty"` // that was made of it
@@ -366,7 +357,11 @@ func (b *building) print(cmd *cobra.Command, out *built) error {
 		}
 	}
 	ui.SetResult(cmd.Context(), "images", images)
-	return ui.Print(cmd, out, eachLine(images))
+	lines := images
+	if out.Release != nil {
+		lines = append(slices.Clip(lines), out.Release.line())
+	}
+	return ui.Print(cmd, out, eachLine(lines))
 }
 
 // assemble makes the release of what was built.
