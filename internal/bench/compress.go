@@ -34,15 +34,11 @@ var compressCases = []struct {
 // compressions compresses a part of the tree's tar from its midst, where there
 // are programs, libraries and text.
 func (b *bench) compressions(ctx context.Context) (rows []row, err error) {
-	dir, err := os.MkdirTemp(filepath.Dir(b.work), "bench-source-")
+	dir, whole, err := b.tarOfTree(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	whole := filepath.Join(dir, "tree.tar")
-	if _, err := measure(ctx, exec.Command("tar", "-C", b.tree, "--sort=name", "-cf", whole, ".")); err != nil {
-		return nil, err
-	}
 	for _, c := range compressCases {
 		part := filepath.Join(dir, c.what+".tar")
 		if err := cutFile(part, whole, 300<<20, c.bytes); err != nil {
@@ -55,14 +51,9 @@ func (b *bench) compressions(ctx context.Context) (rows []row, err error) {
 				return sizedCost("ours", took, out, err)
 			},
 			"peer": func(round int) (map[string]cost, error) {
-				out, err := os.Create(b.path("peer", round))
-				if err != nil {
-					return nil, err
-				}
-				cmd := exec.Command(c.peer[0], append(c.peer[1:], part)...)
-				cmd.Stdout = out
-				took, err := measure(ctx, cmd)
-				return sizedCost("peer", took, out.Name(), errors.Join(err, out.Close()))
+				out := b.path("peer", round)
+				took, err := toFile(ctx, out, append(c.peer, part))
+				return sizedCost("peer", took, out, err)
 			},
 		}, "ours", "peer")
 		if err != nil {
@@ -71,6 +62,30 @@ func (b *bench) compressions(ctx context.Context) (rows []row, err error) {
 		rows = append(rows, row{what: c.what, ours: got["ours"], otherName: c.peer[0] + " " + c.peer[1], other: got["peer"], limits: c.limits, peak: compressPeak})
 	}
 	return rows, nil
+}
+
+// tarOfTree makes a tar file of the tree in a new folder.
+func (b *bench) tarOfTree(ctx context.Context) (dir, file string, err error) {
+	if dir, err = os.MkdirTemp(filepath.Dir(b.work), "bench-source-"); err != nil {
+		return "", "", err
+	}
+	file = filepath.Join(dir, "tree.tar")
+	if _, err := measure(ctx, exec.Command("tar", "-C", b.tree, "--sort=name", "-cf", file, ".")); err != nil {
+		return "", "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, file, nil
+}
+
+// toFile runs a program that writes a file to its output.
+func toFile(ctx context.Context, path string, args []string) (cost, error) {
+	out, err := os.Create(path)
+	if err != nil {
+		return cost{}, err
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout = out
+	took, err := measure(ctx, cmd)
+	return took, errors.Join(err, out.Close())
 }
 
 // sizedCost adds the size of the file that was made.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/okd-project/okd-streams/bootimage"
@@ -30,15 +29,11 @@ var uncompressCases = []struct {
 
 // uncompressions uncompresses what programs made of a part of the tree's tar.
 func (b *bench) uncompressions(ctx context.Context) (rows []row, err error) {
-	dir, err := os.MkdirTemp(filepath.Dir(b.work), "bench-source-")
+	dir, whole, err := b.tarOfTree(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	whole := filepath.Join(dir, "tree.tar")
-	if _, err := measure(ctx, exec.Command("tar", "-C", b.tree, "--sort=name", "-cf", whole, ".")); err != nil {
-		return nil, err
-	}
 	for _, c := range uncompressCases {
 		part, packed := filepath.Join(dir, "part.tar"), filepath.Join(dir, "part.packed")
 		if err := cutFile(part, whole, 300<<20, c.bytes); err != nil {
@@ -63,18 +58,6 @@ func (b *bench) uncompressions(ctx context.Context) (rows []row, err error) {
 		rows = append(rows, row{what: c.what, ours: got["ours"], otherName: c.peer[0] + " -d", other: got["peer"], limits: c.limits, peak: uncompressPeak})
 	}
 	return rows, nil
-}
-
-// toFile runs a program that writes a file to its output.
-func toFile(ctx context.Context, path string, args []string) (cost, error) {
-	out, err := os.Create(path)
-	if err != nil {
-		return cost{}, err
-	}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdout = out
-	took, err := measure(ctx, cmd)
-	return took, errors.Join(err, out.Close())
 }
 
 func oursUncompress(ctx context.Context, from, to string) error {
