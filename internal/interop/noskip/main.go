@@ -1,5 +1,5 @@
 // Command noskip reads the output of `go test -json`, prints what is worth
-// reading, and fails where a test failed or was skipped. Its argument is a file
+// reading and which tests took longest, and fails where a test failed or was skipped. Its argument is a file
 // of tests that may be skipped, "package test: reason".
 package main
 
