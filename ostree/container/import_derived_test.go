@@ -336,6 +336,27 @@ func TestImportPlainImage(t *testing.T) {
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
+// An image that chunkah made gives the tree that it was made of, as `ostree commit`
+// has it (testdata/chunkah/README.md).
+func TestImportChunkah(t *testing.T) {
+	img := importLayout(t, filepath.Join("testdata", "chunkah"))
+	for _, mode := range importModes() {
+		repo := importRepo(t, mode)
+		got, err := container.Import(t.Context(), repo, img, &container.ImportOptions{Ref: "chunkah"})
+		require.NoError(t, err)
+		require.Empty(t, got.Filtered)
+		head, err := repo.ReadCommit(t.Context(), got.Commit)
+		require.NoError(t, err)
+		require.Equal(t, "3d608e4f91b77c746b603d03f602326fbf92b5bf27ce90ac3a458afc8d87ac86", head.RootTree.String(), mode)
+		require.Equal(t, "446a0ef11b7cc167f3b603e585c7eeeeb675faa412d5ec73f62988eb0b6c5488", head.RootMeta.String(), mode)
+		require.NoError(t, repo.Fsck(t.Context(), nil))
+	}
+	info, err := container.Inspect(t.Context(), img)
+	require.NoError(t, err)
+	require.Equal(t, container.KindPlain, info.Kind)
+	require.True(t, info.Bootable)
+}
+
 // importPolicy is a small SELinux policy in a tree.
 func importPolicyFiles(label string) map[string]string {
 	return map[string]string{
