@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync"
 )
 
 // ErrCorrupt is the error of data that is no DEFLATE or gzip stream, or a damaged
@@ -35,10 +36,9 @@ type Reader struct {
 	left   int    // bytes of a stored block that are to come
 	coded  bool   // within a block of codes
 	out    [outSize]byte
-	r, w   int // out[r:w] is to be given
-	lit    [litSize]uint32
-	dist   [distSize]uint32
-	fixed  bool // lit and dist are those of the fixed code
+	r, w   int     // out[r:w] is to be given
+	codes  *tables // of the block: own, or those of the fixed codes
+	own    tables
 	lens   [numLit + numDist]uint8
 	gunzip *gzipState // nil: the stream is alone
 }
@@ -109,7 +109,7 @@ func (z *Reader) step() error {
 		var err error
 		switch {
 		case z.coded:
-			err = z.codes()
+			err = z.decode()
 		case z.left > 0:
 			err = z.stored()
 		default:
@@ -225,15 +225,12 @@ func (z *Reader) header() error {
 		z.align()
 		return nil
 	case 1:
-		if !z.fixed {
-			fixedTables(z)
-			z.fixed = true
-		}
+		z.codes = fixed()
 	case 2:
-		z.fixed = false
 		if err := z.dynamic(); err != nil {
 			return err
 		}
+		z.codes = &z.own
 	default:
 		return ErrCorrupt
 	}
@@ -241,9 +238,10 @@ func (z *Reader) header() error {
 	return nil
 }
 
-// fixedTables makes the tables of the fixed code.
-func fixedTables(z *Reader) {
-	l := z.lens[:numLit]
+// fixed gives the tables of the fixed codes, which many small streams have.
+var fixed = sync.OnceValue(func() *tables {
+	t := new(tables)
+	var l [numLit]uint8
 	for i := range l {
 		switch {
 		case i < 144:
@@ -256,13 +254,14 @@ func fixedTables(z *Reader) {
 			l[i] = 8
 		}
 	}
-	build(z.lit[:], litBits, l, litEntries[:])
-	d := z.lens[numLit:]
+	build(t.lit[:], litBits, l[:], litEntries[:])
+	var d [numDist]uint8
 	for i := range d {
 		d[i] = 5
 	}
-	build(z.dist[:], distBits, d, distEntries[:])
-}
+	build(t.dist[:], distBits, d[:], distEntries[:])
+	return t
+})
 
 // lengthOrder is the order in which the lengths of the code for lengths come.
 var lengthOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
@@ -342,7 +341,7 @@ func (z *Reader) dynamic() error {
 			i++
 		}
 	}
-	if !build(z.lit[:], litBits, all[:lits], litEntries[:]) || !build(z.dist[:], distBits, all[lits:], distEntries[:]) {
+	if !build(z.own.lit[:], litBits, all[:lits], litEntries[:]) || !build(z.own.dist[:], distBits, all[lits:], distEntries[:]) {
 		return ErrCorrupt
 	}
 	return nil
@@ -365,64 +364,70 @@ func (z *Reader) stored() error {
 	return nil
 }
 
-// codes decodes until the block ends or out is full.
-func (z *Reader) codes() error {
+// decode decodes until the block ends or out is full.
+func (z *Reader) decode() error {
 	for z.coded && z.w <= outSize-outSlack {
 		if z.pos+inSlack > z.limit() {
 			if err := z.fill(); err != nil {
 				return err
 			}
 		}
-		if err := z.loop(z.in[:z.limit()]); err != nil {
+		if err := z.loop(z.limit() - inSlack); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// loop decodes until the block ends, out is full or in is nearly empty. Under the
+// loop decodes until the block ends, out is full or pos is behind last, up to where
+// three times eight bytes can be read. Indexes have no sign, so that the compiler sees
+// that they are within bounds, and does not check each. Under the
 // race detector it would take a hundred times as long, and all tests that read
 // something compressed with it; what it touches is touched by its callers as well.
 //
 //go:norace
-func (z *Reader) loop(in []byte) error {
-	out := &z.out
-	lit, dist := &z.lit, &z.dist
-	pos, w := z.pos, z.w
+func (z *Reader) loop(last int) error {
+	in, out := &z.in, &z.out
+	lit, dist := &z.codes.lit, &z.codes.dist
+	if last < 0 {
+		return nil
+	}
+	pos, w, end := uint(z.pos), uint(z.w), min(uint(last), uint(len(in)-inSlack))
 	hold, held := z.hold, z.held
-	if pos+inSlack > len(in) || w > outSize-outSlack {
+	if pos > end || w > outSize-outSlack {
 		return nil
 	}
 	// Of the eight bytes those count that fit; of the next some bits are in
 	// hold as well, where the same bits will come.
 	hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
-	pos += int((63 - held) >> 3)
+	pos += 7 - held>>3&7
 	held |= 56
 	e := lit[hold&(1<<litBits-1)]
 	var err error
 loop:
-	for pos+inSlack <= len(in) && w <= outSize-outSlack {
-		// Three codes of the first table have at most 33 bits.
+	for pos <= end && w <= outSize-outSlack {
+		// Three codes of the first table have at most 33 bits. Of held the lower six
+		// bits count: what is above them in an entry is taken off with the rest.
 		if e&litFlag != 0 {
 			hold >>= e & dropMask
-			held -= uint(e & dropMask)
+			held -= uint(e)
 			out[w] = byte(e >> 16)
 			w++
 			e = lit[hold&(1<<litBits-1)]
 			if e&litFlag != 0 {
 				hold >>= e & dropMask
-				held -= uint(e & dropMask)
+				held -= uint(e)
 				out[w] = byte(e >> 16)
 				w++
 				e = lit[hold&(1<<litBits-1)]
 				if e&litFlag != 0 {
 					hold >>= e & dropMask
-					held -= uint(e & dropMask)
+					held -= uint(e)
 					out[w] = byte(e >> 16)
 					w++
 					e = lit[hold&(1<<litBits-1)]
 					hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
-					pos += int((63 - held) >> 3)
+					pos += 7 - held>>3&7
 					held |= 56
 					continue
 				}
@@ -431,7 +436,7 @@ loop:
 		if e&oddFlag != 0 {
 			if e&(endFlag|dropMask) > dropMask {
 				hold >>= e & dropMask
-				held -= uint(e & dropMask)
+				held -= uint(e)
 				z.coded = false
 				break
 			}
@@ -444,17 +449,17 @@ loop:
 				switch {
 				case e&litFlag != 0:
 					hold >>= e & dropMask
-					held -= uint(e & dropMask)
+					held -= uint(e)
 					out[w] = byte(e >> 16)
 					w++
 					hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
-					pos += int((63 - held) >> 3)
+					pos += 7 - held>>3&7
 					held |= 56
 					e = lit[hold&(1<<litBits-1)]
 					continue
 				case e&endFlag != 0:
 					hold >>= e & dropMask
-					held -= uint(e & dropMask)
+					held -= uint(e)
 					z.coded = false
 				default:
 					err = ErrCorrupt
@@ -462,12 +467,12 @@ loop:
 				break loop
 			}
 		}
-		length := int(e>>16) + int(hold&(1<<(e&dropMask)-1)>>(e>>8&15))
+		length := uint(e>>16) + uint(hold&(1<<(e&dropMask)-1)>>(e>>8&15))
 		hold >>= e & dropMask
-		held -= uint(e & dropMask)
+		held -= uint(e)
 
 		hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
-		pos += int((63 - held) >> 3)
+		pos += 7 - held>>3&7
 		held |= 56
 		e = dist[hold&(1<<distBits-1)]
 		if e&oddFlag != 0 {
@@ -479,35 +484,35 @@ loop:
 				break
 			}
 		}
-		distance := int(e>>16) + int(hold&(1<<(e&dropMask)-1)>>(e>>8&15))
+		distance := uint(e>>16) + uint(hold&(1<<(e&dropMask)-1)>>(e>>8&15))
 		hold >>= e & dropMask
-		held -= uint(e & dropMask)
+		held -= uint(e)
 		// The next code is looked up while this is copied.
 		e = lit[hold&(1<<litBits-1)]
 		hold |= binary.LittleEndian.Uint64(in[pos:]) << (held & 63)
-		pos += int((63 - held) >> 3)
+		pos += 7 - held>>3&7
 		held |= 56
 
-		from := w - distance
-		if from < 0 {
+		if distance > w {
 			err = ErrCorrupt
 			break
 		}
+		from := w - distance
 		// Most matches are short: what is copied too much is written again.
-		end := w + length
+		next := w + length
 		switch {
 		case distance >= 16:
 			*(*[16]byte)(out[w:]) = *(*[16]byte)(out[from:])
-			for n := 16; n < length; n += 16 {
+			for n := uint(16); n < length; n += 16 {
 				*(*[16]byte)(out[w+n:]) = *(*[16]byte)(out[from+n:])
 			}
 		case distance >= 8:
-			for n := 0; n < length; n += 8 {
+			for n := uint(0); n < length; n += 8 {
 				*(*[8]byte)(out[w+n:]) = *(*[8]byte)(out[from+n:])
 			}
 		case distance == 1:
 			v := uint64(out[from]) * 0x0101010101010101
-			for n := 0; n < length; n += 8 {
+			for n := uint(0); n < length; n += 8 {
 				binary.LittleEndian.PutUint64(out[w+n:], v)
 			}
 		default:
@@ -515,9 +520,9 @@ loop:
 				out[w+n] = out[from+n]
 			}
 		}
-		w = end
+		w = next
 	}
-	z.pos, z.w = pos, w
+	z.pos, z.w = int(pos), int(w)
 	z.held = held & 63
 	z.hold = hold & (1<<z.held - 1)
 	return err

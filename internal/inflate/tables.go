@@ -26,6 +26,12 @@ const (
 	distBits, distSize = 8, 512
 )
 
+// tables decode a block.
+type tables struct {
+	lit  [litSize]uint32
+	dist [distSize]uint32
+}
+
 const (
 	maxCode  = 15  // bits of a code
 	numLit   = 288 // literals, end of block and lengths; two of them are no codes
