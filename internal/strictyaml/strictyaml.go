@@ -5,6 +5,8 @@ package strictyaml
 
 import (
 	"fmt"
+	"reflect"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -17,12 +19,12 @@ const maxDepth = 32
 // Unmarshal decodes the one document of data into out, whose fields have yaml
 // tags. The caller bounds the size of data. An empty document leaves out as it
 // is. Errors say line and column.
-func Unmarshal(data []byte, out any) error { return unmarshal(data, out, yaml.DisallowUnknownField()) }
+func Unmarshal(data []byte, out any) error { return unmarshal(data, out, true) }
 
 // UnmarshalKnown is Unmarshal that passes over unknown keys.
-func UnmarshalKnown(data []byte, out any) error { return unmarshal(data, out) }
+func UnmarshalKnown(data []byte, out any) error { return unmarshal(data, out, false) }
 
-func unmarshal(data []byte, out any, opts ...yaml.DecodeOption) (err error) {
+func unmarshal(data []byte, out any, strict bool) (err error) {
 	// The parser is another project's; should a document make it panic, that
 	// document is refused.
 	defer func() {
@@ -57,7 +59,55 @@ func unmarshal(data []byte, out any, opts ...yaml.DecodeOption) (err error) {
 	if depth(body) > maxDepth {
 		return fmt.Errorf("nested deeper than %d", maxDepth)
 	}
-	return yaml.NodeToValue(body, out, opts...)
+	if !strict {
+		return yaml.NodeToValue(body, out)
+	}
+	// Of several unknown keys the decoder names any.
+	if key := unknown(body, reflect.TypeOf(out)); key != nil {
+		return &yaml.UnknownFieldError{Message: fmt.Sprintf("unknown field %q", key.String()), Token: key.GetToken()}
+	}
+	return yaml.NodeToValue(body, out, yaml.DisallowUnknownField())
+}
+
+// unknown gives the first key for which a value of type t has no field, or nil.
+func unknown(n ast.Node, t reflect.Type) ast.Node {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch n := n.(type) {
+	case *ast.SequenceNode:
+		if t.Kind() != reflect.Slice && t.Kind() != reflect.Array {
+			return nil
+		}
+		for _, v := range n.Values {
+			if key := unknown(v, t.Elem()); key != nil {
+				return key
+			}
+		}
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			if key := unknown(v, t); key != nil {
+				return key
+			}
+		}
+	case *ast.MappingValueNode:
+		switch t.Kind() {
+		case reflect.Map:
+			return unknown(n.Value, t.Elem())
+		case reflect.Struct:
+			name, ok := n.Key.(*ast.StringNode)
+			if !ok {
+				return nil // the decoder says what is wrong with it
+			}
+			for f := range t.Fields() {
+				if tag, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); tag == name.Value {
+					return unknown(n.Value, f.Type)
+				}
+			}
+			return n.Key
+		}
+	}
+	return nil
 }
 
 // walker finds what is not allowed.

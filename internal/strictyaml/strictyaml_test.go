@@ -36,6 +36,8 @@ func TestUnmarshal(t *testing.T) {
 
 	for name, test := range map[string]struct{ text, want string }{
 		"unknown key":     {"name: a\nmore: 1\n", "[2:1]"},
+		"unknown keys":    {"name: a\ninner: {number: 1, z: 1}\nlater: 1\nmore: 1\n", `[2:20] unknown field "z"`},
+		"an unknown map":  {"y: {x: 1}\nx: 1\nw: 1\n", `[1:1] unknown field "y"`},
 		"type":            {"name: [a]\n", "[1:7]"},
 		"syntax":          {"name: a\n  b: c\n", "[1:7]"},
 		"twice":           {"name: a\nname: b\n", "[2:1]"},
