@@ -43,7 +43,7 @@ type CompressOptions struct {
 	// Workers is how many blocks are compressed at once; 0: as many as there are
 	// processors, at most 64. It changes no byte.
 	Workers int
-	// Memory bounds the workers: one needs some 5 MiB for gzip, some 25 MiB for
+	// Memory bounds the workers: one needs some 5 MiB for gzip, some 40 MiB for
 	// zstd, and for xz 95 MiB at level 6 and 350 at 9. 0: [DefaultCompressMemory]
 	// bytes; one worker there always is.
 	Memory int64
@@ -56,7 +56,7 @@ var compressors = map[Compressor]struct {
 	encoding  compress.Encoding
 }{
 	CompressGzip: {"gz", 3, compress.Encoding{Codec: compress.Gzip, BlockSize: 1 << 20, Own: true}},
-	CompressZstd: {"zst", 10, compress.Encoding{Codec: compress.Zstd, BlockSize: 8 << 20, Seekable: true}},
+	CompressZstd: {"zst", 10, compress.Encoding{Codec: compress.Zstd, BlockSize: 16 << 20, Seekable: true}},
 	CompressXZ:   {"xz", 6, compress.Encoding{Codec: compress.XZ, BlockSize: 12 << 20}},
 }
 

@@ -73,6 +73,7 @@ func (z *zstdBlocks) encode(out, in []byte, last bool) ([]byte, error) {
 	if len(in) == 0 && !z.empty {
 		return out, nil
 	}
+	out = room(out, len(in))
 	return z.e.Append(out, in)
 }
 
@@ -83,10 +84,16 @@ func (x *xzBlocks) encode(out, in []byte, last bool) ([]byte, error) {
 	if len(in) == 0 {
 		return out, nil
 	}
-	if out == nil { // at once: growing it would leave garbage as large again
-		out = make([]byte, 0, len(in)+len(in)/64+1024)
+	return x.e.AppendBlock(room(out, len(in)), in)
+}
+
+// room makes out at once with room for n bytes that do not compress: growing it would
+// leave garbage as large again.
+func room(out []byte, n int) []byte {
+	if out == nil {
+		out = make([]byte, 0, n+n/64+1024)
 	}
-	return x.e.AppendBlock(out, in)
+	return out
 }
 
 type plainBlocks struct{}

@@ -222,7 +222,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestWorkers(t *testing.T) {
-	e := compress.Encoding{Codec: compress.Zstd, Level: 10, BlockSize: 8 << 20}
+	e := compress.Encoding{Codec: compress.Zstd, Level: 10, BlockSize: 16 << 20}
 	require.Equal(t, 1, e.Workers(8, 1, 0))
 	require.Equal(t, 8, e.Workers(8, 1, 1<<40))
 	n := e.Workers(8, 1, 128<<20)

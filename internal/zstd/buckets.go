@@ -12,12 +12,26 @@ const (
 	longMatch, longBegin, longEnd = 384, 96, 32
 )
 
+// ahead is how many places are noted at a time.
+const ahead = 256
+
 // buckets find places by what follows: all by five bytes, and a share of them by eight,
 // which goes farther back.
 type buckets struct {
 	short, long           []bucket
 	shortShift, longShift uint
 	share                 uint64 // these bits of a hash are 0
+
+	// Places before end are noted; of those from begin on is here what was there before.
+	begin, end          int
+	seenShort, seenLong [ahead]bucket // the latter of the share only
+	sampled             [ahead]sampled
+}
+
+// sampled is a place of the share.
+type sampled struct {
+	at   int // from the begin of the batch
+	hash uint64
 }
 
 // bucket has the four latest places with a hash, the latest lowest. Each is a place<<8 and
@@ -29,6 +43,7 @@ func (q *buckets) start(size int, l level) {
 	most := max(bits.Len(uint(size)), 8)
 	q.short, q.shortShift = emptied(q.short, min(l.short, most)-2)
 	q.long, q.longShift = emptied(q.long, min(l.long, most)-2)
+	q.begin, q.end = 0, 0
 	q.share = (1<<l.sample - 1) << 20
 }
 
@@ -55,30 +70,61 @@ func (b *bucket) next() {
 	b.b >>= 32
 }
 
-// insert notes the places from at to to, which 8 bytes follow.
-func (q *buckets) insert(content []byte, at, to int) {
-	for ; at < to; at++ {
-		v := load64(content, at)
-		h := v * shortPrime
-		q.short[h>>q.shortShift].add(at, h)
-		h = v * longPrime
-		if h&q.share == 0 {
-			q.long[h>>q.longShift].add(at, h)
-		}
+// note notes the places before at, and some from there on, which 8 bytes follow.
+func (q *buckets) note(content []byte, at int) {
+	if at-q.end > longMatch {
+		q.insert(content, q.end, q.end+longBegin)
+		q.end = at - longEnd
 	}
+	q.insert(content, q.end, at)
+	q.batch(content, at, min(at+ahead, len(content)-7))
+}
+
+// insert notes the places from at to to.
+func (q *buckets) insert(content []byte, at, to int) {
+	for at < to {
+		next := min(to, at+ahead)
+		q.batch(content, at, next)
+		at = next
+	}
+}
+
+// batch notes the places from at to to, at most as many as ahead, and keeps what was
+// there. Nothing in it is decided by what is read from the tables, so that the processor
+// has many reads under way at once: most are of memory that is in no cache near it.
+func (q *buckets) batch(content []byte, at, to int) {
+	part := content[at : to+7]
+	n := 0
+	for i := range q.seenShort[:to-at] {
+		v := load64(part, i)
+		h := v * shortPrime
+		q.seenShort[i] = q.short[h>>q.shortShift].add(at+i, h)
+		h = v * longPrime
+		q.sampled[n&(ahead-1)] = sampled{i, h}
+		n += int((h&q.share - 1) >> 63)
+	}
+	for _, s := range q.sampled[:n] {
+		q.seenLong[s.at&(ahead-1)] = q.long[s.hash>>q.longShift].add(at+s.at, s.hash)
+	}
+	q.begin, q.end = at, to
 }
 
 // found is a match.
 type found struct{ n, dist, start int }
 
-// longest gives the longest match for at that is longer than best, if there is one, and
-// notes the place, which 8 bytes follow. It may begin sooner, but not before from.
-func (q *buckets) longest(content []byte, from, at, best int) (f found) {
+// longest gives the match for at that is longer than best and pays most, if there is one.
+// It may begin sooner, but not before from, and ends with content, which all begins with.
+// Calls are in order of at, which 8 bytes follow.
+func (q *buckets) longest(all, content []byte, from, at, best int) (f found) {
+	if at >= q.end {
+		q.note(all, at)
+	}
 	own := load64(content, at)
 	hash := own * shortPrime
-	short := q.short[hash>>q.shortShift].add(at, hash)
+	i := (at - q.begin) & (ahead - 1)
+	short := q.seenShort[i]
 	if h := own * longPrime; h&q.share == 0 {
-		for b := q.long[h>>q.longShift].add(at, h); b.a != 0; b.next() {
+		for b := q.seenLong[i]; b.a != 0; b.next() {
 			place := int(uint32(b.a) >> 8)
 			if uint8(b.a) != uint8(h>>24) || load64(content, place) != own {
 				continue
@@ -107,7 +153,7 @@ func (q *buckets) longest(content []byte, from, at, best int) (f found) {
 		} else {
 			n += extend(content, place+8, at+8)
 		}
-		if n > best {
+		if n > best && (f.n == 0 || 4*(n-f.n) > offsetCost(at-place)-offsetCost(f.dist)) {
 			f, best = found{n, at - place, at}, n
 		}
 	}

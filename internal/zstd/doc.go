@@ -6,7 +6,9 @@
 //
 // Matches are found by what follows a place: its next five bytes have a hash, those of a
 // share of the places also their next eight, and the four latest places with the same hash
-// are kept, with more of it, so that most that differ are not looked at. A match waits for
+// are kept, with more of it, so that most that differ are not looked at. Places are noted
+// some hundred at a time, before matches for them are looked for: reads of tables that are
+// larger than the processor's near caches then do not wait for each other. A match waits for
 // a better one at the next places. The two lower strengths keep one place a hash and take
 // the first match. Blocks end where the statistics of what they hold
 // change. All costs are integers: the same content gives the same bytes on every machine,

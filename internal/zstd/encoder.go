@@ -20,7 +20,6 @@ type Encoder struct {
 	quick   *quick  // of the next
 	buckets buckets // of the others
 	guess   recent  // as the reader will have them unless a block is not compressed
-	noted   int     // places before it are noted
 
 	// Of the block that is being made.
 	sequences []sequence

@@ -9,7 +9,7 @@ type level struct{ short, long, sample, wait int }
 var strengths = [...]struct {
 	from int
 	level
-}{{10, level{20, 18, 3, 2}}, {6, level{19, 17, 3, 2}}}
+}{{10, level{20, 16, 5, 2}}, {6, level{19, 16, 5, 2}}}
 
 func levelOf(number int) level {
 	for _, s := range strengths {
@@ -31,7 +31,6 @@ func (e *Encoder) startFrame() {
 		e.buckets.start(len(e.content), e.level)
 	}
 	e.guess = recent{1, 4, 8}
-	e.noted = 0
 }
 
 // parse finds the sequences that stand for the content from begin to end, but for
@@ -43,16 +42,14 @@ func (e *Encoder) parse(begin, end int) {
 	near := &e.guess
 	from, at := begin, max(begin, 1) // the first literal, the place
 	for at <= last {
-		e.note(at)
 		// A distance again costs least: one byte on it is tried at once.
 		f := found{n: minMatch - 1}
 		if d := int(near[0]); at+1 <= last && d <= at+1 && load32(content, at+1) == load32(content, at+1-d) {
 			f = found{4 + extend(content, at+5-d, at+5), d, at + 1}
 		}
-		if g := q.longest(content, from, at, f.n); g.n > 0 {
+		if g := q.longest(e.content, content, from, at, f.n); g.n > 0 {
 			f = g
 		}
-		e.noted = at + 1
 		if f.n < minMatch {
 			at += 1 + (at-from)>>8 // the faster, the longer there was none
 			continue
@@ -66,8 +63,7 @@ func (e *Encoder) parse(begin, end int) {
 					f, better = found{n, d, at}, true
 				}
 			}
-			g := q.longest(content, from, at, max(f.n-3, minMatch-1))
-			e.noted = at + 1
+			g := q.longest(e.content, content, from, at, max(f.n-3, minMatch-1))
 			if g.n > 0 && 4*g.n-offsetCost(g.dist) > 4*f.n-near.cost(f.dist)+4+3*wait {
 				f, better = g, true
 			}
@@ -94,16 +90,6 @@ func (e *Encoder) parse(begin, end int) {
 			from = at
 		}
 	}
-}
-
-// note notes the places before at.
-func (e *Encoder) note(at int) {
-	if at-e.noted > longMatch {
-		e.buckets.insert(e.content, e.noted, e.noted+longBegin)
-		e.noted = at - longEnd
-	}
-	e.buckets.insert(e.content, e.noted, min(at, len(e.content)-8))
-	e.noted = at
 }
 
 func (e *Encoder) match(literals, n, dist int) {
