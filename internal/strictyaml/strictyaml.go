@@ -4,6 +4,7 @@
 package strictyaml
 
 import (
+	"encoding"
 	"fmt"
 	"reflect"
 	"strings"
@@ -95,6 +96,9 @@ func unknown(n ast.Node, t reflect.Type) ast.Node {
 		case reflect.Map:
 			return unknown(n.Value, t.Elem())
 		case reflect.Struct:
+			if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+				return nil // a text, of which the decoder says that a mapping is none
+			}
 			name, ok := n.Key.(*ast.StringNode)
 			if !ok {
 				return nil // the decoder says what is wrong with it

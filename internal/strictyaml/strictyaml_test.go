@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,6 +16,7 @@ type file struct {
 	List  []string          `yaml:"list"`
 	Map   map[string]string `yaml:"map"`
 	Any   any               `yaml:"any"`
+	Time  time.Time         `yaml:"time"`
 	Inner *struct {
 		Number int `yaml:"number"`
 	} `yaml:"inner"`
@@ -39,6 +41,7 @@ func TestUnmarshal(t *testing.T) {
 		"unknown keys":    {"name: a\ninner: {number: 1, z: 1}\nlater: 1\nmore: 1\n", `[2:20] unknown field "z"`},
 		"an unknown map":  {"y: {x: 1}\nx: 1\nw: 1\n", `[1:1] unknown field "y"`},
 		"type":            {"name: [a]\n", "[1:7]"},
+		"no text":         {"time: {a: 1}\n", "[1:7] cannot unmarshal"},
 		"syntax":          {"name: a\n  b: c\n", "[1:7]"},
 		"twice":           {"name: a\nname: b\n", "[2:1]"},
 		"second document": {"name: a\n---\nname: b\n", "a second document"},
