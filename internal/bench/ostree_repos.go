@@ -37,11 +37,6 @@ func (b *bench) repos(ctx context.Context) ([]row, error) {
 			return nil, err
 		}
 	}
-	// The first checkout -U of ostree 2022.7 would keep each file uncompressed in the
-	// repository, and those after it would link to that.
-	if out, err := exec.CommandContext(ctx, "ostree", "--repo="+at("archive"), "config", "set", "core.enable-uncompressed-cache", "false").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("ostree config set: %w\n%s", err, out)
-	}
 	// A checkout that shares its inodes with the repository.
 	links := filepath.Join(sources, "links")
 	if _, err := measure(ctx, exec.Command("ostree", "--repo="+at("bare"), "checkout", "-H", branch, links)); err != nil {

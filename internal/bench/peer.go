@@ -21,7 +21,13 @@ func peerCommit(repo, tree string) *exec.Cmd {
 
 // peerInit makes an empty repository that does not call fsync.
 func peerInit(repo, mode string) error {
-	for _, args := range [][]string{{"init", "--mode=" + mode}, {"config", "set", "core.fsync", "false"}} {
+	for _, args := range [][]string{
+		{"init", "--mode=" + mode},
+		{"config", "set", "core.fsync", "false"},
+		// The first checkout -U of ostree 2022.7 from an archive repository would keep
+		// each file uncompressed there, and those after it would link to that.
+		{"config", "set", "core.enable-uncompressed-cache", "false"},
+	} {
 		if out, err := exec.Command("ostree", append([]string{"--repo=" + repo}, args...)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ostree %v: %w\n%s", args, err, out)
 		}
