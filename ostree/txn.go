@@ -8,13 +8,10 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/internal/unix"
 )
@@ -507,26 +504,15 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 			return pathError("unlink", from, err)
 		}
 	}
-	group, gctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	for range min(len(t.shelves), 2*runtime.GOMAXPROCS(0)) {
-		group.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(moves) {
-					return nil
-				}
-				if len(moves[i]) == 0 {
-					continue
-				}
-				if err := t.moveAll(gctx, i, t.claims.those(moves[i])); err != nil {
-					return err
-				}
-			}
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
+	// One after the other: the kernel lets one rename between folders happen at a time
+	// in a file system, and others that wait for it only take processor time.
+	for i := range moves {
+		if len(moves[i]) == 0 {
+			continue
+		}
+		if err := t.moveAll(ctx, i, t.claims.those(moves[i])); err != nil {
+			return err
+		}
 	}
 	if err := t.fsyncDirs(func(i int) bool { return len(moves[i]) > 0 }); err != nil {
 		return err
