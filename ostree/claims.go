@@ -11,7 +11,7 @@ import (
 // what a map takes, which doubles whole and keeps room for keys it lacks.
 type claims struct {
 	seed   maphash.Seed
-	blocks []*[claimBlock]claimRecord
+	blocks [][]claimRecord
 	count  int      // of records
 	gone   int      // of those, taken back
 	table  []uint32 // 1 + number of a record, at its hash or behind; 0: free
@@ -69,7 +69,7 @@ func (s *claims) set(key *claimKey, shelf uint8) {
 		_, place = s.find(key)
 	}
 	if s.count%claimBlock == 0 {
-		s.blocks = append(s.blocks, new([claimBlock]claimRecord))
+		s.blocks = append(s.blocks, make([]claimRecord, claimBlock))
 	}
 	*s.record(uint32(s.count)) = claimRecord{move: move{*key, shelf}}
 	s.count++

@@ -50,7 +50,7 @@ func (n *names) at(ref nameRef) string {
 
 // nodes are nodes by number, from 1 on. They never move.
 type nodes[N any] struct {
-	blocks []*[nodeBlock]N
+	blocks [][]N // no arrays: to take an element's address, those are read, which maps a page twice
 	count  uint32
 }
 
@@ -58,7 +58,7 @@ const nodeBlock = 128
 
 func (n *nodes[N]) add() (uint32, *N) {
 	if n.count%nodeBlock == 0 {
-		n.blocks = append(n.blocks, new([nodeBlock]N))
+		n.blocks = append(n.blocks, make([]N, nodeBlock))
 	}
 	n.count++
 	return n.count, n.at(n.count)
