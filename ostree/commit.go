@@ -184,7 +184,8 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 	}
 	if opts.Cache != nil {
 		opts.Cache.start(t.started)
-		t.present.many = len(opts.Cache.needed) >= 256*listAfter
+		b.whole = r.holds(ctx, opts.Cache.tree)
+		t.present.many = !b.whole && len(opts.Cache.needed) >= 256*listAfter
 	}
 	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
 	if known, err := r.wholeTree(ctx, src, opts); err != nil {
@@ -207,6 +208,10 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		}
 		commit.RootTree, commit.RootMeta = b.root.tree, b.root.meta.sum
 		b.forget() // what follows needs room of its own
+		if opts.Cache != nil {
+			// Before the objects are in their place: whoever trusts this looks for the tree.
+			opts.Cache.stored(commit.RootTree, !b.dropped)
+		}
 	}
 	if opts.SkipUnchanged && !opts.Parent.IsZero() {
 		parent, err := r.ReadCommit(ctx, opts.Parent)
@@ -282,6 +287,32 @@ func (r *Repo) wholeTree(ctx context.Context, src Tree, opts *CommitOptions) (*C
 	return r.ReadCommit(ctx, t.commit)
 }
 
+// maxHolders is how many refs are followed in search of a tree.
+const maxHolders = 64
+
+// holds reports whether one of the first refs leads to a commit of the tree, so that all
+// of its objects are there: what a ref leads to is not pruned. Refs that can't be
+// followed are none.
+func (r *Repo) holds(ctx context.Context, tree Checksum) bool {
+	if tree.IsZero() || r.parent != nil {
+		return false
+	}
+	n := 0
+	for ref, err := range r.Refs(ctx) {
+		if err != nil || n == maxHolders {
+			return false
+		}
+		n++
+		if commit, err := r.ReadCommit(ctx, ref.Commit); err != nil || commit.RootTree != tree {
+			continue
+		}
+		if partial, err := r.Partial(ctx, ref.Commit); err == nil && !partial {
+			return true
+		}
+	}
+	return false
+}
+
 // hasContent reports whether objects/ is not empty.
 func (r *Repo) hasContent() (bool, error) {
 	entries, err := readNames(r.objects, ".")
@@ -330,6 +361,7 @@ type builder struct {
 	stats counters
 	done  atomic.Int64
 
+	whole   bool        // the repository has all objects of the cache's tree
 	noClone atomic.Bool // the file systems of source and repository share no blocks
 	noLinks atomic.Bool // nor files
 

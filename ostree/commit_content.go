@@ -41,6 +41,21 @@ type object struct {
 
 // start checks an entry and begins its hash.
 func (w *contentWriter) start(e *Entry) (object, error) {
+	o, err := w.describe(e)
+	if err == nil {
+		w.begin()
+	}
+	return o, err
+}
+
+// begin begins the hash of what is described.
+func (w *contentWriter) begin() {
+	w.hash.Reset()
+	w.hash.Write(w.header)
+}
+
+// describe checks an entry and makes its header.
+func (w *contentWriter) describe(e *Entry) (object, error) {
 	o := object{Entry: e}
 	xattrs := sortedXattrs(e.Xattrs)
 	if e.Mode&ModeType == ModeRegular && e.Target != "" {
@@ -61,8 +76,6 @@ func (w *contentWriter) start(e *Entry) (object, error) {
 	if len(w.header) > maxHeaderSize {
 		return o, fmt.Errorf("extended attributes of %d bytes, at most %d", len(o.xattrs), maxHeaderSize)
 	}
-	w.hash.Reset()
-	w.hash.Write(w.header)
 	return o, nil
 }
 
@@ -93,15 +106,17 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 			return nil
 		}
 	}
-	o, err := w.start(e)
+	o, err := w.describe(e)
 	if err != nil {
 		return err
 	}
 	switch {
 	case e.Mode&ModeType == ModeSymlink:
+		w.begin()
 		j.node.sum = w.sum()
 		return w.store(o, j.node.sum, nil)
 	case j.data != nil:
+		w.begin()
 		w.hash.Write(j.data)
 		w.stats.read.Add(int64(len(j.data)))
 		j.node.sum = w.sum()
@@ -114,10 +129,13 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 	var key cacheKey
 	if cache != nil && e.Identity != (FileID{}) {
 		key = newCacheKey(e, w.header)
-		if c, ok := cache.lookup(&key, e.cached); ok {
-			if ok, err := w.known(&c); err != nil {
-				return err
-			} else if ok {
+		if c, latest, ok := cache.lookup(&key, e.cached); ok {
+			if ok = latest && w.whole; !ok {
+				if ok, err = w.known(&c); err != nil {
+					return err
+				}
+			}
+			if ok {
 				w.stats.hits.Add(1)
 				j.node.sum = c
 				return nil
@@ -126,6 +144,7 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 	} else {
 		cache = nil
 	}
+	w.begin()
 	if err := w.content(ctx, o, j); err != nil {
 		return err
 	}

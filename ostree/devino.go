@@ -20,7 +20,8 @@ import (
 // times of last change of content and inode, owner, mode, attributes. The time of
 // the inode's last change (ctime) can't be set by programs; a file system that
 // forges it can make a commit hold old content, which is why the cache is for
-// those who ask for it. It is safe for concurrent use.
+// those who ask for it. The objects of the tree that the cache was last used for are
+// taken to be there if a ref leads to that tree. It is safe for concurrent use.
 type DevInoCache struct {
 	path string
 
@@ -29,9 +30,15 @@ type DevInoCache struct {
 	old    []byte
 	needed []atomic.Bool
 
-	mu    sync.Mutex
-	added map[cacheKey]cacheValue
-	since int64 // files that changed later are not remembered
+	// tree is the dirtree of a tree that has the objects of all records of age 1;
+	// zero: not known.
+	tree Checksum
+
+	mu      sync.Mutex
+	added   map[cacheKey]cacheValue
+	since   int64    // files that changed later are not remembered
+	commits int      // that used the cache
+	latest  Checksum // what tree will be, if there was only one of them
 }
 
 // inodeState is an inode as it was until something of it changed: content,
@@ -55,13 +62,15 @@ type cacheValue struct {
 // maxCacheAge is after how many saves without use a record is dropped.
 const maxCacheAge = 8
 
-// cacheMagic begins the file. Records of key, checksum and flags follow, sorted,
-// and the SHA-256 of all that. A key is dev, ino, ctime and state, integers
-// big-endian; the flags are how many saves ago the record was last needed, at
-// least 1, and a bit that says that there are no attributes.
-const cacheMagic = "okd-streams devino 2\n"
+// cacheMagic begins the file. The checksum of the dirtree of the latest tree follows,
+// which has the objects of all records last needed one save ago, or zeros; then records
+// of key, checksum and flags, sorted, and the SHA-256 of all that. A key is dev, ino,
+// ctime and state, integers big-endian; the flags are how many saves ago the record was
+// last needed, at least 1, and a bit that says that there are no attributes.
+const cacheMagic = "okd-streams devino 3\n"
 
 const (
+	cacheHead   = len(cacheMagic) + ChecksumSize
 	cacheInode  = 8 + 8 + 8 // what a key has of an inodeState
 	cacheRecord = keySize + ChecksumSize + 1
 	keySize     = cacheInode + 16
@@ -99,19 +108,20 @@ func OpenDevInoCache(path string) (*DevInoCache, error) {
 // decode takes the records of an undamaged file.
 func (c *DevInoCache) decode(data []byte) {
 	body, ok := bytes.CutPrefix(data, []byte(cacheMagic))
-	if !ok || len(body) < sha256.Size || (len(body)-sha256.Size)%cacheRecord != 0 {
+	if !ok || len(body) < 2*sha256.Size || (len(body)-2*sha256.Size)%cacheRecord != 0 {
 		return
 	}
 	end := len(data) - sha256.Size
 	if Checksum(data[end:]) != sum(data[:end]) {
 		return
 	}
-	records := body[:len(body)-sha256.Size]
+	records := body[ChecksumSize : len(body)-sha256.Size]
 	for at := cacheRecord; at < len(records); at += cacheRecord {
 		if bytes.Compare(records[at-cacheRecord:][:keySize], records[at:][:keySize]) >= 0 {
 			return
 		}
 	}
+	c.tree = Checksum(body[:ChecksumSize])
 	c.old, c.needed = records, make([]atomic.Bool, len(records)/cacheRecord)
 }
 
@@ -152,7 +162,12 @@ func (c *DevInoCache) Save() error {
 		added = append(added, append(record, flags))
 	}
 	slices.SortFunc(added, bytes.Compare)
-	data := append(make([]byte, 0, len(cacheMagic)+len(c.old)+len(added)*cacheRecord+sha256.Size), cacheMagic...)
+	data := append(make([]byte, 0, cacheHead+len(c.old)+len(added)*cacheRecord+sha256.Size), cacheMagic...)
+	latest := c.latest
+	if c.commits != 1 {
+		latest = Checksum{}
+	}
+	data = append(data, latest[:]...)
 	for i := range c.needed {
 		record := c.old[i*cacheRecord:][:cacheRecord]
 		for len(added) > 0 && bytes.Compare(added[0][:keySize], record[:keySize]) < 0 {
@@ -171,8 +186,8 @@ func (c *DevInoCache) Save() error {
 	}
 	data = append(data, bytes.Join(added, nil)...)
 	// A file that is larger would not be read again.
-	data = data[:min(len(data), len(cacheMagic)+(maxCacheSize/cacheRecord-1)*cacheRecord)]
-	if bytes.Equal(data[len(cacheMagic):], c.old) {
+	data = data[:min(len(data), cacheHead+(maxCacheSize/cacheRecord-1)*cacheRecord)]
+	if latest == c.tree && bytes.Equal(data[cacheHead:], c.old) {
 		return nil
 	}
 	check := sum(data)
@@ -205,7 +220,19 @@ func (c *DevInoCache) replace(data []byte) error {
 func (c *DevInoCache) start(now int64) {
 	c.mu.Lock()
 	c.since = now
+	c.commits++
 	c.mu.Unlock()
+}
+
+// stored says that the records needed since start are of files of a tree, if all is true,
+// or of files that are perhaps not in it.
+func (c *DevInoCache) stored(tree Checksum, all bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.latest = Checksum{}
+	if all {
+		c.latest = tree
+	}
 }
 
 // newCacheKey makes the key of a regular file. header has owner, mode and
@@ -242,8 +269,9 @@ func (c *DevInoCache) search(id FileID) (at int32, bare bool) {
 	}
 }
 
-// lookup finds a file. at is what search gave for it; 0: it has to be found.
-func (c *DevInoCache) lookup(k *cacheKey, at int32) (Checksum, bool) {
+// lookup finds a file. at is what search gave for it; 0: it has to be found. latest says
+// that its object is one of c.tree.
+func (c *DevInoCache) lookup(k *cacheKey, at int32) (object Checksum, latest, ok bool) {
 	var buf [keySize]byte
 	key := k.append(buf[:0])
 	i := int(at) - 1
@@ -257,13 +285,13 @@ func (c *DevInoCache) lookup(k *cacheKey, at int32) (Checksum, bool) {
 		}
 		if bytes.HasPrefix(record, key) {
 			c.needed[i].Store(true)
-			return Checksum(record[keySize:]), true
+			return Checksum(record[keySize:]), record[cacheRecord-1]&^bareBit == 1, true
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v, ok := c.added[*k]
-	return v.sum, ok
+	return v.sum, false, ok
 }
 
 // Granularities of time stamps: of the kernel's clock, and of file systems that

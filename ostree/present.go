@@ -30,7 +30,7 @@ type present struct {
 const mostUsual = 1 << 12
 
 // listAfter is how many calls about one folder cost about as much as listing it.
-const listAfter = 16
+const listAfter = 32
 
 // has reports whether an object is there; path is its path below objects/.
 func (p *present) has(key *claimKey, path []byte) (bool, error) {
