@@ -7,6 +7,8 @@ import (
 	"hash"
 	"io"
 	"sync"
+
+	"github.com/okd-project/okd-streams/internal/hugepages"
 )
 
 // Pool is a set of workers that compress the blocks of any number of streams at
@@ -140,7 +142,7 @@ func (w *Writer) take() error {
 		return context.Cause(w.ctx)
 	}
 	if w.current.in == nil {
-		w.current.in = make([]byte, 0, w.p.encoding.BlockSize)
+		w.current.in = hugepages.Make[byte](w.p.encoding.BlockSize)
 	}
 	w.current.in = w.current.in[:0]
 	return nil
