@@ -43,7 +43,7 @@ type CompressOptions struct {
 	// Workers is how many blocks are compressed at once; 0: as many as there are
 	// processors, at most 64. It changes no byte.
 	Workers int
-	// Memory bounds the workers: one needs some 5 MiB for gzip, some 40 MiB for
+	// Memory bounds the workers: one needs some 5 MiB for gzip, some 50 MiB for
 	// zstd, and for xz 95 MiB at level 6 and 350 at 9. 0: [DefaultCompressMemory]
 	// bytes; one worker there always is.
 	Memory int64

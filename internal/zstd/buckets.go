@@ -1,6 +1,10 @@
 package zstd
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/okd-project/okd-streams/internal/hugepages"
+)
 
 const (
 	minMatch   = 4
@@ -26,6 +30,7 @@ type buckets struct {
 	begin, end          int
 	seenShort, seenLong [ahead]bucket // the latter of the share only
 	sampled             [ahead]sampled
+	fetched             int // buckets of places before it are under way
 }
 
 // sampled is a place of the share.
@@ -40,16 +45,16 @@ type bucket struct{ a, b uint64 }
 
 // start forgets everything.
 func (q *buckets) start(size int, l level) {
-	most := max(bits.Len(uint(size)), 8)
+	most := bits.Len(uint(max(size-1, 128)))
 	q.short, q.shortShift = emptied(q.short, min(l.short, most)-2)
 	q.long, q.longShift = emptied(q.long, min(l.long, most)-2)
-	q.begin, q.end = 0, 0
+	q.begin, q.end, q.fetched = 0, 0, 0
 	q.share = (1<<l.sample - 1) << 20
 }
 
 func emptied(list []bucket, bits int) ([]bucket, uint) {
 	if cap(list) < 1<<bits {
-		list = make([]bucket, 1<<bits)
+		list = hugepages.Make[bucket](1 << bits)
 	}
 	list = list[:1<<bits]
 	clear(list)
@@ -78,6 +83,7 @@ func (q *buckets) note(content []byte, at int) {
 	}
 	q.insert(content, q.end, at)
 	q.batch(content, at, min(at+ahead, len(content)-7))
+	q.fetched = max(q.fetched, q.end)
 }
 
 // insert notes the places from at to to.
@@ -89,19 +95,41 @@ func (q *buckets) insert(content []byte, at, to int) {
 	}
 }
 
+// fetch has some buckets on their way that will be needed when places behind at are noted:
+// a few at each search, as more than the processor can have under way would wait.
+func (q *buckets) fetch(content []byte, at int) {
+	if q.fetched < at+ahead+32 && q.fetched+16 <= len(content) {
+		fetchPlaces(&q.short[0], &content[q.fetched], q.shortShift)
+		q.fetched += 8
+	}
+}
+
+// expect has on its way what longest will read for at.
+func (q *buckets) expect(content []byte, at int) {
+	if q.begin <= at && at < q.end {
+		fetchContent(&content[0], &q.seenShort[(at-q.begin)&(ahead-1)])
+	}
+}
+
 // batch notes the places from at to to, at most as many as ahead, and keeps what was
-// there. Nothing in it is decided by what is read from the tables, so that the processor
-// has many reads under way at once: most are of memory that is in no cache near it.
+// there. Nothing in it is decided by what is read from the tables, so that where fetch did
+// nothing the processor has many reads under way at once: most are of memory that is in no
+// cache near it.
 func (q *buckets) batch(content []byte, at, to int) {
 	part := content[at : to+7]
+	table, shift, share := q.short, q.shortShift&63, q.share
 	n := 0
 	for i := range q.seenShort[:to-at] {
 		v := load64(part, i)
 		h := v * shortPrime
-		q.seenShort[i] = q.short[h>>q.shortShift].add(at+i, h)
+		b := &table[h>>shift] // as add does
+		a, c := b.a, b.b
+		q.seenShort[i] = bucket{a, c}
+		b.b = c<<32 | a>>32
+		b.a = a<<32 | uint64(uint32(at+i)<<8) | h>>24&255
 		h = v * longPrime
 		q.sampled[n&(ahead-1)] = sampled{i, h}
-		n += int((h&q.share - 1) >> 63)
+		n += int((h&share - 1) >> 63)
 	}
 	for _, s := range q.sampled[:n] {
 		q.seenLong[s.at&(ahead-1)] = q.long[s.hash>>q.longShift].add(at+s.at, s.hash)
@@ -116,6 +144,7 @@ type found struct{ n, dist, start int }
 // It may begin sooner, but not before from, and ends with content, which all begins with.
 // Calls are in order of at, which 8 bytes follow.
 func (q *buckets) longest(all, content []byte, from, at, best int) (f found) {
+	q.fetch(all, at)
 	if at >= q.end {
 		q.note(all, at)
 	}
@@ -139,12 +168,13 @@ func (q *buckets) longest(all, content []byte, from, at, best int) (f found) {
 			}
 		}
 	}
-	if best > longEnough {
+	if best > longEnough || at+best >= len(content) {
 		return f
 	}
-	for ; short.a != 0; short.next() {
-		place := int(uint32(short.a) >> 8)
-		if uint8(short.a) != uint8(hash>>24) || at+best >= len(content) || load32(content, place+best-3) != load32(content, at+best-3) {
+	tag, ending := uint8(hash>>24), load32(content, at+best-3)
+	for a, b := short.a, short.b; a != 0; a, b = a>>32|b<<32, b>>32 {
+		place := int(uint32(a) >> 8)
+		if uint8(a) != tag || load32(content, place+best-3) != ending {
 			continue
 		}
 		n := 8
@@ -155,6 +185,10 @@ func (q *buckets) longest(all, content []byte, from, at, best int) (f found) {
 		}
 		if n > best && (f.n == 0 || 4*(n-f.n) > offsetCost(at-place)-offsetCost(f.dist)) {
 			f, best = found{n, at - place, at}, n
+			if at+best >= len(content) {
+				break
+			}
+			ending = load32(content, at+best-3)
 		}
 	}
 	return f

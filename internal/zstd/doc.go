@@ -8,7 +8,8 @@
 // share of the places also their next eight, and the four latest places with the same hash
 // are kept, with more of it, so that most that differ are not looked at. Places are noted
 // some hundred at a time, before matches for them are looked for: reads of tables that are
-// larger than the processor's near caches then do not wait for each other. A match waits for
+// larger than the processor's near caches then do not wait for each other, and most have been
+// asked for while matches for the places before were looked for. A match waits for
 // a better one at the next places. The two lower strengths keep one place a hash and take
 // the first match. Blocks end where the statistics of what they hold
 // change. All costs are integers: the same content gives the same bytes on every machine,

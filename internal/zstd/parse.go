@@ -9,7 +9,7 @@ type level struct{ short, long, sample, wait int }
 var strengths = [...]struct {
 	from int
 	level
-}{{10, level{20, 16, 5, 2}}, {6, level{19, 16, 5, 2}}}
+}{{10, level{22, 17, 5, 2}}, {6, level{19, 16, 5, 2}}}
 
 func levelOf(number int) level {
 	for _, s := range strengths {
@@ -51,9 +51,11 @@ func (e *Encoder) parse(begin, end int) {
 			f = g
 		}
 		if f.n < minMatch {
+			q.expect(content, at+3)
 			at += 1 + (at-from)>>8 // the faster, the longer there was none
 			continue
 		}
+		q.expect(content, f.start+f.n)
 		for wait := 0; wait < e.wait && at < last; wait++ {
 			at++
 			better := false

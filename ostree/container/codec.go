@@ -67,7 +67,7 @@ func (e encoding) String() string {
 	case Gzip:
 		return fmt.Sprintf("gzip/%d/flate.1/%d", e.level, blockSize)
 	case Zstd:
-		return fmt.Sprintf("zstd/%d/own.4/%d", e.level, blockSize)
+		return fmt.Sprintf("zstd/%d/own.5/%d", e.level, blockSize)
 	default:
 		return string(e.codec)
 	}
