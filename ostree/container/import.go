@@ -639,9 +639,10 @@ func deliver(ctx context.Context, d *ostree.Delivery, layer string, f *ostree.Re
 type commitSink struct {
 	base  *baseImport
 	files map[ostree.Checksum]string
+	items []ostree.MetadataItem // detached from the commit
 }
 
-func (s *commitSink) commit(ctx context.Context, c ostree.Checksum, data, detached []byte) error {
+func (s *commitSink) commit(c ostree.Checksum, data []byte) error {
 	b := s.base
 	if got := ostree.Checksum(sha256.Sum256(data)); got != c {
 		return fmt.Errorf("commit has checksum %s: %w", got, ostree.ErrCorrupt)
@@ -653,22 +654,11 @@ func (s *commitSink) commit(ctx context.Context, c ostree.Checksum, data, detach
 	if b.commit, err = ostree.DecodeCommit(data); err != nil {
 		return err
 	}
-	var items []ostree.MetadataItem
-	if detached != nil {
-		if items, err = ostree.DecodeMetadata(detached); err != nil {
-			return fmt.Errorf("detached metadata: %w", err)
-		}
-	}
 	if err := b.labelled(b.commit); err != nil {
 		return err
 	}
-	if b.opts.VerifyCommit != nil {
-		if err := b.opts.VerifyCommit(ctx, slices.Clone(data), items); err != nil {
-			return fmt.Errorf("commit %s: %w", c, err)
-		}
-	}
 	b.found = c
-	b.whole = &ostree.ReceivedCommit{Checksum: c, Data: data, Detached: detached}
+	b.whole = &ostree.ReceivedCommit{Checksum: c, Data: data}
 	if b.opts.CommitOnly {
 		if b.opts.Ref != "" {
 			b.whole.Refs = []string{b.opts.Ref}
@@ -678,6 +668,25 @@ func (s *commitSink) commit(ctx context.Context, c ostree.Checksum, data, detach
 	ref, err := layerRef(b.layers[0].descriptor.Digest)
 	b.whole.Refs = []string{ref}
 	return err
+}
+
+func (s *commitSink) detached(data []byte) (err error) {
+	s.base.whole.Detached = data
+	if s.items, err = ostree.DecodeMetadata(data); err != nil {
+		return fmt.Errorf("detached metadata: %w", err)
+	}
+	return nil
+}
+
+func (s *commitSink) judge(ctx context.Context) error {
+	b := s.base
+	if b.opts.VerifyCommit == nil {
+		return nil
+	}
+	if err := b.opts.VerifyCommit(ctx, slices.Clone(b.whole.Data), s.items); err != nil {
+		return fmt.Errorf("commit %s: %w", b.found, err)
+	}
+	return nil
 }
 
 func (s *commitSink) metadata(ctx context.Context, kind ostree.ObjectType, c ostree.Checksum, data []byte) error {
@@ -696,9 +705,12 @@ type chunkSink struct {
 	layer    string
 }
 
-func (s *chunkSink) commit(context.Context, ostree.Checksum, []byte, []byte) error {
+func (s *chunkSink) commit(ostree.Checksum, []byte) error {
 	return errors.ErrUnsupported // readObjects finds none in such a layer
 }
+
+func (s *chunkSink) detached([]byte) error       { return errors.ErrUnsupported }
+func (s *chunkSink) judge(context.Context) error { return nil }
 
 func (s *chunkSink) metadata(context.Context, ostree.ObjectType, ostree.Checksum, []byte) error {
 	return errors.ErrUnsupported

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -156,8 +157,13 @@ func objectName(data, kind string) string {
 	return "sysroot/ostree/repo/objects/" + text[:2] + "/" + text[2:] + "." + kind
 }
 
+// Each fault is told with its layer and entry, as import-refused.txt has them:
+// the same in every mode, whether the whole image is wanted or its commit.
 func TestImportRefuses(t *testing.T) {
 	good, c := importChunked(t)
+	var told strings.Builder
+	rows, ran := 0, 0
+	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`) // depend on the compressor
 	const objects = "sysroot/ostree/repo/objects/"
 	for _, tc := range []struct {
 		name  string
@@ -297,6 +303,7 @@ func TestImportRefuses(t *testing.T) {
 			b.insert(1, len(b.layers[1]), badEntry(objectName(data, "file-xattrs"), tar.TypeReg, "", data))
 		}, "1048577 bytes, at most 1048576", ostree.ErrCorrupt},
 	} {
+		rows++
 		t.Run(tc.name, func(t *testing.T) {
 			b := &badImage{layers: importEntries(t, good), commit: c.String(), labels: map[string]string{
 				"ostree.commit": c.String(), "ostree.final-diffid": "layer 2"}}
@@ -311,23 +318,39 @@ func TestImportRefuses(t *testing.T) {
 				img = importWith(t, img, importTar(t, entries))
 			}
 			img = importLabelled(t, img, b.labels)
-			for _, opts := range []*container.ImportOptions{{CommitOnly: true, Ref: "os"}, {Name: "oci:x", Workers: 1}} {
-				if opts.CommitOnly && strings.HasPrefix(tc.name, "last layer's label too early") {
-					continue // it has more layers than those of the commit
+			first := ""
+			for _, mode := range importModes() {
+				for _, opts := range []*container.ImportOptions{{CommitOnly: true, Ref: "os"}, {Name: "oci:x", Workers: 1}} {
+					if opts.CommitOnly && tc.name == "last layer's label too early" {
+						continue // it has more layers than those of the commit
+					}
+					repo := importRepo(t, mode)
+					_, err := container.Import(t.Context(), repo, img, opts)
+					require.Error(t, err)
+					require.ErrorContains(t, err, tc.want)
+					if tc.is != nil {
+						require.ErrorIs(t, err, tc.is)
+					}
+					text := digests.ReplaceAllString(err.Error(), "sha256:")
+					if opts.Name != "" { // what has no layer is the image's
+						text = strings.Replace(text, "import oci:x: ", "import sha256:: ", 1)
+					}
+					if first == "" {
+						first = text
+						fmt.Fprintf(&told, "%s\n\t%s\n", tc.name, text)
+					}
+					require.Equal(t, first, text, "%s %+v", mode, opts)
+					if opts.CommitOnly {
+						requireClean(t, repo)
+					}
+					requireNoImage(t, repo, c)
 				}
-				repo := importRepo(t, ostree.ModeArchive)
-				_, err := container.Import(t.Context(), repo, img, opts)
-				require.Error(t, err)
-				require.ErrorContains(t, err, tc.want)
-				if tc.is != nil {
-					require.ErrorIs(t, err, tc.is)
-				}
-				if opts.CommitOnly {
-					requireClean(t, repo)
-				}
-				requireNoImage(t, repo, c)
 			}
+			ran++
 		})
+	}
+	if ran == rows { // not with -run
+		requireGoldenFile(t, "import-refused.txt", []byte(told.String()))
 	}
 }
 

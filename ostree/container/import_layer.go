@@ -106,9 +106,11 @@ const repoPrefix = "sysroot/ostree/repo/"
 
 // objectSink takes what a layer of a base image has. Errors get the entry's name.
 type objectSink interface {
-	// commit takes the commit object, which comes first, and its detached
-	// metadata, if it has any.
-	commit(ctx context.Context, c ostree.Checksum, data, detached []byte) error
+	// commit takes the commit object, which comes first, and detached its detached
+	// metadata, if it has any. What follows is taken once judge agrees to both.
+	commit(c ostree.Checksum, data []byte) error
+	detached(data []byte) error
+	judge(ctx context.Context) error
 	metadata(ctx context.Context, kind ostree.ObjectType, c ostree.Checksum, data []byte) error
 	file(ctx context.Context, f *ostree.ReceivedFile) error
 }
@@ -125,13 +127,12 @@ type objectReader struct {
 	shared     map[ostree.Checksum][]byte
 	sharedSize int
 	// What came before a content object.
-	next     ostree.Checksum
-	xattrs   []byte
-	pending  bool
-	found    ostree.Checksum // the commit
-	raw      []byte
-	detached []byte
-	given    bool // to the sink
+	next    ostree.Checksum
+	xattrs  []byte
+	pending bool
+	found   ostree.Checksum // the commit
+	name    string          // its entry's
+	judged  bool            // by the sink
 }
 
 // entryError names an entry of a layer.
@@ -168,6 +169,9 @@ func readObjects(ctx context.Context, r io.Reader, isCommit bool, sink objectSin
 			return o.found, fmt.Errorf("over %d entries: %w", maxImportEntries, ostree.ErrCorrupt)
 		}
 		if err := o.entry(ctx, h, tr); err != nil {
+			if _, ok := errors.AsType[*entryError](err); ok {
+				return o.found, err // of an entry before
+			}
 			return o.found, &entryError{h.Name, err}
 		}
 	}
@@ -177,7 +181,7 @@ func readObjects(ctx context.Context, r io.Reader, isCommit bool, sink objectSin
 	case isCommit && o.found.IsZero():
 		return o.found, fmt.Errorf("no commit: %w", ostree.ErrCorrupt)
 	}
-	return o.found, o.give(ctx)
+	return o.found, o.judge(ctx)
 }
 
 // onlyReader hides other methods: archive/tar would seek over what is to be
@@ -312,8 +316,8 @@ func (o *objectReader) object(ctx context.Context, h *tar.Header, rel string, bo
 	if o.first && o.found.IsZero() && kind != "commit" {
 		return fmt.Errorf("comes before the commit: %w", ostree.ErrCorrupt)
 	}
-	if kind != "commitmeta" {
-		if err := o.give(ctx); err != nil && kind != "commit" {
+	if kind != "commit" && kind != "commitmeta" {
+		if err := o.judge(ctx); err != nil {
 			return err
 		}
 	}
@@ -322,16 +326,21 @@ func (o *objectReader) object(ctx context.Context, h *tar.Header, rel string, bo
 		if !o.first || !o.found.IsZero() {
 			return fmt.Errorf("a commit, where none may be: %w", ostree.ErrCorrupt)
 		}
-		if o.raw, err = regular(h, body, maxImportObject); err == nil {
-			o.found = c
+		data, err := regular(h, body, maxImportObject)
+		if err != nil {
+			return err
 		}
-		return err
+		o.found, o.name = c, h.Name
+		return o.sink.commit(c, data)
 	case "commitmeta":
-		if c != o.found || o.given {
+		if c != o.found || o.judged {
 			return fmt.Errorf("does not come after its commit: %w", ostree.ErrCorrupt)
 		}
-		o.detached, err = regular(h, body, maxImportObject)
-		return err
+		data, err := regular(h, body, maxImportObject)
+		if err != nil {
+			return err
+		}
+		return o.sink.detached(data)
 	case "dirtree", "dirmeta":
 		if !o.first {
 			return fmt.Errorf("metadata object in a layer of content: %w", ostree.ErrCorrupt)
@@ -355,15 +364,17 @@ func (o *objectReader) object(ctx context.Context, h *tar.Header, rel string, bo
 	return fmt.Errorf("object of kind %.80q: %w", kind, errors.ErrUnsupported)
 }
 
-// give hands the commit over once it is known whether detached metadata follows.
-func (o *objectReader) give(ctx context.Context) error {
-	if o.given || o.found.IsZero() {
+// judge has the commit judged once it is known whether detached metadata follows:
+// at the entry after them, of which a fault is not.
+func (o *objectReader) judge(ctx context.Context) error {
+	if o.judged || o.found.IsZero() {
 		return nil
 	}
-	o.given = true
-	err := o.sink.commit(ctx, o.found, o.raw, o.detached)
-	o.raw, o.detached = nil, nil
-	return err
+	o.judged = true
+	if err := o.sink.judge(ctx); err != nil {
+		return &entryError{o.name, err}
+	}
+	return nil
 }
 
 // regular reads a whole regular file of at most limit bytes. What the header

@@ -115,6 +115,7 @@ func TestImportVerifiesTheCommit(t *testing.T) {
 	dst := importRepo(t, ostree.ModeArchive)
 	_, err = container.Import(t.Context(), dst, img(make([]byte, ed25519.SignatureSize)), opts)
 	require.ErrorIs(t, err, ostree.ErrSignature)
+	require.ErrorContains(t, err, `): "sysroot/ostree/repo/objects/`+c.String()[:2]+"/"+c.String()[2:]+`.commit": commit `+c.String())
 	requireClean(t, dst)
 	got, err := container.Import(t.Context(), dst, img(ed25519.Sign(secret, raw)), opts)
 	require.NoError(t, err)
