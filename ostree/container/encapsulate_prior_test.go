@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,20 +175,41 @@ type goneLayer struct{ v1.Layer }
 func (goneLayer) Compressed() (io.ReadCloser, error) { return nil, errRegistryGone }
 
 // There and back in every way that the options allow, with any number of
-// workers: the same commit, complete.
+// workers: the same commit, complete. There are more components than layers, of
+// which each planner makes its own split.
 func TestEveryWayAndBack(t *testing.T) {
 	repo := newRepo(t)
-	c := commit(t, repo, sample)
+	files := maps.Clone(sample)
+	for i := range 12 {
+		for k := range i%3 + 1 {
+			files[fmt.Sprintf("usr/lib/package%02d/file%d", i, k)] = strings.Repeat(fmt.Sprintf("%d of %d\n", k, i), 40<<(i*5%9))
+		}
+	}
+	c := commit(t, repo, files)
 	components := split(t, repo, c)
+	for i := range components {
+		components[i].Frequency = uint32(i * 7 % 30)
+		for path, text := range files {
+			if filepath.Dir(path) == components[i].ID {
+				components[i].Size += int64(len(text))
+			}
+		}
+	}
+	require.Len(t, components, 18)
+	const layers = 8 // beside the commit's, with the reserved one
 	cache := openCache(t, t.TempDir())
 	modes := importModes()
+	splits := map[string]string{} // by planner
 	n := 0
 	for _, dialect := range []container.Dialect{container.V1b, container.V1a} {
 		for _, codec := range []container.Codec{container.Gzip, container.Zstd, container.None} {
 			for _, planner := range []container.Planner{nil, container.Frugal{}, container.Stable{}, container.OstreeExt{}, container.Separate{}} {
 				var want string
 				for _, workers := range []int{1, 3} {
-					opts := container.EncapsulateOptions{Dialect: dialect, Codec: codec, Components: components, Planner: planner, Workers: workers}
+					opts := container.EncapsulateOptions{Dialect: dialect, Codec: codec, Components: components, Planner: planner, MaxLayers: layers, Workers: workers}
+					if _, ok := planner.(container.Separate); ok {
+						opts.MaxLayers = 0
+					}
 					if workers == 3 {
 						cache = openCache(t, t.TempDir())
 					}
@@ -194,6 +218,23 @@ func TestEveryWayAndBack(t *testing.T) {
 						want = digest(t, img)
 					}
 					require.Equal(t, want, digest(t, img), "%s %s %T", dialect, codec, planner)
+					m, err := img.Manifest()
+					require.NoError(t, err)
+					if opts.MaxLayers != 0 {
+						require.LessOrEqual(t, len(m.Layers), 1+layers, "%T", planner)
+					} else {
+						require.Len(t, m.Layers, 1+len(components)+1)
+					}
+					var members []string
+					for _, l := range m.Layers {
+						members = append(members, l.Annotations[container.AnnotationComponents])
+					}
+					slices.Sort(members)
+					name, made := fmt.Sprintf("%T", planner), strings.Join(members, "; ")
+					if splits[name] == "" {
+						splits[name] = made
+					}
+					require.Equal(t, splits[name], made, "%s %s %s", dialect, codec, name)
 					mode := modes[n%len(modes)]
 					n++
 					dst := importRepo(t, mode)
@@ -205,4 +246,7 @@ func TestEveryWayAndBack(t *testing.T) {
 			}
 		}
 	}
+	require.Equal(t, splits["container.Stable"], splits["<nil>"], "the default without a prior image")
+	delete(splits, "<nil>")
+	require.Len(t, slices.Compact(slices.Sorted(maps.Values(splits))), 4, "%q", splits)
 }
