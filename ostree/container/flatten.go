@@ -320,15 +320,15 @@ func mergeLayer(ctx context.Context, root *node, layer io.Reader, base int64, en
 
 // readEntry reads a header; content starts at offset.
 func readEntry(h *tar.Header, offset int64) (change, error) {
+	if importSparse(h) {
+		return change{}, errSparse
+	}
 	n := &node{mode: uint32(h.Mode & 0o7777)}
 	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > math.MaxUint32 || int64(h.Gid) > math.MaxUint32 {
 		return change{}, fmt.Errorf("owner %d:%d: %w", h.Uid, h.Gid, fs.ErrInvalid)
 	}
 	n.uid, n.gid = uint32(h.Uid), uint32(h.Gid)
 	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return change{}, fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
-		}
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		if !ok {
 			continue
@@ -356,8 +356,6 @@ func readEntry(h *tar.Header, offset int64) (change, error) {
 			return change{}, fmt.Errorf("hard link to %.200q: %w", h.Linkname, err)
 		}
 		return change{link: link}, nil
-	case tar.TypeGNUSparse:
-		return change{}, fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		return change{}, fmt.Errorf("device or pipe: %w", errors.ErrUnsupported)
 	default:

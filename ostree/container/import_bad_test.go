@@ -407,7 +407,7 @@ func TestImportRefusesLayers(t *testing.T) {
 		{"hard link to what is left out", archive(t, "opt/x=1", "usr/x=>opt/x"), "which is left out", errors.ErrUnsupported},
 		{"link without target", importArchive(t, tar.Header{Name: "usr/l", Typeflag: tar.TypeSymlink}), `link target ""`, fs.ErrInvalid},
 		{"attribute", importArchive(t, tar.Header{Name: "usr/x", PAXRecords: map[string]string{"LIBARCHIVE.xattr.a": "!"}}), "attribute", nil},
-		{"sparse", importArchive(t, tar.Header{Name: "usr/x", PAXRecords: map[string]string{"comment": "1"}}), "", nil},
+		{"comment", importArchive(t, tar.Header{Name: "usr/x", PAXRecords: map[string]string{"comment": "1"}}), "", nil},
 		{"cut", archive(t, "usr/x="+strings.Repeat("x", 3000))[:2000], "layer 1 (sha256:", ostree.ErrCorrupt},
 		{"data at the end", append(archive(t, "usr/x=1"), bytes.Repeat([]byte("x"), 512)...), "data after the end", ostree.ErrCorrupt},
 		{"no archive", bytes.Repeat([]byte("x"), 2048), "layer 1 (sha256:", ostree.ErrCorrupt},

@@ -327,13 +327,13 @@ func (s *layerScan) entry(ctx context.Context, h *tar.Header, body io.Reader) er
 		return err
 	}
 	by := ostree.Owner{UID: e.UID, GID: e.GID}
+	if importSparse(h) {
+		return errSparse
+	}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		e.Mode |= ostree.ModeDir
 	case tar.TypeReg:
-		if importSparse(h) {
-			return fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
-		}
 		e.Mode |= ostree.ModeRegular
 		e.Size = h.Size
 		// Read at once, by who gets it.

@@ -205,6 +205,9 @@ func (o *objectReader) entry(ctx context.Context, h *tar.Header, body io.Reader)
 	if err != nil {
 		return err
 	}
+	if importSparse(h) {
+		return errSparse
+	}
 	rel, inside := strings.CutPrefix(path, repoPrefix)
 	switch h.Typeflag {
 	case tar.TypeDir:
@@ -459,9 +462,6 @@ func (o *objectReader) file(ctx context.Context, h *tar.Header, body io.Reader, 
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		if importSparse(h) {
-			return fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
-		}
 		f.Mode |= ostree.ModeRegular
 		f.Size, f.Body = h.Size, body
 	case tar.TypeSymlink:
@@ -481,6 +481,9 @@ func importOwner(h *tar.Header) (uid, gid uint32, err error) {
 	}
 	return uint32(h.Uid), uint32(h.Gid), nil
 }
+
+// errSparse is the fault of a file with holes, whose size is only a claim.
+var errSparse = fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
 
 // importSparse reports whether h is that of a file with holes, in any of GNU tar's
 // formats.
