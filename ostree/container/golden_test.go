@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -401,15 +402,44 @@ func TestReferenceFaultsAreNotCopied(t *testing.T) {
 		require.NoError(t, json.Unmarshal(readShared(t, "v1b", "expected", "pack-edge-emptychunk.json.zst"), &p))
 		components := p.components(t)
 		got, err := container.Encapsulate(t.Context(), openCache(t, t.TempDir()), repo, checksum(t, commitEdge), &container.EncapsulateOptions{
-			FormatVersion: 2, Components: components, Planner: layoutOf(t, want, components), Architecture: "amd64",
+			FormatVersion: 2, Components: components, Planner: layoutOf(t, want, components), Architecture: "amd64", Cmd: []string{"/usr/bin/bash"},
 		})
 		require.NoError(t, err)
-		w, err := want.ConfigFile()
+		// The second of the reference's layers is the empty component's. All else is
+		// the same: labels, command, history, annotations, order.
+		without := func(list any) []any { return slices.Delete(list.([]any), 1, 2) }
+		var wantConfig, gotConfig map[string]any
+		for img, to := range map[v1.Image]*map[string]any{want: &wantConfig, got: &gotConfig} {
+			raw, err := img.RawConfigFile()
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(raw, to))
+		}
+		rootfs := wantConfig["rootfs"].(map[string]any)
+		rootfs["diff_ids"] = without(rootfs["diff_ids"])
+		wantConfig["history"] = without(wantConfig["history"])
+		require.Equal(t, wantConfig, gotConfig)
+		wantRaw, err := want.RawManifest()
 		require.NoError(t, err)
-		g, err := got.ConfigFile()
+		gotRaw, err := got.RawManifest()
 		require.NoError(t, err)
-		// The second of the reference's layers is the empty component's.
-		require.Equal(t, append(w.RootFS.DiffIDs[:1:1], w.RootFS.DiffIDs[2:]...), g.RootFS.DiffIDs)
+		wantManifest, gotManifest := withoutDigests(t, wantRaw), withoutDigests(t, gotRaw)
+		wantManifest["layers"] = without(wantManifest["layers"])
+		for _, m := range []map[string]any{wantManifest, gotManifest} { // of the config with that layer
+			delete(m["config"].(map[string]any), "digest")
+			delete(m["config"].(map[string]any), "size")
+		}
+		require.Equal(t, wantManifest, gotManifest)
+
+		// Without that component, as pack-edge.json has it, whose image was not
+		// recorded, it is the same image.
+		var other pack
+		require.NoError(t, json.Unmarshal(readShared(t, "v1b", "expected", "pack-edge.json.zst"), &other))
+		components = other.components(t)
+		again, err := container.Encapsulate(t.Context(), openCache(t, t.TempDir()), repo, checksum(t, commitEdge), &container.EncapsulateOptions{
+			FormatVersion: 2, Components: components, Planner: layoutOf(t, want, components), Architecture: "amd64", Cmd: []string{"/usr/bin/bash"},
+		})
+		require.NoError(t, err)
+		require.Equal(t, digest(t, got), digest(t, again))
 	})
 	t.Run("sysroot", func(t *testing.T) {
 		want := golden(t, "v1b", "image-v1b-edge-sysroot.tar.zst")
@@ -438,4 +468,90 @@ func TestReferenceFaultsAreNotCopied(t *testing.T) {
 		require.Equal(t, w[at:], g[at+extra:])
 		require.Contains(t, string(g[at:at+extra]), "0ccf479b1d43129c898871f531165a513d35ee1295a48a23037eb47a351acd44"[2:]+".dirtree")
 	})
+}
+
+// Every image that is recorded, with and without its blobs, comes out with the
+// recorded layers: those of layers.tsv.
+func TestRecordedLayers(t *testing.T) {
+	if !interop.Enabled() {
+		t.Skipf("takes seconds; set %s=1", interop.Variable)
+	}
+	top := t
+	whole := openRepo(t, unpack(t, "repo-bare-user.tar.zst"))
+	edge := openRepo(t, unpack(t, "v1b", "repo-edge-bare-user.tar.zst"))
+	cache := openCache(t, t.TempDir())
+	packed := func(file string, image ...string) container.EncapsulateOptions {
+		var p pack
+		require.NoError(top, json.Unmarshal(readShared(top, "expected", file), &p))
+		components := p.components(top)
+		return container.EncapsulateOptions{Components: components, Planner: layoutOf(top, golden(top, image...), components), Cmd: []string{"/usr/bin/bash"}}
+	}
+	meta, err := container.DecodeContentMeta(bytes.NewReader(readShared(t, "expected", "rawmeta1.json.zst")))
+	require.NoError(t, err)
+	raw := container.EncapsulateOptions{
+		Components: meta.Components(), Planner: container.Separate{}, Cmd: []string{"/usr/bin/bash"}, LegacyVersion: true, Labels: maps.Clone(meta.Labels),
+	}
+	raw.Labels["extra"] = "1"
+	pack8 := packed("pack1.json.zst", "v1b", "image-v1b-1-pack8.tar.zst")
+	prior := packed("pack2.json.zst", "v1b", "image-v1b-2-pack8-prior.tar.zst")
+	with := func(opts container.EncapsulateOptions, dialect container.Dialect, version int) container.EncapsulateOptions {
+		opts.Dialect, opts.FormatVersion = dialect, version
+		return opts
+	}
+	images := map[string]struct {
+		repo *ostree.Repo
+		opts container.EncapsulateOptions
+	}{
+		"v1b-1-single": {whole, with(container.EncapsulateOptions{}, container.V1b, 1)}, "v1b-1-pack8": {whole, with(pack8, container.V1b, 1)},
+		"v1b-1-pack8-fv2": {whole, with(pack8, container.V1b, 2)}, "v1b-1-rawmeta": {whole, with(raw, container.V1b, 1)},
+		"v1b-2-pack8-prior": {whole, with(prior, container.V1b, 1)}, "v1b-edge": {edge, with(container.EncapsulateOptions{}, container.V1b, 1)},
+		"v1-single": {whole, with(container.EncapsulateOptions{}, container.V1a, 1)}, "v1-pack8": {whole, with(pack8, container.V1a, 1)},
+		"v1-rawmeta": {whole, with(raw, container.V1a, 1)}, "v2-single": {whole, with(container.EncapsulateOptions{}, container.V1a, 1)},
+		"v2-pack8-prior": {whole, with(prior, container.V1a, 1)}, "v1a-edge": {edge, with(container.EncapsulateOptions{}, container.V1a, 1)},
+	}
+	seen := 0
+	for _, row := range importTable(t, "v1b", "expected", "layers.tsv") {
+		name, config, commit, final := row[0], row[2], row[3], row[4]
+		var want []string
+		for layer := range strings.SplitSeq(strings.TrimSuffix(row[5], ";"), ";") {
+			want = append(want, strings.Fields(layer)[1])
+		}
+		made := images[name]
+		switch {
+		case name == "v1b-edge-emptychunk-fv2", name == "v1b-edge-sysroot":
+			continue // TestReferenceFaultsAreNotCopied
+		case strings.HasPrefix(name, "derived-"):
+			// Layers that a container build put over those of the commit.
+			made = images["v1b-1-pack8"]
+			want, config = want[:8], ""
+		}
+		t.Run(name, func(t *testing.T) {
+			require.NotNil(t, made.repo)
+			made.opts.Architecture = "amd64"
+			img := encapsulate(t, cache, made.repo, checksum(t, commit), &made.opts)
+			got, err := img.ConfigFile()
+			require.NoError(t, err)
+			var diffIDs []string
+			for _, id := range got.RootFS.DiffIDs {
+				diffIDs = append(diffIDs, id.String())
+			}
+			require.Equal(t, commit, got.Config.Labels[container.LabelCommit])
+			if strings.HasSuffix(name, "-prior") {
+				// The reserved layer was filled by the planner; ours is one more.
+				require.Len(t, diffIDs, len(want)+1)
+				require.Equal(t, final, want[len(want)-1])
+				diffIDs, config = diffIDs[:len(want)], ""
+			} else {
+				require.Equal(t, final, got.Config.Labels[container.LabelFinalDiffID])
+			}
+			require.Equal(t, want, diffIDs)
+			if made.opts.Dialect == container.V1b && config != "" { // v1a has the time of day in it
+				h, err := img.ConfigName()
+				require.NoError(t, err)
+				require.Equal(t, config, h.String())
+			}
+			seen++
+		})
+	}
+	require.Equal(t, 12+9, seen)
 }

@@ -1,6 +1,7 @@
 package container_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -170,6 +171,32 @@ func TestImportGivesTheRecordedMerge(t *testing.T) {
 			}
 		}
 		require.NoError(t, repo.Fsck(t.Context(), nil), mode)
+	}
+}
+
+// A recorded image whose last layer has a pipe and devices: nobody takes it.
+func TestImportRefusesRecordedDevices(t *testing.T) {
+	var row []string
+	for _, r := range importTable(t, "v1b", "expected", "image-pull.tsv") {
+		if r[0] == "bare" && r[1] == "derived-devs" && r[2] == "new" {
+			row = r
+		}
+	}
+	require.Len(t, row, 5)
+	require.Equal(t, "rc=1", row[3])
+	require.Contains(t, row[4], `Unsupported file type for path "usr/share/devs/fifo"`)
+	_, rest, _ := strings.Cut(row[4], "layer blob ")
+	digest, _, _ := strings.Cut(rest, ": ")
+	img := importOverlay(t, unpack(t, "v1b", "derived-overlays.tar.zst"), unpack(t, "v1b", "image-v1b-1-pack8.tar.zst"), "derived-devs")
+	for _, mode := range importModes() {
+		repo := importRepo(t, mode)
+		_, err := container.Import(t.Context(), repo, img, &container.ImportOptions{Name: "oci:x", NoFsync: true})
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.ErrorContains(t, err, "layer 8 ("+digest+`): "usr/share/devs/`)
+		require.ErrorContains(t, err, "device or pipe")
+		_, err = repo.Resolve(t.Context(), "ostree/container/image/oci_3A_x")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		require.NoError(t, repo.Fsck(t.Context(), nil))
 	}
 }
 
