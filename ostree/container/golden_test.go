@@ -339,31 +339,71 @@ func TestReferenceImagesV1a(t *testing.T) {
 }
 
 // The program itself, of trees that the recorded images don't have: with and
-// without /var/tmp and /usr/etc, of a commit with signatures' place.
+// without /var/tmp, long names, and with what its flags put into the config. All
+// of the config is the same but when each line of its history was written.
 func TestV1aIsOstreeExts(t *testing.T) {
 	program := interop.OstreeExt(t)
-	for name, more := range map[string]map[string]string{
-		"plain":   {},
-		"var/tmp": {"var/tmp/x": "1", "var/lib/y": "2"},
-		"long": {
+	metadata := []ostree.MetadataItem{
+		{Key: "version", Value: ostree.StringVariant("42.1")},
+		{Key: "ostree.bootable", Value: ostree.BoolVariant(true)},
+		{Key: "ostree.linux", Value: ostree.StringVariant("6.1")},
+		{Key: "rpmostree.inputhash", Value: ostree.StringVariant("abc")},
+		{Key: "other.key", Value: ostree.StringVariant("other")},
+	}
+	for _, tc := range []struct {
+		name  string
+		more  map[string]string
+		flags []string
+		opts  container.EncapsulateOptions
+	}{
+		{name: "plain"},
+		{name: "var/tmp", more: map[string]string{"var/tmp/x": "1", "var/lib/y": "2"}},
+		{name: "long", more: map[string]string{
 			"usr/share/" + strings.Repeat("long/", 30) + "name": "1", "usr/etc/" + strings.Repeat("long/", 30) + "name": "2",
 			"usr/share/link": "->" + strings.Repeat("target/", 30) + "x", "usr/share/one": "", "usr/share/two": "",
+		}},
+		{
+			name: "labels", flags: []string{"--label=io.openshift.x=true", "--label=empty=", "--label=equals=a=b"},
+			opts: container.EncapsulateOptions{Labels: map[string]string{"io.openshift.x": "true", "empty": "", "equals": "a=b"}},
 		},
+		{
+			name: "labels that override", flags: []string{"--label=ostree.linux=mine", "--label=org.opencontainers.image.version=43", "--label=rpmostree.inputhash=mine", "--copymeta=rpmostree.inputhash"},
+			opts: container.EncapsulateOptions{
+				Labels:   map[string]string{"ostree.linux": "mine", "org.opencontainers.image.version": "43", "rpmostree.inputhash": "mine"},
+				CopyKeys: []string{"rpmostree.inputhash"},
+			},
+		},
+		{
+			name: "copied keys", flags: []string{"--copymeta=rpmostree.inputhash", "--copymeta-opt=other.key", "--copymeta-opt=absent"},
+			opts: container.EncapsulateOptions{CopyKeys: []string{"rpmostree.inputhash"}, CopyKeysOptional: []string{"other.key", "absent"}},
+		},
+		{name: "command", flags: []string{"--cmd=/usr/bin/bash", "--cmd=-l"}, opts: container.EncapsulateOptions{Cmd: []string{"/usr/bin/bash", "-l"}}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			repo := newRepo(t)
 			files := maps.Clone(sample)
-			maps.Copy(files, more)
-			c := commit(t, repo, files, ostree.MetadataItem{Key: "ostree.linux", Value: ostree.StringVariant("6.1")})
+			maps.Copy(files, tc.more)
+			c := commit(t, repo, files, metadata...)
 			dir := t.TempDir()
-			importRun(t, program, "container", "encapsulate", "--repo="+repo.Path(), c.String(), "oci:"+dir)
-			want, err := importLayout(t, dir).ConfigFile()
+			importRun(t, program, append(append([]string{"container", "encapsulate", "--repo=" + repo.Path()}, tc.flags...), c.String(), "oci:"+dir)...)
+			tc.opts.Dialect = container.V1a
+			want, got := importLayout(t, dir), encapsulate(t, openCache(t, t.TempDir()), repo, c, &tc.opts)
+			require.Equal(t, configWithoutTimes(t, want), configWithoutTimes(t, got))
+			wantManifest, err := want.Manifest()
 			require.NoError(t, err)
-			got, err := encapsulate(t, openCache(t, t.TempDir()), repo, c, &container.EncapsulateOptions{Dialect: container.V1a}).ConfigFile()
+			gotManifest, err := got.Manifest()
 			require.NoError(t, err)
-			require.Equal(t, want.RootFS.DiffIDs, got.RootFS.DiffIDs)
+			require.Equal(t, wantManifest.Annotations, gotManifest.Annotations)
 		})
 	}
+
+	// A key that has to be there, and is not, is refused by both.
+	repo := newRepo(t)
+	c := commit(t, repo, sample)
+	out, err := tryRun(t, program, "container", "encapsulate", "--repo="+repo.Path(), "--copymeta=absent", c.String(), "oci:"+t.TempDir())
+	require.Error(t, err, out)
+	_, err = container.Encapsulate(t.Context(), openCache(t, t.TempDir()), repo, c, &container.EncapsulateOptions{Dialect: container.V1a, CopyKeys: []string{"absent"}})
+	require.ErrorContains(t, err, "absent")
 }
 
 // configWithoutTimes gives a config as a generic value without when each line of
