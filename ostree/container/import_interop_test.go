@@ -1,12 +1,20 @@
 package container_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -59,6 +67,140 @@ func TestOstreeExtImportsOurs(t *testing.T) {
 		require.Equal(t, c, got, "%+v", opts)
 		require.Contains(t, importRun(t, "ostree", "--repo="+dst.Path(), "fsck"), "no errors found")
 	}
+}
+
+// hardTree is what the reference tools lose or get wrong on their way: content in
+// /sysroot, targets of links that a normalised path is not, and what not every
+// repository mode keeps.
+func hardTree() ostree.Tree {
+	files := maps.Clone(sample)
+	maps.Copy(files, map[string]string{
+		"sysroot/sub/deep/file": "in sysroot", "sysroot/link": "->sub/./deep", "usr/empty-dir/.keep": "",
+		"usr/dot": "->a/./b", "usr/end": "->d/.", "usr/front": "->/./f", "usr/root": "->/", "usr/up": "->../../x", "usr/slashes": "->a//b",
+		"usr/long": "->" + strings.Repeat("target//", 30) + "x", "usr/etc/dot": "->./passwd", "usr/" + strings.Repeat("ü", 60) + "/name": "long",
+		"usr/attributes": "a", "usr/owned": "o", "usr/setuid": "s", "usr/none": "n",
+	})
+	return ostree.TreeFunc(func(ctx context.Context) iter.Seq2[ostree.Entry, error] {
+		return func(yield func(ostree.Entry, error) bool) {
+			for e, err := range ostree.FS(mapFS(files)).Entries(ctx) {
+				switch e.Path {
+				case "usr/attributes", "sysroot/sub":
+					e.Xattrs = []ostree.Xattr{{Name: "security.capability", Value: []byte("\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")}, {Name: "user.x", Value: []byte{0}}}
+				case "usr/owned", "usr/dot", "usr/lib":
+					e.UID, e.GID = 70000, 3_000_000_000
+				case "usr/setuid":
+					e.Mode |= 0o6000
+				case "usr/none":
+					e.Mode &^= 0o777
+				}
+				if !yield(e, err) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// What the reference loses or can't import of its own images comes whole from
+// ours: it has the same commit, in which nothing is missing.
+func TestOstreeExtImportsHardTrees(t *testing.T) {
+	program := interop.OstreeExt(t)
+	interop.Peer(t, "ostree")
+	repo := newRepo(t)
+	c, err := repo.Commit(t.Context(), hardTree(), &ostree.CommitOptions{Subject: "hard", Timestamp: time.Unix(1700000000, 0), NoFsync: true})
+	require.NoError(t, err)
+	components := split(t, repo, c)
+	cache := openCache(t, t.TempDir())
+	for _, opts := range []container.EncapsulateOptions{
+		{}, {FormatVersion: 2}, {Dialect: container.V1a}, {Components: components, MaxLayers: 5}, {Components: components, FormatVersion: 2, MaxLayers: 5},
+		{Components: components, Dialect: container.V1a, MaxLayers: 5},
+	} {
+		img := encapsulate(t, cache, repo, c, &opts)
+		dst := importRepo(t, ostree.ModeBareUser)
+		importRun(t, program, "container", "unencapsulate", "--repo="+dst.Path(), "--write-ref=x", "ostree-unverified-image:"+importWritten(t, img))
+		got, err := dst.Resolve(t.Context(), "x")
+		require.NoError(t, err)
+		require.Equal(t, c, got, "%+v", opts)
+		require.Contains(t, importRun(t, "ostree", "--repo="+dst.Path(), "fsck"), "no errors found")
+		require.NoError(t, dst.Fsck(t.Context(), nil))
+		requireImported(t, img, c)
+	}
+}
+
+// requireImported imports a commit in every mode, in which ostree finds no fault.
+func requireImported(t *testing.T, img v1.Image, c ostree.Checksum) {
+	t.Helper()
+	for _, mode := range importModes() {
+		dst := importRepo(t, mode)
+		got, err := container.Import(t.Context(), dst, img, &container.ImportOptions{Name: "oci:x", Ref: "x"})
+		require.NoError(t, err)
+		require.Equal(t, c, got.Base, mode)
+		require.Contains(t, importRun(t, "ostree", "--repo="+dst.Path(), "fsck"), "no errors found", mode)
+	}
+}
+
+// What ostree-ext encapsulates, in one layer and in many, is ours in every mode,
+// and ostree finds no fault in it.
+func TestImportOfFreshOstreeExtImages(t *testing.T) {
+	program := interop.OstreeExt(t)
+	interop.Peer(t, "ostree")
+	repo := newRepo(t)
+	files := maps.Clone(sample)
+	files["usr/etc/"+strings.Repeat("long/", 30)+"name"] = "long"
+	c := commit(t, repo, files, ostree.MetadataItem{Key: "ostree.bootable", Value: ostree.BoolVariant(true)})
+	meta := map[string]any{"version": 1}
+	layers, mapping := map[string]string{}, map[string]string{}
+	for _, k := range split(t, repo, c) {
+		layers[k.ID] = k.ID
+		for _, o := range k.Objects {
+			mapping[o.String()] = k.ID
+		}
+	}
+	meta["layers"], meta["mapping"] = layers, mapping
+	text, err := json.Marshal(meta)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "meta.json")
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+	for _, flags := range [][]string{nil, {"--compression-fast"}, {"--contentmeta=" + file}} {
+		dir := t.TempDir()
+		importRun(t, program, append(append([]string{"container", "encapsulate", "--repo=" + repo.Path()}, flags...), c.String(), "oci:"+dir)...)
+		requireImported(t, importLayout(t, dir), c)
+	}
+}
+
+// Tools once left out the dirtree of /sysroot, which is that of any empty
+// directory: images where nothing else has it are whole all the same.
+func TestImportWithoutTheEmptyDirtree(t *testing.T) {
+	files := maps.Clone(sample)
+	repo := newRepo(t)
+	fsys := mapFS(files)
+	fsys["sysroot"] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
+	c, err := repo.Commit(t.Context(), ostree.FS(fsys), &ostree.CommitOptions{Subject: "s", Timestamp: time.Unix(1700000000, 0), NoFsync: true})
+	require.NoError(t, err)
+	empties := 0
+	for _, dialect := range []container.Dialect{container.V1a, container.V1b} {
+		entries := importEntries(t, encapsulate(t, openCache(t, t.TempDir()), repo, c, &container.EncapsulateOptions{Dialect: dialect}))
+		require.Len(t, entries, 1)
+		kept := slices.DeleteFunc(entries[0], func(e tarEntry) bool {
+			if e.Name == objectName("\x00", "dirtree") {
+				empties++
+				return true
+			}
+			return false
+		})
+		old := importLabelled(t, importWith(t, empty.Image, importTar(t, kept)), map[string]string{"ostree.commit": c.String()})
+		for _, mode := range importModes() {
+			for _, opts := range []*container.ImportOptions{{CommitOnly: true, Ref: "x"}, {Name: "oci:x"}} {
+				dst := importRepo(t, mode)
+				got, err := container.Import(t.Context(), dst, old, opts)
+				require.NoError(t, err)
+				require.Equal(t, c, got.Base)
+				require.NoError(t, dst.Fsck(t.Context(), nil))
+				require.Contains(t, importList(t, dst, got.Commit), "sysroot")
+			}
+		}
+	}
+	require.Positive(t, empties, "an image of ours that has it")
 }
 
 // What we import is listed, shown, deployed, pruned and removed by ostree-ext, and
