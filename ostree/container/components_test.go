@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -225,4 +226,83 @@ func TestComponentsOfRPM(t *testing.T) {
 	}
 	t.Logf("%d files of %d packages, %d with content that others have too", same, len(got), shared)
 	require.Greater(t, same, 1000)
+	requireRPMFigures(t, tree, repo, c, got)
+}
+
+// requireRPMFigures wants the frequencies that follow from rpm's change logs, and
+// the sizes that rpm has of files.
+func requireRPMFigures(t *testing.T, tree string, repo *ostree.Repo, c ostree.Checksum, got []container.Component) {
+	t.Helper()
+	query := func(format string) (lines [][]string) {
+		out, err := exec.CommandContext(t.Context(), "rpm", "--root", tree, "--dbpath", "/usr/lib/sysimage/rpm", "-qa", "--qf", format).Output()
+		require.NoError(t, err)
+		for line := range strings.Lines(string(out)) {
+			lines = append(lines, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
+		}
+		return lines
+	}
+	number := func(text string) int64 {
+		n, err := strconv.ParseInt(text, 10, 64)
+		require.NoError(t, err)
+		return n
+	}
+	const id = `%{=NAME}-%|EPOCH?{%{=EPOCH}:}|%{=VERSION}-%{=RELEASE}.%{=ARCH}`
+
+	// The year before whatever happened last to any of them.
+	changes := map[string][]int64{}
+	var newest int64
+	for _, f := range query(`[` + id + `\t%{=BUILDTIME}\t%{CHANGELOGTIME}\n]`) {
+		newest = max(newest, number(f[1]), number(f[2]))
+		changes[f[0]] = append(changes[f[0]], number(f[2]))
+	}
+	since := time.Unix(newest, 0).UTC().AddDate(-1, 0, 0).Unix()
+	sizes := map[string]int64{} // of files as they were packed
+	for _, f := range query(`[%{FILENAMES}\t%{FILESIZES}\t%{FILEFLAGS:fflags}\n]`) {
+		dir, err := filepath.EvalSymlinks(filepath.Join(tree, filepath.Dir(f[0])))
+		if err != nil || strings.ContainsAny(f[2], "cg") {
+			continue // an excluded file, or one that scripts made or changed
+		}
+		dir, err = filepath.Rel(tree, dir)
+		require.NoError(t, err)
+		sizes[filepath.Join(dir, filepath.Base(f[0]))] = number(f[1])
+	}
+	object := map[ostree.Checksum]int64{}
+	packed := 0
+	for e, err := range repo.Tree(c).Entries(t.Context()) {
+		require.NoError(t, err)
+		if e.Mode&ostree.ModeType != ostree.ModeRegular {
+			continue
+		}
+		object[e.Object] = e.Size
+		if size, ok := sizes[e.Path]; ok {
+			require.Equal(t, size, e.Size, e.Path)
+			packed++
+		}
+	}
+	require.Greater(t, packed, 1000)
+	frequent, packages := 0, 0
+	for _, k := range got {
+		var size int64
+		for _, o := range k.Objects {
+			size += object[o]
+		}
+		require.Equal(t, size, k.Size, k.ID)
+		if slices.Contains([]string{container.ComponentInitramfs, container.ComponentDatabase, container.ComponentShared, container.ComponentUnpackaged}, k.ID) {
+			require.EqualValues(t, container.EveryBuild, k.Frequency, k.ID)
+			continue
+		}
+		var want uint32
+		for _, at := range changes[k.ID] {
+			if at > since {
+				want++
+			}
+		}
+		require.Equal(t, want, k.Frequency, k.ID)
+		packages++
+		if want > 1 {
+			frequent++
+		}
+	}
+	t.Logf("%d packed files, %d of %d packages changed more than once in the year before", packed, frequent, packages)
+	require.Greater(t, frequent, 10)
 }

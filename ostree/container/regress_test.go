@@ -119,6 +119,41 @@ func TestCheckRegressionOptions(t *testing.T) {
 	require.Equal(t, "cri-o", r.Faults[0].Name)
 }
 
+// Each of the packages that hold a node together may neither go back nor go, and
+// may go forward.
+func TestRegressionDefaults(t *testing.T) {
+	list := func(line string) []ostree.Package {
+		return append(packageList(t, "bash 5.2-1.el10 x86_64\nsystemd-libs 257-9.el10 x86_64\n"), packageList(t, line)...)
+	}
+	for _, tc := range []struct{ name, old, new string }{
+		{"cri-o", "1.33.4-3.el10", "1.33.4~rc1-9.el10"},
+		{"kernel", "6.12.0-55.12.1.el10_0", "6.12.0-55.9.1.el10_0"},
+		{"kubelet", "1.33.3-1.el10", "1.33.2-9.el10"},
+		{"openshift-kubelet", "4.20.0-202510.el10", "4.20.0-202509.el10"},
+		{"runc", "4:1.2.5-2.el10", "3:1.3.0-1.el10"},
+		{"systemd", "257-10.el10", "257-9.el10_0.1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before, after := list(tc.name+" "+tc.old+" x86_64"), list(tc.name+" "+tc.new+" x86_64")
+			r := container.CheckRegression(before, after, nil)
+			step := container.VersionStep{Name: tc.name, From: tc.old, To: tc.new}
+			require.Equal(t, []container.RegressionFault{{VersionStep: step, Reason: "downgraded"}}, r.Faults)
+			require.Equal(t, []container.VersionStep{step}, r.Downgraded)
+			require.ErrorIs(t, r.Err(), container.ErrRegression)
+			require.ErrorContains(t, r.Err(), "container: regression "+tc.name+": packages regress: downgraded, was "+tc.old+", is "+tc.new)
+
+			require.NoError(t, container.CheckRegression(after, before, nil).Err())
+			require.NoError(t, container.CheckRegression(before, before, nil).Err())
+			r = container.CheckRegression(before, before[:2], nil)
+			require.Len(t, r.Faults, 1)
+			require.ErrorContains(t, r.Err(), "container: regression "+tc.name+": packages regress: required package is gone, was "+tc.old)
+			require.NoError(t, container.CheckRegression(before, after, &container.RegressionOptions{Allowed: []string{tc.name}}).Err())
+		})
+	}
+	// Nothing else is held to that.
+	require.NoError(t, container.CheckRegression(packageList(t, "bash 5.2-1.el10 x86_64\nsystemd-libs 257-9.el10 x86_64\n"), packageList(t, "bash 5.1-1.el10 x86_64\n"), nil).Err())
+}
+
 // Names and versions come from a database that may be anyone's.
 func TestRegressionIsOnlyText(t *testing.T) {
 	bad := []ostree.Package{{Name: "a|b`<script>\n\x1b[2J", Version: "1|2", Release: "*"}}
