@@ -138,6 +138,11 @@ func month(t testing.TB, table *bytes.Buffer, components []container.Component) 
 			}
 			best, worst = min(best, float64(b)/float64(a)), max(worst, float64(b)/float64(a))
 		}
+		if layers == 32 {
+			require.LessOrEqual(t, mean[2], 0.8*mean[0])
+			require.LessOrEqual(t, float64(ours), 0.8*float64(theirs))
+			require.Zero(t, worse)
+		}
 		sizes := map[string]int64{}
 		for _, c := range components {
 			sizes[c.Name] = c.Size
