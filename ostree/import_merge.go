@@ -35,7 +35,7 @@ type LayerLink struct {
 // by the rules of libostree's checkout with whiteouts: in each directory the
 // layer's whiteouts hide what is there, then its files and links take the place
 // of whatever has their name, a directory that of a file. Commits that are
-// partial are refused.
+// partial are refused. A fault of a layer is an [*Error] whose Target is its commit.
 func (r *Repo) Layers(ctx context.Context, base Checksum, layers []Layer) (*MutableTree, error) {
 	m := &MutableTree{repo: r, sources: make(map[Checksum]struct{}), objects: make(map[Checksum]struct{})}
 	fail := func(c Checksum, err error) (*MutableTree, error) {
@@ -53,7 +53,7 @@ func (r *Repo) Layers(ctx context.Context, base Checksum, layers []Layer) (*Muta
 	}
 	for i := range layers {
 		if err := m.layer(ctx, &layers[i]); err != nil {
-			return fail(layers[i].Commit, err)
+			return nil, &Error{Op: "merge", Target: layers[i].Commit.String(), Err: err}
 		}
 	}
 	if m.root == nil {

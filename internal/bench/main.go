@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	tree := flags.String("tree", "", "folder to commit; default: the Debian tree of internal/interop")
 	day2 := flags.String("day2", "", "the same folder a day later; default: made from the tree of internal/interop")
-	only := flags.String("only", "", "regular expression of cases: cp, commit, repository, many, push, pull, import, copy, large, payload, disk, compress")
+	only := flags.String("only", "", "regular expression of cases: cp, commit, repository, many, encapsulate, push, pull, import, copy, large, payload, disk, compress")
 	rounds := flags.Int("rounds", 3, "how often each side runs; medians are shown")
 	work := flags.String("work", "", "folder for repositories, emptied; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
@@ -89,6 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		{"commit archive", func(ctx context.Context) ([]row, error) { return b.commits(ctx, "archive") }, true},
 		{"repository", b.repos, true},
 		{"many", b.many, false},
+		{"encapsulate", b.encapsulates, true},
 		{"push", b.pushes, true},
 		{"pull", b.pulls, true},
 		{"import", b.imports, true},

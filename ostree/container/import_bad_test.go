@@ -413,24 +413,28 @@ func TestImportRefusesLayers(t *testing.T) {
 		{"no archive", bytes.Repeat([]byte("x"), 2048), "layer 1 (sha256:", ostree.ErrCorrupt},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			repo := importRepo(t, ostree.ModeBareUser)
-			_, err := container.Import(t.Context(), repo, importWith(t, base, tc.layer), &container.ImportOptions{Name: "oci:x"})
-			if tc.want == "" {
+			img := importWith(t, base, tc.layer)
+			for _, mode := range importModes() {
+				repo := importRepo(t, mode)
+				_, err := container.Import(t.Context(), repo, img, &container.ImportOptions{Name: "oci:x"})
+				if tc.want == "" {
+					require.NoError(t, err)
+					continue
+				}
+				require.Error(t, err)
+				require.ErrorContains(t, err, "layer 1 (sha256:")
+				require.ErrorContains(t, err, tc.want)
+				if tc.is != nil {
+					require.ErrorIs(t, err, tc.is)
+				}
+				// The commit below is there.
+				_, err = repo.Resolve(t.Context(), "ostree/container/image/oci_3A_x")
+				require.ErrorIs(t, err, fs.ErrNotExist)
+				ok, err := repo.Has(t.Context(), ostree.TypeCommit, c)
 				require.NoError(t, err)
-				return
+				require.True(t, ok)
+				require.NoError(t, repo.Fsck(t.Context(), nil))
 			}
-			require.Error(t, err)
-			require.ErrorContains(t, err, tc.want)
-			if tc.is != nil {
-				require.ErrorIs(t, err, tc.is)
-			}
-			// The commit below is there.
-			_, err = repo.Resolve(t.Context(), "ostree/container/image/oci_3A_x")
-			require.ErrorIs(t, err, fs.ErrNotExist)
-			ok, err := repo.Has(t.Context(), ostree.TypeCommit, c)
-			require.NoError(t, err)
-			require.True(t, ok)
-			require.NoError(t, repo.Fsck(t.Context(), nil))
 		})
 	}
 }

@@ -87,6 +87,12 @@ var injected = []string{"usr/etc/hostname", "usr/etc/resolv.conf"}
 func (im *importer) merge(ctx context.Context, base ostree.Checksum, above []builtLayer, layers []ostree.Layer) (ostree.Checksum, error) {
 	tree, err := im.repo.Layers(ctx, base, layers)
 	if err != nil {
+		fault, _ := errors.AsType[*ostree.Error](err)
+		for i := range layers {
+			if fault != nil && fault.Target == layers[i].Commit.String() {
+				return ostree.Checksum{}, &Error{"import", importLayerName(im.stats.Layers-len(above)+i, &above[i]), fault.Err}
+			}
+		}
 		return ostree.Checksum{}, err
 	}
 	for _, path := range injected {
