@@ -102,15 +102,25 @@ func (b *bench) imports(ctx context.Context) ([]row, error) {
 	}, nil
 }
 
-// oursLayout writes the image of a commit to a folder.
+// oursLayout writes the image of a commit to a folder, layers while others are
+// made.
 func oursLayout(ctx context.Context, dir, layers string, codec container.Codec, to string) error {
-	return oursEncapsulate(ctx, dir, layers, codec, nil, func(img v1.Image) error {
-		path, err := layout.Write(to, empty.Index)
+	path, err := layout.Write(to, empty.Index)
+	if err != nil {
+		return err
+	}
+	made := func(_ context.Context, layer v1.Layer) error {
+		digest, err := layer.Digest()
 		if err != nil {
 			return err
 		}
-		return path.AppendImage(img)
-	})
+		rc, err := layer.Compressed()
+		if err != nil {
+			return err
+		}
+		return path.WriteBlob(digest, rc) // which closes it
+	}
+	return oursEncapsulate(ctx, dir, layers, codec, made, func(img v1.Image) error { return path.AppendImage(img) })
 }
 
 // oursImport imports the one image of a folder, as `ostree container unencapsulate`
