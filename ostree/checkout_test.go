@@ -18,19 +18,21 @@ func TestCommitOfCheckout(t *testing.T) {
 	if !isRoot() {
 		t.Skip("restoring owners and attributes needs root")
 	}
-	for seed := range uint64(3) {
+	for _, seed := range treegen.Seeds(t, 3) {
 		tree := treegen.Tree(seed, &treegen.Options{Root: true, Files: 100, MaxSize: 1 << 20})
 		for _, mode := range faithful() {
-			r := newRepo(t, mode)
-			want, err := r.Commit(t.Context(), tree, &ostree.CommitOptions{Edit: withoutEmpty})
-			require.NoError(t, err)
-			for _, copied := range []bool{false, true} {
-				out := t.TempDir()
-				checkout(t, r, out, want, &ostree.CheckoutOptions{Copy: copied})
-				got, err := r.Commit(t.Context(), openDir(t, out), nil)
+			t.Run(fmt.Sprintf("%d/%s", seed, mode), func(t *testing.T) {
+				r := newRepo(t, mode)
+				want, err := r.Commit(t.Context(), tree, &ostree.CommitOptions{Edit: withoutEmpty})
 				require.NoError(t, err)
-				require.Equal(t, want, got)
-			}
+				for _, copied := range []bool{false, true} {
+					out := t.TempDir()
+					checkout(t, r, out, want, &ostree.CheckoutOptions{Copy: copied})
+					got, err := r.Commit(t.Context(), openDir(t, out), nil)
+					require.NoError(t, err)
+					require.Equal(t, want, got)
+				}
+			})
 		}
 	}
 }

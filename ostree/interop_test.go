@@ -121,7 +121,7 @@ func peerRepo(t testing.TB, mode ostree.Mode) string {
 func TestSameAsPeer(t *testing.T) {
 	interop.Peer(t, "ostree")
 	when := time.Unix(1_700_000_000, 0)
-	for seed := range uint64(2) {
+	for _, seed := range treegen.Seeds(t, 2) {
 		source := filepath.Join(t.TempDir(), "tree")
 		require.NoError(t, os.Mkdir(source, 0o755))
 		// Some files are larger than what is held in memory.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +30,7 @@ func TestRoutes(t *testing.T) {
 		t.Skip("ostree keeps owners for root alone")
 	}
 	stamp := time.Unix(1700000000, 0)
-	for seed := range uint64(4) {
+	for _, seed := range treegen.Seeds(t, 4) {
 		for name, opts := range map[string]*treegen.Options{
 			"plain": {NoXattrs: true, MaxSize: 100000, Files: 150, Composed: true},
 			"root":  {Root: true, MaxSize: 100000, Files: 150, Composed: true},
@@ -196,4 +197,30 @@ func TestDirFromAbove(t *testing.T) {
 	got := lines(t, ostree.Dir(opened(t, tree)))
 	require.False(t, bytes.Contains([]byte(strings.Join(got, "\n")), []byte(`"secret"`)))
 	require.Len(t, got, 3)
+}
+
+// What is no name for ostree is none for us, whatever kind of file has it.
+func TestNamesAsPeer(t *testing.T) {
+	interop.Peer(t, "ostree")
+	for _, tc := range []struct {
+		what string
+		make func(dir string) error
+	}{
+		{"file", func(dir string) error { return os.WriteFile(dir+"/b\xff", nil, 0o644) }},
+		{"directory", func(dir string) error { return os.Mkdir(dir+"/\xc3", 0o755) }},
+		{"link", func(dir string) error { return os.Symlink("a", dir+"/\xed\xa0\x80") }},
+		{"link's target", func(dir string) error { return os.Symlink("\xff", dir+"/b") }},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			tree := t.TempDir()
+			require.NoError(t, os.WriteFile(tree+"/a", nil, 0o644))
+			require.NoError(t, tc.make(tree))
+			peer := filepath.Join(t.TempDir(), "repo")
+			run(t, "ostree", "init", "--repo="+peer, "--mode=archive")
+			out, err := exec.Command("ostree", "commit", "--repo="+peer, "--branch=x", "--tree=dir="+tree).CombinedOutput()
+			require.Error(t, err, "%s", out)
+			_, err = newRepo(t, ostree.ModeArchive).Commit(t.Context(), openDir(t, tree), nil)
+			require.ErrorContains(t, err, "UTF-8")
+		})
+	}
 }
