@@ -140,7 +140,7 @@ type Source struct {
 	Image   string        `yaml:"image"`   // pullspec by digest
 	Follow  string        `yaml:"follow"`  // pullspec by tag; each build pins the digest it finds
 	Tar     string        `yaml:"tar"`     // path of a tar file, may be compressed by gzip, xz or zstd
-	SHA256  string        `yaml:"sha256"`  // of Tar, as it is; 64 hexadecimal digits
+	SHA256  string        `yaml:"sha256"`  // of Tar, as it lies on disk, with which a build compares it; 64 hexadecimal digits
 	Dir     string        `yaml:"dir"`     // path of a root filesystem
 	OSTree  *OSTreeSource `yaml:"ostree"`
 }
@@ -149,7 +149,9 @@ type Source struct {
 type OSTreeSource struct {
 	Repository string `yaml:"repository"` // path
 	Ref        string `yaml:"ref"`
-	Commit     string `yaml:"commit"` // pins Ref: 64 hexadecimal digits; alone, names the commit
+	// Commit are 64 hexadecimal digits. Alone it names the commit; with Ref it is
+	// what the ref has to be at, else a build ends with an error.
+	Commit string `yaml:"commit"`
 }
 
 // Builder is the image that runs the build, and what it needs.

@@ -57,8 +57,8 @@
 //	    dir: /srv/tree                    # given: a root filesystem
 //	    ostree:                           # given: a commit
 //	      repository: /srv/repo           # required
-//	      ref: okd/x86_64/next            # ref or commit, or both
-//	      commit: 0123…
+//	      ref: okd/x86_64/next            # ref or commit; with both
+//	      commit: 0123…                   # the ref has to be at it
 //	  builder:                            # compose, layer
 //	    image: quay.io/a/b@sha256:…       # by digest
 //	    cpus: 2

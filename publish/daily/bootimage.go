@@ -24,7 +24,7 @@ const (
 )
 
 // archiveArtifact is the base image as a file. coreos-assembler's schema wants it
-// of every build with disks.
+// beside any other artifact, and its tools make disks of it.
 const archiveArtifact = "ostree"
 
 // artifactName is an artifact of a definition as the catalogue calls it.
@@ -166,8 +166,14 @@ func (b *build) artifacts(ctx context.Context) ([]artifact, error) {
 	name := func(what, ext string) string {
 		return bootimage.ArtifactPath(b.def.Identity.OSName, b.id, what, string(b.in.Arch), ext)
 	}
+	given := func(artifact string) bool {
+		return slices.ContainsFunc(b.in.Pinned.Disks, func(d PinnedDisk) bool { return d.Platform == artifact })
+	}
 	var files []artifact
 	for _, part := range []struct{ artifact, file, ext string }{{liveKernel, "vmlinuz", ""}, {liveInitramfs, "initramfs.img", "img"}} {
+		if given(part.artifact) {
+			continue // a live system's has more in it than the commit's
+		}
 		checksum, err := b.lookup(ctx, commit.RootTree, modulesDir+"/"+b.committed.Kernel+"/"+part.file)
 		if errors.Is(err, fs.ErrNotExist) && part.artifact == liveInitramfs {
 			continue // some kernels need none
@@ -192,7 +198,7 @@ func (b *build) artifacts(ctx context.Context) ([]artifact, error) {
 		}
 		files = append(files, artifact{disk.Platform, name(disk.Platform, b.extension(disk.Path)), disk.Measured, source})
 	}
-	if len(b.in.Pinned.Disks) > 0 && !slices.ContainsFunc(files, func(a artifact) bool { return a.name == archiveArtifact }) {
+	if !given(archiveArtifact) {
 		img, err := b.encapsulated(ctx)
 		if err != nil {
 			return nil, err
@@ -226,6 +232,9 @@ func (b *build) extension(file string) string {
 	base := filepath.Base(file)
 	if _, ext, ok := strings.Cut(base, "."+string(b.in.Arch)+"."); ok {
 		return ext
+	}
+	if strings.HasSuffix(base, "-"+liveKernel+"."+string(b.in.Arch)) || strings.HasSuffix(base, "-"+liveKernel+"-"+string(b.in.Arch)) {
+		return ""
 	}
 	_, ext, _ := strings.Cut(base, ".")
 	return ext

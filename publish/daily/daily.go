@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -49,12 +50,21 @@ var (
 type MissingError struct {
 	Stream string
 	Needs  []stream.Need
+	// Ended is what the definition says of a stream that has ended, else "".
+	Ended string
 }
 
 func (e *MissingError) Error() string {
 	text := "stream " + e.Stream + " needs:"
 	for _, need := range e.Needs {
-		text += fmt.Sprintf("\n  - a %s (%s)", need.What, need.Path)
+		article := "a"
+		if strings.ContainsRune("aeiou", rune(need.What[0])) {
+			article = "an"
+		}
+		text += fmt.Sprintf("\n  - %s %s (%s)", article, need.What, need.Path)
+	}
+	if e.Ended != "" {
+		text += "\n" + e.Ended
 	}
 	return text
 }
@@ -119,6 +129,8 @@ type Options struct {
 	// Source is the root filesystem. SourceName names it for people.
 	Source     ostree.Tree
 	SourceName string
+	// SourceImage is an image with the root filesystem, in place of Source.
+	SourceImage v1.Image
 	// Metadata is added to the commit's, before the keys of this package.
 	Metadata []ostree.MetadataItem
 	// TrustFiles skips reading files of Source that have the device, inode, size
@@ -159,6 +171,9 @@ type Disk struct {
 	// after ".ARCH.", or after the first point, is the artifact's extension. A name
 	// without one fails when the catalogue is written.
 	Path string
+	// SHA256 is what the file must have, lower-case hexadecimal; "": anything. A
+	// file that has another is an error that wraps [publish.ErrDigest].
+	SHA256 string
 }
 
 // build is a run in progress.

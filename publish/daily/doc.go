@@ -27,6 +27,11 @@
 // one, read from the registry, as far as that is good ([container.Frugal]); the
 // first one by [container.Stable].
 //
+// A folder of coreos-assembler's as source ([OpenSource]) gives tree and disks of
+// a build. The commit is made anew, of the same tree, with the version and the
+// metadata of this build; the disks are published as they are, and boot the commit
+// that coreos-assembler made.
+//
 // Publication is a [publish.Plan]: content first, then the build catalogue, the
 // gates, the announcement, and pointers last. A gate without a result is
 // pending: the run stops there with [publish.ErrPending] and goes on when it is

@@ -32,7 +32,7 @@ func ExampleRun() {
 		if err != nil {
 			return nil, err
 		}
-		source, err := daily.OpenSource(ctx, "tar:rootfs.tar.zst")
+		source, err := daily.OpenSource(ctx, "tar:rootfs.tar.zst", nil)
 		if err != nil {
 			return nil, err
 		}
@@ -102,9 +102,9 @@ func ExamplePlan() {
 }
 
 func ExampleOpenSource() {
-	_, err := daily.OpenSource(context.Background(), "rootfs")
+	_, err := daily.OpenSource(context.Background(), "rootfs", nil)
 	fmt.Println(err)
-	// Output: daily: source rootfs: want dir:PATH, tar:PATH or ostree:REPOSITORY:REF: invalid argument
+	// Output: daily: source rootfs: want dir:PATH, tar:PATH, ostree:REPOSITORY:REF or cosa:FOLDER: invalid argument
 }
 
 func ExampleSourceOf() {

@@ -55,7 +55,7 @@ func TestGatesOfABook(t *testing.T) {
 		got = append(got, g.Gate+" "+string(g.State)+" "+g.Reason)
 	}
 	require.Equal(t, []string{
-		"links passed 7 links of 4 documents lead where they should", "lint passed the commit is an operating system",
+		"links passed 8 links of 4 documents lead where they should", "lint passed the commit is an operating system",
 		"payload passed the payload was read back and verified", "cluster passed 3 nodes", "look pending no result",
 	}, got)
 	page, err := os.ReadFile(s.Report)

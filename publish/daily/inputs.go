@@ -24,6 +24,7 @@ import (
 	"github.com/okd-project/okd-streams/internal/atomicfile"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
+	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/stream"
 )
 
@@ -105,7 +106,7 @@ func (b *build) inputs(ctx context.Context) error {
 	if err := atomicfile.Clean(b.dir); err != nil {
 		return err
 	}
-	if err := writeJSON(filepath.Join(b.dir, inputsFile), b.in); err != nil {
+	if err := b.keepInputs(); err != nil {
 		return err
 	}
 	outputs, err := json.Marshal(b.in.Pinned)
@@ -118,6 +119,19 @@ func (b *build) inputs(ctx context.Context) error {
 	})
 	b.env.event(Event{Step: StepInputs, Phase: "done"})
 	return nil
+}
+
+// keepInputs writes inputs.json, unless it is there.
+func (b *build) keepInputs() error {
+	path := filepath.Join(b.dir, inputsFile)
+	data, err := encodeJSON(b.in)
+	if err != nil {
+		return err
+	}
+	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, data) {
+		return nil
+	}
+	return writeJSON(path, b.in)
 }
 
 // resume takes the inputs of a build in the state folder.
@@ -200,13 +214,19 @@ func (b *build) missing() error {
 		open = append(open, stream.Need{Path: "artifacts", What: artifactName(artifact) + " " + artifact.Format + " disk, which the definition requires"})
 	}
 	if open != nil {
-		return &MissingError{Stream: b.def.Identity.Name, Needs: open}
+		missing := &MissingError{Stream: b.def.Identity.Name, Needs: open}
+		if end := b.def.Identity.EndOfLife; end != nil {
+			missing.Ended = end.Message
+		}
+		return missing
 	}
 	return nil
 }
 
 // sourced reports whether there is a root filesystem; an outline only names it.
-func (b *build) sourced() bool { return b.opts.Source != nil || b.outline && b.opts.SourceName != "" }
+func (b *build) sourced() bool {
+	return b.opts.Source != nil || b.opts.SourceImage != nil || b.outline && b.opts.SourceName != ""
+}
 
 func givenAs(components map[string]name.Reference, tags []string) bool {
 	return slices.ContainsFunc(tags, func(tag string) bool { return components[tag] != nil })
@@ -221,6 +241,9 @@ func appliesTo(artifact stream.Artifact, arch stream.Arch) bool {
 func (b *build) hasDisk(platform string) bool {
 	if platform == liveKernel || platform == liveInitramfs {
 		return true
+	}
+	if b.outline && strings.HasPrefix(b.opts.SourceName, "cosa:") {
+		return true // it is known when the folder is opened
 	}
 	return slices.ContainsFunc(b.opts.Disks, func(d Disk) bool { return d.Platform == platform })
 }
@@ -280,6 +303,9 @@ func (b *build) pin(ctx context.Context) (*Pinned, error) {
 		measured, err := measureFile(ctx, disk.Path)
 		if err != nil {
 			return nil, fmt.Errorf("disk %s: %w", disk.Path, err)
+		}
+		if disk.SHA256 != "" && measured.SHA256 != disk.SHA256 {
+			return nil, fmt.Errorf("disk %s has SHA-256 %s, wanted is %s: %w", disk.Path, measured.SHA256, disk.SHA256, publish.ErrDigest)
 		}
 		p.Disks = append(p.Disks, PinnedDisk{disk.Platform, disk.Path, measured})
 	}

@@ -164,6 +164,22 @@ func TestOrderOfPublication(t *testing.T) {
 	require.Len(t, r.puts, 18)
 }
 
+// TestRecordWithoutDisks: coreos-assembler reads the record of a build that has
+// only what is in the commit, and finds the image to make disks of.
+func TestRecordWithoutDisks(t *testing.T) {
+	w := newWorld(t)
+	s, err := w.run(t.Context())
+	require.NoError(t, err)
+	record, _, err := publish.ReadDocument(t.Context(), w.store, s.Boot.Prefix+"/meta.json")
+	require.NoError(t, err)
+	meta, err := bootimage.DecodeMeta(bytes.NewReader(record))
+	require.NoError(t, err)
+	require.NoError(t, bootimage.ValidateMeta(meta))
+	info, err := w.store.Stat(t.Context(), s.Boot.Prefix+"/"+meta.Value().Images["ostree"].Path)
+	require.NoError(t, err)
+	require.Equal(t, meta.Value().Images["ostree"].Size, info.Size)
+}
+
 // TestSameBytesAreNotSent: what the store has, by checksum, is not put again,
 // even where nothing is remembered of the last time.
 func TestSameBytesAreNotSent(t *testing.T) {
@@ -172,7 +188,7 @@ func TestSameBytesAreNotSent(t *testing.T) {
 	w.env.Store = r
 	s, err := w.run(t.Context())
 	require.NoError(t, err)
-	require.Len(t, r.content(), 2)
+	require.Len(t, r.content(), 3)
 	r.puts = nil
 
 	// The same plan without its journal.

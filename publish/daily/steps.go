@@ -86,6 +86,13 @@ func (b *build) source(ctx context.Context) (ostree.Tree, error) {
 	if b.opts.Source != nil {
 		return b.opts.Source, nil
 	}
+	if b.opts.SourceImage != nil {
+		tree, err := b.imageTree(ctx, b.opts.SourceImage)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", b.opts.SourceName, err)
+		}
+		return tree, nil
+	}
 	ref, err := name.NewDigest(b.def.OS.Source.Image)
 	if err != nil {
 		return nil, fmt.Errorf("os.source.image: %w", err)
@@ -94,9 +101,18 @@ func (b *build) source(ctx context.Context) (ostree.Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("os.source.image: %w", err)
 	}
-	inspected, err := container.Inspect(ctx, img)
+	tree, err := b.imageTree(ctx, img)
 	if err != nil {
 		return nil, fmt.Errorf("os.source.image: %w", err)
+	}
+	return tree, nil
+}
+
+// imageTree is the root filesystem in an image.
+func (b *build) imageTree(ctx context.Context, img v1.Image) (ostree.Tree, error) {
+	inspected, err := container.Inspect(ctx, img)
+	if err != nil {
+		return nil, err
 	}
 	if inspected.Commit == (ostree.Checksum{}) {
 		return container.Flatten(img), nil
@@ -106,7 +122,7 @@ func (b *build) source(ctx context.Context) (ostree.Tree, error) {
 		Progress: b.progress(StepCommit, true), Logger: b.env.Logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("os.source.image: %w", err)
+		return nil, err
 	}
 	return b.repo.Tree(imported.Commit), nil
 }

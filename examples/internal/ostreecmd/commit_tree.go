@@ -145,11 +145,14 @@ func (t *treeSet) openTree(ctx context.Context, r *ostree.Repo, stdin io.Reader,
 	case kind == "tar" && name == "-":
 		return ostree.Tar(stdin), nil
 	}
-	src, err := daily.OpenSource(ctx, kind+":"+name)
+	src, err := daily.OpenSource(ctx, kind+":"+name, nil)
 	if err != nil {
 		return nil, ui.Next(fmt.Errorf("--tree=%s: %w", spec, cause(err)), "give the path of a folder with --tree=dir=PATH, of a tar file with --tree=tar=FILE")
 	}
 	t.closers = append(t.closers, src.Close)
+	if src.Tree == nil {
+		return nil, ui.Usagef("--tree=%s: an image is no tree; okd-streams container import makes a commit of one", spec)
+	}
 	return src.Tree, nil
 }
 

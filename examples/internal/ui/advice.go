@@ -40,13 +40,16 @@ func advised(program string, err error) error {
 
 func general(program string, err error) string {
 	if _, ok := errors.AsType[*UsageError](err); ok {
+		if program == "dailybuild" {
+			return program + " -help shows what there is" // it has no commands
+		}
 		return program + " --help shows what there is, and COMMAND --help how it is called"
 	}
 	if _, ok := errors.AsType[*VerificationError](err); ok {
 		return "don't use it: get it again from where it comes from"
 	}
 	if _, ok := errors.AsType[*stream.FieldError](err); ok {
-		return "mend it with an editor; " + program + " stream lint FILE checks it again"
+		return "mend it with an editor; okd-streams stream lint FILE checks it again"
 	}
 	if advice := Advice(err); advice != "" {
 		return advice
@@ -59,7 +62,7 @@ func general(program string, err error) string {
 	case errors.Is(err, errors.ErrUnsupported):
 		return "it can't be done with this; " + program + " --help shows what can"
 	}
-	return "mend what it says; if there is nothing to mend, report it with the text above and the output of " + program + " version"
+	return "mend what it says; if there is nothing to mend, report it with the text above and the output of okd-streams version"
 }
 
 // noFolder finds the error of os.OpenRoot for what is no folder, which has no kind.

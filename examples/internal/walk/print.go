@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/daily"
 )
 
@@ -23,6 +24,9 @@ func (r *Run) Do(ctx context.Context, f *Flags, step string, stdout io.Writer) e
 	summary, err := daily.RunTo(ctx, r.Definition, r.Env, r.Options, step)
 	r.steps.keep(ctx, step, summary, err)
 	if err != nil {
+		if errors.Is(err, daily.ErrMissing) {
+			return classify(err) // which names the stream
+		}
 		return classify(gatesSay(ctx, fmt.Errorf("stream %s: %w", r.Definition.Identity.Name, err)))
 	}
 	r.progress.Done()
@@ -156,6 +160,9 @@ func printOutline(w io.Writer, r *Run, o *daily.Outline) error {
 func classify(err error) error {
 	if errors.Is(err, daily.ErrMissing) {
 		return &ui.UsageError{Err: fmt.Errorf("%w\n(see -source, -from-release, -extensions, -component and -disk)", err)}
+	}
+	if errors.Is(err, publish.ErrDigest) {
+		return ui.Next(err, "it has other bytes than were promised: get it again, or pin what is meant")
 	}
 	return err
 }

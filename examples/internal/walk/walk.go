@@ -80,7 +80,7 @@ func (l *list) Type() string { return "value" }
 // Register declares the flags.
 func (f *Flags) Register(set *flag.FlagSet) {
 	set.StringVar(&f.Stream, "stream", "sample", "built-in stream (see okd-streams stream list), or the path of a definition")
-	set.StringVar(&f.Source, "source", "", "root filesystem: dir:PATH, tar:PATH (also .gz, .zst, .xz) or ostree:REPOSITORY:REF")
+	set.StringVar(&f.Source, "source", "", "root filesystem: dir:PATH, tar:PATH (also .gz, .zst, .xz; pinned by #sha256=HEX at the end), ostree:REPOSITORY:REF, or cosa:FOLDER[#BUILD], a build of coreos-assembler's with its disks")
 	set.StringVar(&f.State, "state", "", "folder for everything that is kept between runs (default: in the user's cache folder)")
 	set.StringVar(&f.Store, "store", "", "where files go: dir:PATH or s3://BUCKET/PREFIX?endpoint=URL (default: the definition's)")
 	set.StringVar(&f.Registry, "registry", "", "where images go: dir:PATH or docker://HOST/PATH (default: the definition's)")
@@ -203,6 +203,12 @@ func Setup(ctx context.Context, f *Flags, stderr io.Writer) (_ *Run, err error) 
 	if err := r.references(f); err != nil {
 		return nil, err
 	}
+	if err := r.nodeBuilder(f); err != nil {
+		return nil, err
+	}
+	if err := r.missing(ctx, f); err != nil {
+		return nil, err
+	}
 	if err := r.targets(ctx, f); err != nil {
 		return nil, err
 	}
@@ -295,6 +301,28 @@ func (r *Run) references(f *Flags) error {
 		o.Gates[gate] = daily.GateResult{Passed: verdict == "passed", Reason: reason}
 	}
 	return nil
+}
+
+// missing finds out what is needed and not given before a store or a registry is
+// opened, which would make its folder.
+func (r *Run) missing(ctx context.Context, f *Flags) error {
+	if f.Build != "" || f.Plan || r.Definition.LocalOnly() {
+		return nil
+	}
+	o := *r.Options
+	o.SourceName = r.sourceName(f)
+	// Any other error is one of the run, too.
+	if _, err := daily.Plan(ctx, r.Definition, r.Env, &o); errors.Is(err, daily.ErrMissing) {
+		return classify(err)
+	}
+	return nil
+}
+
+func (r *Run) sourceName(f *Flags) string {
+	if f.Source != "" {
+		return f.Source
+	}
+	return daily.SourceOf(r.Definition)
 }
 
 // targets opens the store and the registry.
@@ -465,9 +493,6 @@ func first[T any](l firstOf, get func(payload.Images) (T, error)) (found T, err 
 
 // inputs opens the source; the sample's are made on the spot.
 func (r *Run) inputs(ctx context.Context, f *Flags) error {
-	if err := r.nodeBuilder(f); err != nil {
-		return err
-	}
 	if f.Build != "" {
 		r.Options.NodeBuilderID = ""
 		if r.Definition.LocalOnly() && r.Options.NodeBuilder == nil {
@@ -475,10 +500,7 @@ func (r *Run) inputs(ctx context.Context, f *Flags) error {
 		}
 		return nil
 	}
-	spec := f.Source
-	if spec == "" {
-		spec = daily.SourceOf(r.Definition)
-	}
+	spec := r.sourceName(f)
 	if r.Definition.LocalOnly() {
 		if err := r.sample(ctx, f); err != nil {
 			return err
@@ -490,7 +512,7 @@ func (r *Run) inputs(ctx context.Context, f *Flags) error {
 		}
 		return nil
 	}
-	src, err := daily.OpenSource(ctx, spec)
+	src, err := daily.OpenSource(ctx, spec, &daily.SourceOptions{Arch: r.arch()})
 	if errors.Is(err, fs.ErrInvalid) {
 		return &ui.UsageError{Err: err}
 	}
@@ -498,8 +520,22 @@ func (r *Run) inputs(ctx context.Context, f *Flags) error {
 		return err
 	}
 	r.closers = append(r.closers, src.Close)
-	r.Options.Source, r.Options.SourceName, r.Options.Metadata = src.Tree, spec, src.Metadata
+	o := r.Options
+	o.Source, o.SourceImage, o.SourceName, o.Metadata = src.Tree, src.Image, spec, src.Metadata
+	for _, disk := range src.Disks {
+		// One that was named takes its place.
+		if !slices.ContainsFunc(o.Disks, func(d daily.Disk) bool { return d.Platform == disk.Platform }) {
+			o.Disks = append(o.Disks, disk)
+		}
+	}
 	return nil
+}
+
+func (r *Run) arch() stream.Arch {
+	if r.Options.Arch != "" {
+		return r.Options.Arch
+	}
+	return r.Definition.Architectures[0]
 }
 
 // sample makes the sample's inputs; what was given takes their place.
