@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -213,6 +215,12 @@ func TestServerFaults(t *testing.T) {
 		{name: "store forbids", store: []interop.Fault{{Match: puts, Status: 403}}, want: []string{"permission denied", "builds.json"}},
 		{name: "store is broken for a while", store: []interop.Fault{{Match: puts, Status: 500, Times: 2}}},
 		{name: "store cuts for a while", store: []interop.Fault{{Match: puts, CutRequest: 5, Times: 1}}},
+		{name: "registry cuts each upload", registry: []interop.Fault{{Match: uploads, CutRequest: 10}}, want: []string{"sample-", "attempts"}},
+		{name: "registry is slow for a while", registry: []interop.Fault{{Match: uploads, Stall: time.Second, Times: 2}}},
+		{name: "store asks who we are", store: []interop.Fault{{Match: puts, Status: 401}}, want: []string{"builds.json"}},
+		{name: "store has no such place", store: []interop.Fault{{Match: puts, Status: 404}}, want: []string{"builds.json"}},
+		{name: "store is busy for a while", store: []interop.Fault{{Match: puts, Status: 429, RetryAfter: 1, Times: 2}}},
+		{name: "store is slow for a while", store: []interop.Fault{{Match: puts, Stall: time.Second, Times: 2}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			registry := interop.Proxy(t, "http://"+interop.Registry(t), tc.registry...)
@@ -233,6 +241,9 @@ func TestServerFaults(t *testing.T) {
 				require.Contains(t, stderr, want)
 			}
 			require.NotContains(t, stderr, s3.SecretKey)
+			for _, request := range slices.Concat(registry.Requests(), store.Requests()) {
+				require.False(t, strings.HasPrefix(request, "PUT ") && (strings.Contains(request, "/streams/sample.json") || strings.Contains(request, "/manifests/0.0.0")), "announced: %s", request)
+			}
 			// The servers are well again: the run goes on.
 			registry.Set()
 			store.Set()

@@ -144,15 +144,14 @@ func (t *treeSet) openTree(ctx context.Context, r *ostree.Repo, stdin io.Reader,
 		return r.Tree(commit), err
 	case kind == "tar" && name == "-":
 		return ostree.Tar(stdin), nil
+	case kind == "cosa":
+		return nil, ui.Usagef("--tree=%s: a build of coreos-assembler's has a commit; give its repository with --tree=ostree=REPOSITORY:REF", spec)
 	}
 	src, err := daily.OpenSource(ctx, kind+":"+name, nil)
 	if err != nil {
 		return nil, ui.Next(fmt.Errorf("--tree=%s: %w", spec, cause(err)), "give the path of a folder with --tree=dir=PATH, of a tar file with --tree=tar=FILE")
 	}
 	t.closers = append(t.closers, src.Close)
-	if src.Tree == nil {
-		return nil, ui.Usagef("--tree=%s: an image is no tree; okd-streams container import makes a commit of one", spec)
-	}
 	return src.Tree, nil
 }
 

@@ -58,6 +58,7 @@ func TestFailures(t *testing.T) {
 		--repo=repo commit -b ../x tree
 		--repo=repo commit -b x nowhere
 		--repo=repo commit -b x --tree=zip=tree
+		--repo=repo commit -b x --tree=cosa=folder
 		--repo=repo commit -b x --tree=tar=nowhere.tar
 		--repo=repo commit -b x --tree=tar=body tree
 		--repo=repo commit -b x --tree=ref=nowhere
