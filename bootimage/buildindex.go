@@ -9,10 +9,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	releasemd "github.com/coreos/stream-metadata-go/release"
 )
 
 // recordArtifact is the type of the manifest with what a build has beside its disks: as
-// layers its meta.json, then the other files, by titles. It is our own; who looks for
+// layers its meta.json, release.json and what builds.json says of it, then the other
+// files, by titles. It is our own; who looks for
 // disks passes over it.
 const recordArtifact = "application/vnd.okd-streams.build"
 
@@ -46,12 +49,21 @@ func NewBuildIndex(builds []*ImportedBuild) (*DiskIndex, error) {
 
 func (out *DiskIndex) build(list *diskIndex, b *ImportedBuild) error {
 	m := b.Meta.Value()
-	record := DiskBlob{MediaType: "application/json", Data: b.Meta.Bytes()}
-	record.Digest = digestOf(record.Data)
-	out.blob(record)
-	layer := record.descriptor()
-	layer.Annotations = map[string]string{titleAnnotation: MetaFile}
-	layers := []diskDescriptor{layer}
+	var layers []diskDescriptor
+	document := func(name string, data []byte) {
+		blob := DiskBlob{MediaType: "application/json", Digest: digestOf(data), Data: data}
+		out.blob(blob)
+		layer := blob.descriptor()
+		layer.Annotations = map[string]string{titleAnnotation: name}
+		layers = append(layers, layer)
+	}
+	document(MetaFile, b.Meta.Bytes())
+	if b.Release != nil {
+		document(ReleaseFile, b.Release.Bytes())
+	}
+	if b.Catalogue != nil {
+		document(BuildsFile, b.Catalogue.Bytes())
+	}
 	disks := map[string]Entry{} // by file name
 	for name := range m.Images {
 		e := imageEntry(m, name, "")
@@ -165,16 +177,23 @@ func recordedBuild(d diskDescriptor, disks []Entry, blob func(digest string) ([]
 			return nil, fmt.Errorf("file %.80q, %.80q: %w", name, layer.Digest, fs.ErrInvalid)
 		}
 		files[name] = b.file(name, sum, layer.Size)
-		others = append(others, name)
-		if name != CommitMetaFile {
-			continue
+		switch name {
+		case ReleaseFile, BuildsFile: // of all architectures
+		default:
+			others = append(others, name)
 		}
-		text, err := verifiedBlob(layer, MaxDocumentSize, blob)
-		if err != nil {
+		if err := b.document(name, layer, blob); err != nil {
 			return nil, err
 		}
-		if b.CommitMeta, err = decode[CommitMeta](text); err != nil {
+	}
+	if b.Catalogue != nil {
+		if b.Cleanup, err = b.Catalogue.view.Builds[0].cleanup(); err != nil {
 			return nil, err
+		}
+	}
+	if e := meta.ExtensionsArtifact; e != nil && e.SHA256 != "" {
+		if f, ok := files[e.Path]; ok && f.SHA256 != e.SHA256 {
+			return nil, fmt.Errorf("extensions: the file has SHA-256 %s, the record says %s: %w", f.SHA256, e.SHA256, ErrVerification)
 		}
 	}
 	artifacts := map[string]bool{}
@@ -205,6 +224,32 @@ func recordedBuild(d diskDescriptor, disks []Entry, blob func(digest string) ([]
 		}
 	}
 	return b, nil
+}
+
+// document reads those of the files that are documents of their own.
+func (b *ImportedBuild) document(name string, layer diskDescriptor, blob func(digest string) ([]byte, error)) error {
+	if name != CommitMetaFile && name != ReleaseFile && name != BuildsFile {
+		return nil
+	}
+	data, err := verifiedBlob(layer, MaxDocumentSize, blob)
+	if err != nil {
+		return err
+	}
+	switch name {
+	case CommitMetaFile:
+		b.CommitMeta, err = decode[CommitMeta](data)
+	case ReleaseFile:
+		if b.Release, err = decode[releasemd.Release](data); err == nil && b.Release.view.Release != b.ID {
+			err = fmt.Errorf("%s is of release %.140s: %w", name, b.Release.view.Release, fs.ErrInvalid)
+		}
+	case BuildsFile:
+		if b.Catalogue, err = decode[Builds](data); err == nil {
+			if all := b.Catalogue.view.Builds; len(all) != 1 || all[0].ID != b.ID || !slices.Equal(all[0].Arches, []string{b.Arch}) {
+				err = fmt.Errorf("%s is not of this build alone: %w", name, fs.ErrInvalid)
+			}
+		}
+	}
+	return err
 }
 
 func (b *ImportedBuild) file(name, sum string, size int64) ImportedFile {

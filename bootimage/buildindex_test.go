@@ -53,6 +53,8 @@ func TestBuildIndex(t *testing.T) {
 	fsys := wholeFolder(t)
 	const dir = "9.0.20250222-0/x86_64/"
 	commitMeta := fsys[dir+"commitmeta.json"].Data
+	fsys["builds.json"].Data = []byte(`{"schema-version": "1.0.0", "builds": [{"id": "9.0.20250223-0", "arches": ["aarch64"]}, {"id": "9.0.20250222-0", "arches": ["aarch64", "x86_64"]}],
+		"tags": [{"name": "keep", "target": "9.0.20250222-0"}, {"name": "other", "target": "9.0.20250223-0"}], "tombstone-builds": [{"id": "8.0.20240222-0", "arches": []}], "timestamp": "2026-01-01T00:00:00Z"}`)
 	want, err := bootimage.ImportBuild(t.Context(), fsys, "x86_64", &bootimage.ImportOptions{Checksums: true})
 	require.NoError(t, err)
 	index, err := bootimage.NewBuildIndex([]*bootimage.ImportedBuild{want})
@@ -70,7 +72,12 @@ func TestBuildIndex(t *testing.T) {
 	require.Equal(t, commitMeta, got.CommitMeta.Bytes())
 	require.Zero(t, got.Cleanup)
 	require.Equal(t, [2]string{want.ID, want.Arch}, [2]string{got.ID, got.Arch})
-	require.Len(t, got.Files, 9)
+	require.Len(t, got.Files, 12)
+	require.Equal(t, string(want.Release.Bytes()), string(got.Release.Bytes()))
+	require.Equal(t, string(want.Catalogue.Bytes()), string(got.Catalogue.Bytes()))
+	require.Equal(t, []bootimage.BuildTag{{Name: "keep", Target: want.ID}}, got.Catalogue.Value().Tags)
+	require.Equal(t, "8.0.20240222-0", got.Catalogue.Value().Tombstones[0].ID)
+	require.NotContains(t, string(got.Catalogue.Bytes()), "9.0.20250223-0", "another build")
 	byName := map[string]bootimage.ImportedFile{}
 	for _, f := range want.Files {
 		f.Path = ""
@@ -108,7 +115,7 @@ func TestBuildIndex(t *testing.T) {
 	builds, err = bootimage.BuildsOfIndex(index.Index.Data, documents(index, commitMeta))
 	require.NoError(t, err)
 	require.Equal(t, short.Cleanup, builds[0].Cleanup)
-	require.Len(t, builds[0].Files, 3)
+	require.Len(t, builds[0].Files, 5)
 }
 
 func TestBuildIndexFaults(t *testing.T) {
@@ -118,7 +125,7 @@ func TestBuildIndexFaults(t *testing.T) {
 	require.NoError(t, err)
 	_, err = bootimage.NewBuildIndex([]*bootimage.ImportedBuild{unread})
 	require.ErrorIs(t, err, fs.ErrInvalid)
-	require.ErrorContains(t, err, "commitmeta.json: its SHA-256 is not known")
+	require.ErrorContains(t, err, "q.qcow2.sig: its SHA-256 is not known")
 
 	build, err := bootimage.ImportBuild(t.Context(), fsys, "x86_64", &bootimage.ImportOptions{Checksums: true})
 	require.NoError(t, err)

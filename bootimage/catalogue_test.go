@@ -420,6 +420,7 @@ func cosaFolder(t testing.TB, change func(*bootimage.Meta)) fstest.MapFS {
 	fragment := m
 	fragment.Images = map[string]bootimage.Image{"qemu": {Path: "q.qcow2", SHA256: hex.EncodeToString(sum[:]), Size: 6}}
 	m.DelayedMetaMerge = true
+	m.ExtensionsArtifact = &bootimage.ExtensionsArtifact{Path: "x.tar", SHA256: sum256([]byte("extensions")), Manifest: json.RawMessage(`{}`)}
 	if change != nil {
 		change(&m)
 	}
@@ -436,6 +437,10 @@ func cosaFolder(t testing.TB, change func(*bootimage.Meta)) fstest.MapFS {
 			"rpmostree.rpmdb.pkglist": [["bash", "0", "5.2", "1.el10", "x86_64"]]}`)},
 		dir + "manifest-lock.generated.x86_64.json": {Data: []byte("{}")},
 		dir + ".qemu.building":                      {},
+		dir + "q.qcow2.sig":                         {Data: []byte("signature")},
+		dir + "x.tar":                               {Data: []byte("extensions")},
+		dir + "x.tar.sig":                           {Data: []byte("signature of extensions")},
+		dir + "release.json":                        {Data: []byte(releaseOf(m.BuildID, "x86_64"))},
 	}
 }
 
@@ -454,7 +459,9 @@ func TestImportBuild(t *testing.T) {
 			require.NoError(t, err)
 			got = append(got, strings.TrimPrefix(key, "prod/streams/own/builds/9.0.20250222-0/x86_64/"))
 		}
-		require.Equal(t, []string{"o.ociarchive", "q.qcow2", "commitmeta.json", "manifest-lock.generated.x86_64.json"}, got)
+		require.Equal(t, []string{"o.ociarchive", "q.qcow2", "x.tar", "q.qcow2.sig", "x.tar.sig", "commitmeta.json", "manifest-lock.generated.x86_64.json"}, got)
+		require.Equal(t, releaseOf(b.ID, "x86_64"), string(b.Release.Bytes()))
+		require.Equal(t, []bootimage.BuildEntry{{ID: b.ID, Arches: []string{"x86_64"}}}, b.Catalogue.Value().Builds)
 	}
 	cleaned, err := bootimage.CleanBuild("9.0.20250222-0", bootimage.Cleanup{Images: true, ImagesKept: []string{"qemu"}}, later)(fsys["builds.json"].Data)
 	require.NoError(t, err)
@@ -478,6 +485,9 @@ func TestImportBuild(t *testing.T) {
 		"no disk":        {"x86_64", "", func(f fstest.MapFS) { delete(f, "9.0.20250222-0/x86_64/q.qcow2") }, fs.ErrNotExist, "artifact qemu: "},
 		"size":           {"x86_64", "", func(f fstest.MapFS) { f["9.0.20250222-0/x86_64/q.qcow2"].Data = []byte("longer disk") }, nil, "has 11 bytes, the record says 6"},
 		"content":        {"x86_64", "", func(f fstest.MapFS) { f["9.0.20250222-0/x86_64/q.qcow2"].Data = []byte("b disk") }, nil, "the record says"},
+		"extensions":     {"x86_64", "", func(f fstest.MapFS) { f["9.0.20250222-0/x86_64/x.tar"].Data = []byte("other") }, nil, "extensions: 9.0.20250222-0/x86_64/x.tar has SHA-256"},
+		"no extensions":  {"x86_64", "", func(f fstest.MapFS) { delete(f, "9.0.20250222-0/x86_64/x.tar") }, fs.ErrNotExist, "extensions: "},
+		"release":        {"x86_64", "", func(f fstest.MapFS) { f["9.0.20250222-0/x86_64/release.json"].Data = []byte(releaseOf("8", "x86_64")) }, nil, "release.json is of release 8"},
 		"folder":         {"x86_64", "", func(f fstest.MapFS) { f["9.0.20250222-0/x86_64/q.qcow2"].Mode = fs.ModeDir }, nil, "is no regular file"},
 		"commitmeta": {"x86_64", "", func(f fstest.MapFS) {
 			f["9.0.20250222-0/x86_64/commitmeta.json"].Data = []byte(`{"rpmostree.rpmdb.pkglist": [["bash"]]}`)
@@ -517,6 +527,28 @@ func TestBuildOrigin(t *testing.T) {
 	require.Len(t, o.Entries, 2)
 	require.Equal(t, "https://e.example/builds/9.0.20250222-0/x86_64/m.raw", o.Entries[0].URL)
 	require.Equal(t, int64(7), o.Entries[0].Size)
+	require.Equal(t, "own", o.Stream)
+	// The release.json, at either place, says where files are that records do not.
+	sum := hash("m")
+	place := "https://p.example/own/9.0.20250222-0/m.raw"
+	text := `{"release": "9.0.20250222-0", "stream": "published", "architectures": {"x86_64": {"media": {"metal": {"artifacts": {"raw": {"disk":
+		{"location": "` + place + `", "signature": "` + place + `.sig", "sha256": "` + sum + `"}}}}}}}}`
+	delete(fsys, "9.0.20250222-0/x86_64/release.json")
+	for _, at := range []string{"9.0.20250222-0/x86_64/release.json", "9.0.20250222-0/release.json"} {
+		fsys[at] = &fstest.MapFile{Data: []byte(text)}
+		o, err = bootimage.BuildOrigin(fsys, "", nil)
+		require.NoError(t, err)
+		require.Equal(t, "published", o.Stream)
+		require.Equal(t, []string{place, place + ".sig"}, []string{o.Entries[0].URL, o.Entries[0].Signature})
+		o, err = bootimage.BuildOrigin(fsys, "", &bootimage.OriginOptions{BaseURL: "https://e.example/builds"})
+		require.NoError(t, err)
+		require.Equal(t, []string{"https://e.example/builds/9.0.20250222-0/x86_64/m.raw", ""}, []string{o.Entries[0].URL, o.Entries[0].Signature})
+		delete(fsys, at)
+	}
+	fsys["9.0.20250222-0/x86_64/release.json"] = &fstest.MapFile{Data: []byte("{")}
+	_, err = bootimage.BuildOrigin(fsys, "", nil)
+	require.ErrorContains(t, err, "release.json")
+	delete(fsys, "9.0.20250222-0/x86_64/release.json")
 	cleaned, err := bootimage.CleanBuild("9.0.20250222-0", bootimage.Cleanup{CloudUploads: true, Images: true}, later)(fsys["builds.json"].Data)
 	require.NoError(t, err)
 	fsys["builds.json"].Data = cleaned

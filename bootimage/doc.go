@@ -6,8 +6,9 @@
 // # The catalogue
 //
 //   - builds.json: the builds of a stream, newest first ([Builds], [AddBuild],
-//     [TagBuild], [DeleteBuild], [CleanBuild]).
-//   - ID/release.json: a release, all architectures ([ReleaseFor], [UpdateRelease]).
+//     [TagBuild], [DeleteBuild], [CleanBuild], [MergeBuilds]).
+//   - ID/release.json: a release, all architectures ([ReleaseFor], [UpdateRelease],
+//     [MergeRelease]); read at ID/ARCH/, too ([ReadRelease]).
 //   - ID/ARCH/meta.json: the record of one architecture's build ([Meta], [PutMeta],
 //     [MergeMeta], [FinalizeMeta]).
 //   - ID/ARCH/commitmeta.json: the metadata of its commit ([CommitMeta]).

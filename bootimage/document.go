@@ -94,6 +94,12 @@ func (d *Document[T]) Edit(fn func(*T) error) error {
 	return nil
 }
 
+// changed is the document with another content, in its layout.
+func (d *Document[T]) changed(root *value) (*Document[T], error) {
+	next := Document[T]{head: d.head, tail: d.tail, root: styleOf(d.root).apply(d.root, d.root, root, "")}
+	return decode[T](next.Bytes())
+}
+
 // NewDocument writes v as a new document, indented by four spaces with a
 // newline at its end, as coreos-assembler and Fedora do.
 func NewDocument[T any](v T) (*Document[T], error) {

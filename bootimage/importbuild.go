@@ -9,6 +9,8 @@ import (
 	"maps"
 	"path"
 	"slices"
+
+	releasemd "github.com/coreos/stream-metadata-go/release"
 )
 
 // ImportOptions are options of [ImportBuild].
@@ -28,7 +30,14 @@ type ImportedBuild struct {
 	Meta *Document[Meta]
 	// CommitMeta is the metadata of the commit; nil: there is none.
 	CommitMeta *Document[CommitMeta]
-	// Files are the artifacts, then what else is to be published with them.
+	// Release is the release.json of the build, all architectures; nil: there is none
+	// that has this one.
+	Release *Document[releasemd.Release]
+	// Catalogue is what builds.json says of the build, its tags, and of builds that
+	// were deleted, for [MergeBuilds]; nil: there is none.
+	Catalogue *Document[Builds]
+	// Files are the artifacts, then what else is to be published with them:
+	// signatures of artifacts, the file of extensions, metadata of the commit.
 	Files []ImportedFile
 	// Cleanup is what was removed of the build.
 	Cleanup Cleanup
@@ -49,7 +58,7 @@ var otherFiles = []string{CommitMetaFile, "ostree-commit-object", "coreos-assemb
 const maxFragments = 256
 
 // ImportBuild reads a build from coreos-assembler's folder of builds, the one with
-// builds.json. Artifacts that are missing, or of other bytes than recorded, are
+// builds.json; release.json at both places ([ReadRelease]). Artifacts that are missing, or of other bytes than recorded, are
 // errors; those of [io/fs.ErrNotExist] say what is not there. Artifacts that
 // builds.json says were cleaned up are left out. Give a folder as the FS of an
 // [os.Root], which follows no symbolic link out of it.
@@ -90,6 +99,12 @@ func importBuild(ctx context.Context, fsys fs.FS, arch string, o ImportOptions) 
 		return nil, fmt.Errorf("build %s for %s: %w", entry.ID, arch, fs.ErrNotExist)
 	}
 	b := &ImportedBuild{ID: entry.ID, Arch: arch}
+	if b.Catalogue, err = partOf(builds, entry.ID, arch); err != nil {
+		return nil, err
+	}
+	if b.Release, err = ReadRelease(fsys, entry.ID, arch); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	dir := path.Join(entry.ID, arch)
 	if b.Meta, err = readFile(fsys, path.Join(dir, MetaFile), DecodeMeta); err != nil {
 		return nil, err
@@ -118,6 +133,15 @@ func importBuild(ctx context.Context, fsys fs.FS, arch string, o ImportOptions) 
 			return nil, fmt.Errorf("artifact %s: %w", name, err)
 		}
 		b.Files = append(b.Files, f)
+	}
+	if e := b.Meta.Value().ExtensionsArtifact; e != nil && e.Path != "" {
+		f, err := b.artifact(ctx, fsys, dir, Image{Path: e.Path, SHA256: e.SHA256}, o.Checksums)
+		switch {
+		case err == nil:
+			b.Files = append(b.Files, f)
+		case !removed.Images || !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("extensions: %w", err)
+		}
 	}
 	return b, b.others(ctx, fsys, dir, o.Checksums)
 }
@@ -187,6 +211,8 @@ func (b *ImportedBuild) artifact(ctx context.Context, fsys fs.FS, dir string, im
 		return f, err
 	}
 	switch {
+	case image.SHA256 == "": // of extensions
+		f.SHA256 = m.SHA256
 	case m.SHA256 != image.SHA256:
 		return f, fmt.Errorf("%s has SHA-256 %s, the record says %s", f.Path, m.SHA256, image.SHA256)
 	case image.UncompressedSHA256 != "" && m.UncompressedSHA256 != image.UncompressedSHA256:
@@ -197,7 +223,14 @@ func (b *ImportedBuild) artifact(ctx context.Context, fsys fs.FS, dir string, im
 
 // others adds what is there beside artifacts.
 func (b *ImportedBuild) others(ctx context.Context, fsys fs.FS, dir string, checksum bool) error {
-	for _, name := range append(slices.Clone(otherFiles), "manifest-lock.generated."+b.Arch+".json") {
+	var names []string
+	for _, f := range b.Files {
+		if name := f.Name + ".sig"; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	names = append(append(names, otherFiles...), "manifest-lock.generated."+b.Arch+".json")
+	for _, name := range names {
 		info, err := fs.Stat(fsys, path.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 			continue

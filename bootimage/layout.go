@@ -69,9 +69,7 @@ func (d *Document[T]) Override(patch []byte) error {
 	if over.kind != '{' {
 		return &FieldError{Document: documentName[T](), Err: errors.New("override is not an object")}
 	}
-	root := styleOf(d.root).apply(d.root, d.root, overlay(d.root, over), "")
-	changed := Document[T]{head: d.head, tail: d.tail, root: root}
-	done, err := decode[T](changed.Bytes())
+	done, err := d.changed(overlay(d.root, over))
 	if err != nil {
 		return err
 	}

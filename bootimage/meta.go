@@ -195,6 +195,14 @@ func (m *Meta) check() (faults []error) {
 			fail(`["coreos-assembler.basearch"]`, "%w", err)
 		}
 	}
+	if e := m.ExtensionsArtifact; e != nil {
+		if e.Path != "" && !reFile.MatchString(e.Path) {
+			fail("extensions.path", "%.255q is not a file name", e.Path)
+		}
+		if e.SHA256 != "" && !reSHA256.MatchString(e.SHA256) {
+			fail("extensions.sha256", "%.80q is not a SHA-256", e.SHA256)
+		}
+	}
 	return append(faults, checkImages(m.Images)...)
 }
 

@@ -113,8 +113,7 @@ func mergeMeta(d, add *Document[Meta]) error {
 	if err != nil {
 		return fmt.Errorf("bootimage: merge meta.json of build %s: %w", d.view.BuildID, err)
 	}
-	changed := Document[Meta]{head: d.head, tail: d.tail, root: styleOf(d.root).apply(d.root, d.root, joined, "")}
-	done, err := decode[Meta](changed.Bytes())
+	done, err := d.changed(joined)
 	if err != nil {
 		return err
 	}
@@ -127,6 +126,14 @@ func mergeMeta(d, add *Document[Meta]) error {
 func joinValues(a, b *value, newer bool, path string) (*value, error) {
 	switch {
 	case a.kind == '{' && b.kind == '{':
+		// A file has one content: what was published under its name stays. An older
+		// record's file is not one half of the newer one's.
+		if was, is := a.get("sha256"), b.get("sha256"); was != nil && is != nil && strings.HasPrefix(path, "images") && !was.equal(is) {
+			if newer {
+				return nil, &FieldError{Document: MetaFile, Path: path + ".sha256", Err: fmt.Errorf("is %s already: %w", plain(was), fs.ErrExist)}
+			}
+			return a, nil
+		}
 		out := &value{kind: '{'}
 		for _, m := range a.members {
 			if other := b.get(m.key); other != nil {
@@ -161,10 +168,6 @@ func joinValues(a, b *value, newer bool, path string) (*value, error) {
 	}
 	if a.equal(b) || !newer {
 		return a, nil
-	}
-	// A file has one content: what was published under its name stays.
-	if strings.HasPrefix(path, "images.") && strings.HasSuffix(path, ".sha256") {
-		return nil, &FieldError{Document: MetaFile, Path: path, Err: fmt.Errorf("is %s already: %w", a.raw, fs.ErrExist)}
 	}
 	return b, nil
 }

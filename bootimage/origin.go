@@ -285,7 +285,9 @@ func originOfPin(data []byte) (*Origin, error) {
 
 // BuildOrigin reads what one build of a catalogue has, all architectures: from the
 // folder with builds.json, the build of that id, with "" the newest. Files that
-// were cleaned up are not in it. Give a folder as the FS of an [os.Root].
+// were cleaned up are not in it. Where there is a release.json ([ReadRelease]), the
+// stream and signatures are from it, and addresses where records have none. Give a
+// folder as the FS of an [os.Root].
 func BuildOrigin(fsys fs.FS, build string, opts *OriginOptions) (*Origin, error) {
 	var o OriginOptions
 	if opts != nil {
@@ -329,8 +331,39 @@ func BuildOrigin(fsys fs.FS, build string, opts *OriginOptions) (*Origin, error)
 		if err != nil {
 			return nil, err
 		}
-		all.Entries = append(all.Entries, entries...)
 		all.Stream, all.LastModified = m.OCILabels["com.coreos.stream"], stampOr(m)
+		release, err := ReadRelease(fsys, entry.ID, arch)
+		switch {
+		case err == nil:
+			all.Stream = release.view.Stream
+			publishedEntries(entries, &release.view, arch)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+		all.Entries = append(all.Entries, entries...)
 	}
 	return all, nil
+}
+
+// publishedEntries gives files of a record the addresses that a release.json says of
+// them.
+func publishedEntries(entries []Entry, release *releasemd.Release, arch string) {
+	published := map[string]Entry{}
+	for _, e := range Entries(&streammd.Stream{Architectures: release.ToStreamArchitectures()}) {
+		if e.Arch == arch && e.SHA256 != "" {
+			published[e.SHA256] = e
+		}
+	}
+	for i, e := range entries {
+		p, ok := published[e.SHA256]
+		if !ok || e.SHA256 == "" || path.Base(p.URL) != path.Base(e.URL) {
+			continue
+		}
+		if !strings.Contains(e.URL, "/") {
+			entries[i].URL = p.URL
+		}
+		if entries[i].URL == p.URL {
+			entries[i].Signature = p.Signature
+		}
+	}
 }

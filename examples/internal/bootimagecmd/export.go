@@ -54,7 +54,8 @@ FROM and TO are each one of
   images:PULLSPEC  index of disk images in a registry; as TO with the tag that it gets
 Disks in the index are of the types application/vnd.diskimage.*, as coreos-assembler
 imports them and Konflux pushes them; what else the build has goes along, so that it
-comes back whole. From an index of others, without it, records are made of the labels of
+comes back whole: signatures, release.json, what builds.json says of it, its tags, and of
+builds that were deleted. From an index of others, without it, records are made of the labels of
 the container image in it. Every file is verified. What is there already stays, and is
 not moved again.`,
 		DisableFlagsInUseLine: true,
@@ -344,19 +345,29 @@ func toStore(ctx context.Context, to string, builds []build, m *moved) (err erro
 		}
 		meta := b.Meta
 		record := func(old []byte) ([]byte, error) {
-			if len(old) == 0 {
-				return meta.Bytes(), nil
+			// It refuses other files; joined are the keys that it does not know, too.
+			if _, err := bootimage.PutMeta(*meta.Value())(old); err != nil {
+				return nil, err
 			}
-			return bootimage.PutMeta(*meta.Value())(old)
+			return bootimage.MergeMeta(meta.Bytes())(old)
 		}
 		if _, err := publish.Update(ctx, store, path.Join(dir, bootimage.MetaFile), record, nil); err != nil {
 			return err
+		}
+		if b.Release != nil {
+			if _, err := publish.Update(ctx, store, path.Join(b.ID, bootimage.ReleaseFile), bootimage.MergeRelease(b.Release.Bytes()), nil); err != nil {
+				return err
+			}
 		}
 	}
 	catalogue := func(old []byte) (data []byte, err error) {
 		data = old
 		for _, b := range builds {
-			if data, err = bootimage.AddBuild(bootimage.Build{ID: b.ID, Arch: b.Arch, Time: time.Now()})(data); err != nil {
+			join := bootimage.AddBuild(bootimage.Build{ID: b.ID, Arch: b.Arch, Time: time.Now()})
+			if b.Catalogue != nil {
+				join = bootimage.MergeBuilds(b.Catalogue.Bytes(), time.Now())
+			}
+			if data, err = join(data); err != nil {
 				return nil, err
 			}
 			if c := b.Cleanup; c.Images || c.CloudUploads || c.Containers {

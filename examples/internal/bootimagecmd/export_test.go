@@ -27,24 +27,32 @@ func buildsFolder(t *testing.T) string {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
-	write("builds.json", `{"schema-version": "1.0.0", "builds": [{"id": "`+id+`", "arches": ["x86_64", "aarch64"]}], "timestamp": "2026-11-25T20:54:07Z"}`)
+	write("builds.json", `{"schema-version": "1.0.0", "own.key": 1.50, "builds": [{"id": "`+id+`", "arches": ["x86_64", "aarch64"], "own.key": 2.50}],
+ "tags": [{"name": "5.0", "created": "2026-11-25T20:54:07Z", "target": "`+id+`", "own.key": 3.50}], "tombstone-builds": [{"id": "9", "arches": ["x86_64"], "own.key": 4.50}], "timestamp": "2026-11-25T20:54:07Z"}`)
+	var releases []string
 	for _, arch := range []string{"x86_64", "aarch64"} {
 		images := map[string]any{}
+		extensions := sha256.Sum256([]byte("extensions"))
+		write(id+"/"+arch+"/extensions.tar", "extensions")
+		releases = append(releases, `"`+arch+`": {"own.key": 1.50, "media": {"newcloud": {}}}`)
 		for artifact, ext := range map[string]string{"metal": "raw.gz", "metal4k": "raw.gz", "qemu": "qcow2", "live-iso": "iso", "live-kernel": "", "ostree": "ociarchive"} {
 			file := strings.TrimSuffix("own-"+id+"-"+artifact+"."+arch+"."+ext, ".")
 			content := "content of " + file
 			write(id+"/"+arch+"/"+file, content)
+			write(id+"/"+arch+"/"+file+".sig", "signature of "+file)
 			sum := sha256.Sum256([]byte(content))
 			images[artifact] = map[string]any{"path": file, "sha256": hex.EncodeToString(sum[:]), "size": len(content)}
 		}
 		record, err := json.Marshal(map[string]any{
 			"buildid": id, "name": "own", "coreos-assembler.basearch": arch, "ostree-commit": strings.Repeat("ab", 32), "own.key": 1.5,
 			"ostree-timestamp": "2026-11-25T20:54:07Z", "ostree-version": id, "images": images,
+			"extensions": map[string]any{"path": "extensions.tar", "sha256": hex.EncodeToString(extensions[:]), "manifest": map[string]any{}},
 		})
 		require.NoError(t, err)
 		write(id+"/"+arch+"/meta.json", string(record))
 		write(id+"/"+arch+"/commitmeta.json", `{"version": "`+id+`"}`)
 	}
+	write(id+"/release.json", `{"release": "`+id+`", "stream": "own", "own.key": 1.50, "architectures": {`+strings.Join(releases, ", ")+`}}`)
 	return dir
 }
 
@@ -74,7 +82,7 @@ func TestExport(t *testing.T) {
 		return stdout
 	}
 	stdout := export("builds:"+from, "images:a.example/os:10")
-	require.Regexp(t, `10\.0\.20261125-0 +x86_64 +7 +\d+ B +images:a\.example/os:10`, stdout)
+	require.Regexp(t, `10\.0\.20261125-0 +x86_64 +14 +\d+ B +images:a\.example/os:10`, stdout)
 	export("images:a.example/os:10", "builds:"+to)
 	was, got := contents(t, from), contents(t, to)
 	for name := range was {
@@ -83,8 +91,16 @@ func TestExport(t *testing.T) {
 		}
 	}
 	require.Len(t, got, len(was))
-	require.Contains(t, got["builds.json"], `"x86_64",`)
-	require.Contains(t, got["builds.json"], `"aarch64"`)
+	var catalogue map[string]any
+	require.NoError(t, json.Unmarshal([]byte(got["builds.json"]), &catalogue))
+	require.NotEqual(t, "2026-11-25T20:54:07Z", catalogue["timestamp"])
+	catalogue["timestamp"] = "2026-11-25T20:54:07Z"
+	text, err := json.Marshal(catalogue)
+	require.NoError(t, err)
+	require.JSONEq(t, was["builds.json"], string(text))
+	for _, kept := range []string{"1.50", "2.50", "3.50", "4.50"} {
+		require.Contains(t, got["builds.json"], kept)
+	}
 
 	// Again, there and back: nothing changes, not even the catalogue.
 	export("images:a.example/os:10", "builds:"+to)
@@ -105,9 +121,28 @@ func TestExport(t *testing.T) {
 	// One architecture of it; between folders, too.
 	part := filepath.Join(t.TempDir(), "part")
 	export("--arch", "aarch64", "--build", "10.0.20261125-0", "images:a.example/os:10", "builds:"+part)
-	require.NotContains(t, contents(t, part)["builds.json"], "x86_64")
+	require.Contains(t, contents(t, part)["builds.json"], `"arches": ["aarch64"]`)
+	require.NotContains(t, contents(t, part), "10.0.20261125-0/x86_64/meta.json")
 	export("builds:"+from, "builds:"+part)
 	require.Len(t, contents(t, part), len(was))
+
+	// Into a folder that knows the build already: what it does not know joins.
+	known := filepath.Join(t.TempDir(), "known")
+	require.NoError(t, os.CopyFS(known, os.DirFS(from)))
+	record := filepath.Join(known, "10.0.20261125-0/x86_64/meta.json")
+	require.NoError(t, os.WriteFile(record, []byte(strings.Replace(was["10.0.20261125-0/x86_64/meta.json"], `"own.key":1.5`, `"their.key":2.50`, 1)), 0o644))
+	require.NoError(t, os.Rename(filepath.Join(known, "10.0.20261125-0/release.json"), filepath.Join(known, "10.0.20261125-0/x86_64/release.json")))
+	export("builds:"+from, "builds:"+known)
+	joined := contents(t, known)["10.0.20261125-0/x86_64/meta.json"]
+	require.Contains(t, joined, `"own.key":1.5`)
+	require.Contains(t, joined, `"their.key":2.50`)
+	// A release.json of an architecture is found, and written where it belongs.
+	export("builds:"+known, "images:a.example/os:13")
+	placed := filepath.Join(t.TempDir(), "placed")
+	require.NoError(t, os.Remove(filepath.Join(known, "10.0.20261125-0/release.json")))
+	export("--arch=x86_64", "builds:"+known, "builds:"+placed)
+	require.Equal(t, was["10.0.20261125-0/release.json"], contents(t, placed)["10.0.20261125-0/release.json"])
+	require.NotContains(t, contents(t, placed), "10.0.20261125-0/x86_64/release.json")
 
 	// A file of other bytes where one is to be.
 	path := filepath.Join(part, "10.0.20261125-0/aarch64/own-10.0.20261125-0-qemu.aarch64.qcow2")
