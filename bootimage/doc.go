@@ -32,7 +32,8 @@
 //     ([AddUpdate], [UpdateGraphFor]).
 //
 // [Entries] lists the boot images that stream metadata names, [ValidateStream]
-// checks it, [CompareStreams] tells two apart, [Document.Override] adds what only
+// checks it, [CompareStreams] tells two apart ([CompareDocuments] those of other kinds),
+// [Document.Override] adds what only
 // a stream's owner knows, and [MirrorStream] plans a copy elsewhere. [ConfigMap] is
 // how releases carry it into clusters. Documents are signed as any file is, by
 // publish/pgpsigner.

@@ -57,7 +57,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.baseURL, "base-url", "", "`URL` of the folder of builds, for a meta.json")
 	flags.StringVar(&c.registry, "registry", "docker://", "where release payloads are read from: docker:// or dir:`PATH`")
 	c.remote.Add(flags)
-	root.AddCommand(c.find(), c.download(), c.mirror(), c.compress(), c.uncompress(), c.drift(), c.check(), c.export())
+	root.AddCommand(c.find(), c.download(), c.mirror(), c.compress(), c.uncompress(), c.drift(), c.compare(), c.check(), c.export())
 	return root
 }
 

@@ -242,6 +242,9 @@ func TestCheck(t *testing.T) {
 		{"builds", `{"schema-version": "1.0.0", "builds": []}`, nil, ""},
 		{"builds at fault", `{"schema-version": "2.0.0", "builds": [{"id": "..", "arches": []}]}`, nil, `builds[0].id: ".." is not a build id`},
 		{"meta", `{"buildid": "1"}`, nil, "ostree-commit: \"\" is not a commit"},
+		{"meta by the schema", `{"buildid": "1", "name": "own", "ostree-commit": "` + strings.Repeat("ab", 32) + `", "ostree-timestamp": "2026-11-25T20:54:07Z", "ostree-version": "1", "own": 1}`, nil, "own: not a key of the schema"},
+		{"release at fault", strings.Replace(release, `{}`, `{"metal": {"artifacts": {"iso": {"disk": {"location": "x"}}}}}`, 1), nil, `architectures.x86_64.media.metal.artifacts.iso.disk.location: "x" is not an address`},
+		{"release at fault, of a disk", strings.Replace(release, strings.Repeat("ab", 32), "x", 1), []string{"--aleph=" + write(`{"version": "1"}`)}, `architectures.x86_64.commit: "x" is not a commit`},
 		{"pin", `{"buildid": "1", "baseURI": "x"}`, nil, "baseURI: not an address"},
 		{"unknown", `{}`, nil, "none of stream metadata"},
 		{"nothing", "x", nil, "not an object"},
@@ -264,6 +267,63 @@ func TestCheck(t *testing.T) {
 	}
 	_, stdout, _ := call(t.Context(), "", "check", "-o", "json", "--signatures", "testdata/stream.json")
 	golden(t, "check.json", stdout)
+}
+
+// TestCheckBuilds checks a catalogue, its newest build's records and its release.json.
+func TestCheckBuilds(t *testing.T) {
+	dir := buildsFolder(t)
+	code, stdout, stderr := call(t.Context(), "", "check", "builds:"+dir)
+	require.Equal(t, ui.ExitVerification, code, stderr)
+	require.Equal(t, `10.0.20261125-0/x86_64/meta.json: ["own.key"]: not a key of the schema: strict readers refuse the record
+10.0.20261125-0/release.json: architectures.aarch64: neither commit nor oci-image
+10.0.20261125-0/release.json: architectures.x86_64: neither commit nor oci-image
+10.0.20261125-0/aarch64/meta.json: ["own.key"]: not a key of the schema: strict readers refuse the record
+`, stdout)
+	require.NoError(t, os.Remove(filepath.Join(dir, "10.0.20261125-0/release.json")))
+	for _, arch := range []string{"x86_64", "aarch64"} {
+		at := filepath.Join(dir, "10.0.20261125-0", arch, "meta.json")
+		data, err := os.ReadFile(at)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(at, []byte(strings.Replace(string(data), `,"own.key":1.5`, "", 1)), 0o644))
+	}
+	code, stdout, stderr = call(t.Context(), "", "check", dir)
+	require.Zero(t, code, stdout+stderr)
+	require.Equal(t, dir+": catalogue, no faults\n", stdout)
+	require.NoError(t, os.Remove(filepath.Join(dir, "10.0.20261125-0/x86_64/meta.json")))
+	_, stdout, _ = call(t.Context(), "", "check", dir)
+	require.Contains(t, stdout, "10.0.20261125-0/x86_64/meta.json: ")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "builds.json"), []byte(`{"schema-version": "2.0.0"}`), 0o644))
+	_, stdout, _ = call(t.Context(), "", "check", "-o=json", dir)
+	require.Contains(t, stdout, `"file": "builds.json",`)
+}
+
+func TestCompare(t *testing.T) {
+	code, stdout, stderr := call(t.Context(), "", "compare", "testdata/stream.json", "testdata/stream.json")
+	require.Zero(t, code, stderr)
+	require.Equal(t, "nothing differs\n", stdout)
+	code, stdout, stderr = call(t.Context(), "", "compare", "testdata/old.json", "testdata/stream.json")
+	require.Zero(t, code, stderr)
+	require.Regexp(t, `(?m)^x86_64 metal .*: release: .* -> `, stdout)
+	write := func(text string) string {
+		file := filepath.Join(t.TempDir(), "document")
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+		return file
+	}
+	for kind, texts := range map[string][3]string{
+		"updates":       {`{"stream": "own", "releases": [{"version": "1", "metadata": {"rollout": {"start_percentage": 0.5}}}]}`, "0.5", "releases.1.metadata.rollout.start_percentage"},
+		"releases.json": {`{"stream": "own", "note": "0.5", "releases": []}`, "0.5", "note"},
+		"release.json":  {`{"release": "1", "stream": "own", "architectures": {"x86_64": {"commit": "0.5"}}}`, "0.5", "architectures.x86_64.commit"},
+		"builds.json":   {`{"schema-version": "1.0.0", "builds": [{"id": "0.5", "arches": []}]}`, "0.5", `builds["0.7"]`},
+		"meta.json":     {`{"buildid": "1", "name": "own", "ostree-commit": "` + strings.Repeat("ab", 32) + `", "ostree-timestamp": "2026-11-25T20:54:07Z", "ostree-version": "0.5"}`, "0.5", "ostree-version"},
+	} {
+		older, newer := write(texts[0]), write(strings.Replace(texts[0], texts[1], "0.7", 1))
+		code, stdout, stderr := call(t.Context(), "", "compare", older, newer)
+		require.Zero(t, code, kind+stderr)
+		require.Contains(t, stdout, texts[2]+": ", kind)
+		_, stdout, _ = call(t.Context(), "", "compare", "-o=json", older, newer)
+		require.Contains(t, stdout, `"kind": "`+kind+`"`)
+		require.Contains(t, stdout, `"changes": [`)
+	}
 }
 
 // TestFailures holds every failure to its exit code and its advice.
@@ -295,6 +355,8 @@ func TestFailures(t *testing.T) {
 		{"export", "builds:testdata", "images:a.example/b:c"},
 		{"export", "--build", "7", "builds:testdata", "images:a.example/b:c"},
 		{"drift", "testdata/stream.json"},
+		{"compare", "testdata/stream.json", "testdata/builds.json"},
+		{"compare", "bootimagecmd.go", "bootimagecmd.go"},
 		{"check", "--aleph", "x", "testdata/stream.json"},
 		{"check", "--previous", "testdata/none.json", "testdata/stream.json"},
 	} {

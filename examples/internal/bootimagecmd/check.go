@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +28,7 @@ type checked struct {
 }
 
 type fault struct {
+	File string `json:"file,omitempty"` // of a catalogue's
 	Path string `json:"path,omitempty"`
 	Text string `json:"text"`
 }
@@ -41,8 +44,16 @@ func (c *common) check() *cobra.Command {
 	var f checkFlags
 	cmd := c.leaf("check [FLAGS] DOCUMENT", "Check a document, and name every fault with its path", `
 Beside documents with boot images it checks a builds.json, a releases.json and an
-updates document. No fault: exit code 0. Faults: 3.
+updates document; of builds:PATH the builds.json, and of the newest build every meta.json
+and release.json. No fault: exit code 0. Faults: 3.
 `, 1, func(cmd *cobra.Command, args []string) error {
+		if dir, ok := strings.CutPrefix(spelled(args[0]), "builds:"); ok && len(f.keys) == 0 {
+			result, err := checkBuilds(dir)
+			if err != nil {
+				return err
+			}
+			return result.verdict(cmd.OutOrStdout(), c.output, args[0])
+		}
 		data, _, err := c.read(cmd, args[0])
 		if err != nil {
 			return err
@@ -60,20 +71,8 @@ updates document. No fault: exit code 0. Faults: 3.
 		if _, usage := errors.AsType[*ui.UsageError](err); usage {
 			return err
 		}
-		for _, one := range each(err) {
-			if field, ok := errors.AsType[*bootimage.FieldError](one); ok {
-				result.Faults = append(result.Faults, fault{field.Path, field.Err.Error()})
-				continue
-			}
-			result.Faults = append(result.Faults, fault{"", one.Error()})
-		}
-		if err := result.print(cmd.OutOrStdout(), c.output, args[0]); err != nil {
-			return err
-		}
-		if n := len(result.Faults); n > 0 {
-			return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %s", args[0], ui.Count(n, "fault"))}, "correct them where the document is made; readers differ in which they forgive")
-		}
-		return nil
+		result.add("", err)
+		return result.verdict(cmd.OutOrStdout(), c.output, args[0])
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&f.previous, "previous", "", "`DOCUMENT` that a stream's metadata is to replace: nothing may be missing")
@@ -86,6 +85,83 @@ updates document. No fault: exit code 0. Faults: 3.
 	flags.BoolVar(&f.signatures, "signatures", false, "want a signature of every file of a stream")
 	flags.BoolVar(&f.cluster, "cluster", false, "check a ConfigMap as one of a cluster, not of a payload")
 	return cmd
+}
+
+// checkBuilds checks a catalogue and its newest build.
+func checkBuilds(dir string) (*checked, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, ui.Next(err, "give the folder with builds.json")
+	}
+	defer root.Close()
+	result := &checked{Kind: "catalogue", Faults: []fault{}}
+	read := func(name string) ([]byte, error) {
+		file, err := root.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		data, err := io.ReadAll(io.LimitReader(file, bootimage.MaxDocumentSize+1))
+		return data, errors.Join(err, file.Close())
+	}
+	data, err := read(bootimage.BuildsFile)
+	if err != nil {
+		return nil, ui.Next(err, "give the folder with builds.json, and below it ID/ARCH/meta.json")
+	}
+	builds, err := bootimage.DecodeBuilds(bytes.NewReader(data))
+	if err != nil {
+		result.add(bootimage.BuildsFile, err)
+		return result, nil
+	}
+	newest, _ := builds.Value().Latest("")
+	for _, arch := range newest.Arches {
+		at := path.Join(newest.ID, arch, bootimage.MetaFile)
+		data, err := read(at)
+		if err == nil {
+			err = validateMeta(data)
+		}
+		result.add(at, err)
+		release, err := bootimage.ReadRelease(root.FS(), newest.ID, arch)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue // not every pipeline makes it
+		case err == nil:
+			err = bootimage.ValidateRelease(release)
+		}
+		result.add(path.Join(newest.ID, bootimage.ReleaseFile), err)
+	}
+	return result, nil
+}
+
+func validateMeta(data []byte) error {
+	d, err := bootimage.DecodeMeta(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	return bootimage.ValidateMeta(d)
+}
+
+// add adds the faults of a file, each once.
+func (r *checked) add(file string, err error) {
+	for _, one := range each(err) {
+		f := fault{File: file, Text: one.Error()}
+		if field, ok := errors.AsType[*bootimage.FieldError](one); ok {
+			f.Path, f.Text = field.Path, field.Err.Error()
+		}
+		if !slices.Contains(r.Faults, f) {
+			r.Faults = append(r.Faults, f)
+		}
+	}
+}
+
+// verdict prints the faults, and is an error where there are any.
+func (r *checked) verdict(w io.Writer, output, name string) error {
+	if err := r.print(w, output, name); err != nil {
+		return err
+	}
+	if n := len(r.Faults); n > 0 {
+		return ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: %s", name, ui.Count(n, "fault"))}, "correct them where the document is made; readers differ in which they forgive")
+	}
+	return nil
 }
 
 // signed checks the signature of a document.
@@ -139,6 +215,9 @@ func (r *checked) print(w io.Writer, output, name string) error {
 		text := f.Text
 		if f.Path != "" {
 			text = f.Path + ": " + text
+		}
+		if f.File != "" {
+			text = f.File + ": " + text
 		}
 		if _, err := fmt.Fprintln(w, text); err != nil {
 			return err
@@ -216,8 +295,11 @@ func (c *common) validate(cmd *cobra.Command, f *checkFlags, kind string, data [
 		return bootimage.ValidateStream(d.Value(), &o)
 	case "release.json":
 		d, err := bootimage.DecodeRelease(body)
-		if err != nil || f.aleph == "" {
+		if err != nil {
 			return err
+		}
+		if f.aleph == "" {
+			return bootimage.ValidateRelease(d)
 		}
 		text, _, err := c.read(cmd, f.aleph)
 		if err != nil {
@@ -227,7 +309,7 @@ func (c *common) validate(cmd *cobra.Command, f *checkFlags, kind string, data [
 		if err != nil {
 			return err
 		}
-		return bootimage.CheckAleph(aleph.Value(), d.Value(), f.arch)
+		return errors.Join(bootimage.ValidateRelease(d), bootimage.CheckAleph(aleph.Value(), d.Value(), f.arch))
 	case "releases.json":
 		d, err := bootimage.DecodeIndex(body)
 		if err != nil {
@@ -255,8 +337,7 @@ func (c *common) validate(cmd *cobra.Command, f *checkFlags, kind string, data [
 		_, err := bootimage.DecodeBuilds(body)
 		return err
 	case "meta.json":
-		_, err := bootimage.DecodeMeta(body)
-		return err
+		return validateMeta(data)
 	}
 	_, err := bootimage.ReadOrigin(body, nil)
 	return err
