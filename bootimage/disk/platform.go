@@ -1,5 +1,10 @@
 package disk
 
+import (
+	"errors"
+	"fmt"
+)
+
 // platformTargets are what coreos-assembler makes for platforms, where it is not
 // plain qcow2.
 var platformTargets = map[string]Target{
@@ -12,17 +17,32 @@ var platformTargets = map[string]Target{
 	"hyperv":     {Format: VHDX},
 	"kubevirt":   {Format: KubeVirt},
 	"metal":      {Format: Raw},
+	"metal4k":    {Format: Raw},
 	"nutanix":    {Format: QCOW2, Compression: "zlib"},
 	"virtualbox": {Format: OVA},
 	"vmware":     {Format: OVA},
 	"vultr":      {Format: Raw},
 }
 
+// notMade are what platforms want that is not made here.
+var notMade = map[string]string{
+	"dasd":            "a disk with sectors and a partition table of its own, and zipl's boot map",
+	"nvidiabluefield": "a BFB, which NVIDIA's mkbfb makes",
+	"powervs":         "an OVA of a descriptor for PowerVC and a raw disk, compressed with gzip",
+	"qemu-secex":      "an encrypted disk with a kernel that genprotimg signed",
+}
+
 // TargetFor gives how a platform wants its disk, as coreos-assembler makes it, without
-// name, size and stamp. Platforms without a way of their own take QCOW2.
-func TargetFor(platform string) Target {
-	if t, ok := platformTargets[platform]; ok {
-		return t
+// name, size and stamp. Platforms without a way of their own take QCOW2. The error
+// wraps [errors.ErrUnsupported] for platforms whose disks are not made here: dasd,
+// nvidiabluefield, powervs and qemu-secex. One of metal4k is made of a disk with sectors
+// of 4096 bytes alone, which it is a copy of.
+func TargetFor(platform string) (Target, error) {
+	if what, ok := notMade[platform]; ok {
+		return Target{}, &Error{Op: "target", Target: platform, Err: fmt.Errorf("it wants %s: %w", what, errors.ErrUnsupported)}
 	}
-	return Target{Format: QCOW2}
+	if t, ok := platformTargets[platform]; ok {
+		return t, nil
+	}
+	return Target{Format: QCOW2}, nil
 }

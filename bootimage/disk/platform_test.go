@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -9,20 +10,51 @@ import (
 	"github.com/okd-project/okd-streams/bootimage/disk"
 )
 
-// TestTargetFor has a target for every platform that disks are stamped for.
+// TestTargetFor holds the targets to what coreos-assembler makes, and every platform
+// that disks are stamped for to be one of these.
 func TestTargetFor(t *testing.T) {
-	formats := make(map[disk.Format]int)
-	for _, platform := range disk.Platforms() {
-		formats[disk.TargetFor(platform).Format]++
+	want := map[disk.Format][]string{
+		disk.Raw:      {"applehv", "hetzner", "metal", "metal4k", "vultr"},
+		disk.QCOW2:    {"aliyun", "digitalocean", "exoscale", "ibmcloud", "nutanix", "openstack", "oraclecloud", "proxmoxve", "qemu"},
+		disk.VMDK:     {"aws"},
+		disk.OVA:      {"virtualbox", "vmware"},
+		disk.VHD:      {"azure", "azurestack"},
+		disk.VHDX:     {"hyperv"},
+		disk.GCP:      {"gcp"},
+		disk.KubeVirt: {"kubevirt"},
+		"":            {"dasd", "nvidiabluefield", "powervs", "qemu-secex"},
 	}
-	for _, f := range []disk.Format{disk.Raw, disk.QCOW2, disk.VMDK, disk.VHD, disk.VHDX, disk.OVA, disk.GCP, disk.KubeVirt} {
-		require.Positive(t, formats[f], f)
+	// Of these it has no images of their own: Equinix Metal booted those of metal.
+	want[disk.QCOW2] = append(want[disk.QCOW2], "packet", "scaleway")
+	var all []string
+	for format, platforms := range want {
+		for _, platform := range platforms {
+			all = append(all, platform)
+			target, err := disk.TargetFor(platform)
+			if format == "" {
+				require.ErrorIs(t, err, errors.ErrUnsupported, platform)
+				require.ErrorContains(t, err, platform)
+				require.Zero(t, target)
+				continue
+			}
+			require.NoError(t, err, platform)
+			compression := ""
+			if platform == "nutanix" {
+				compression = "zlib"
+			}
+			require.Equal(t, disk.Target{Format: format, Compression: compression}, target, platform)
+		}
 	}
+	require.Subset(t, all, disk.Platforms())
 }
 
 func ExampleTargetFor() {
-	for _, platform := range []string{"aws", "azure", "nutanix", "openstack"} {
-		target := disk.TargetFor(platform)
+	for _, platform := range []string{"aws", "azure", "nutanix", "openstack", "powervs"} {
+		target, err := disk.TargetFor(platform)
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
 		fmt.Println(platform, target.Format, target.Compression != "")
 	}
 	// Output:
@@ -30,4 +62,5 @@ func ExampleTargetFor() {
 	// azure vhd false
 	// nutanix qcow2 true
 	// openstack qcow2 false
+	// disk: target powervs: it wants an OVA of a descriptor for PowerVC and a raw disk, compressed with gzip: unsupported operation
 }

@@ -118,7 +118,10 @@ func target(ctx context.Context, image *disk.Image, arg string) (*disk.Target, e
 		return &t, nil
 	}
 	if t.Format == "" {
-		own := disk.TargetFor(platform)
+		own, err := disk.TargetFor(platform)
+		if err != nil {
+			return nil, ui.Next(err, "coreos-assembler makes it; raw,platform="+platform+":FILE makes the raw disk alone")
+		}
 		t.Format = own.Format
 		if t.Compression == "" {
 			t.Compression = own.Compression
