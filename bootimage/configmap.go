@@ -45,6 +45,10 @@ type ConfigMap struct {
 	Annotations map[string]string
 	// Other are further keys of the data, which are kept.
 	Other map[string]string
+
+	// What was read: what of it is not in a field is kept.
+	source []byte
+	was    manifest
 }
 
 // configMapAnnotations put the ConfigMap into every kind of cluster.
@@ -71,8 +75,7 @@ type manifestMeta struct {
 // DecodeConfigMap reads the ConfigMap as YAML or JSON, from a payload or a
 // cluster. It has at most [MaxDocumentSize] bytes; faults are joined *[FieldError]
 // values, those within a stream with the path data.stream or data.streams before
-// theirs. What Kubernetes keeps of an object beside name and annotations is not
-// kept.
+// theirs. The object keeps all else that it has ([ConfigMap.Encode]).
 func DecodeConfigMap(r io.Reader) (*ConfigMap, error) {
 	fail := func(path string, err error) error {
 		return &FieldError{Document: ConfigMapName, Path: path, Err: err}
@@ -104,7 +107,7 @@ func DecodeConfigMap(r io.Reader) (*ConfigMap, error) {
 	c := &ConfigMap{
 		ReleaseVersion: m.Data["releaseVersion"],
 		MCOVersionHash: m.Data["MCOVersionHash"], MCOReleaseImageVersion: m.Data["MCOReleaseImageVersion"],
-		Annotations: m.Metadata.Annotations,
+		Annotations: maps.Clone(m.Metadata.Annotations), source: data, was: m,
 	}
 	var faults []error
 	if m.Metadata.Name != ConfigMapName {
@@ -219,29 +222,16 @@ type ConfigMapOptions struct {
 	Streams map[string]*Document[streammd.Stream]
 }
 
-// Encode writes the ConfigMap as the YAML that payloads have: keys in
-// alphabetical order, streams as they are.
+// Encode writes the ConfigMap. One that was read is written as it was, byte for byte,
+// but for the texts that were changed: other keys, namespace, labels, layout and
+// comments stay. In YAML of flow style the layout does not. One that was made here is
+// the YAML that payloads have: keys in alphabetical order, streams as they are.
 func (c *ConfigMap) Encode(w io.Writer) error {
-	m := manifest{
-		APIVersion: "v1", Kind: "ConfigMap",
-		Data:     map[string]string{},
-		Metadata: manifestMeta{Annotations: c.Annotations, Name: ConfigMapName, Namespace: ConfigMapNamespace},
+	write := c.edited
+	if c.source == nil {
+		write = c.fresh
 	}
-	maps.Copy(m.Data, c.Other)
-	for key, text := range map[string]string{
-		"releaseVersion": c.ReleaseVersion, "MCOVersionHash": c.MCOVersionHash, "MCOReleaseImageVersion": c.MCOReleaseImageVersion,
-	} {
-		if text != "" {
-			m.Data[key] = text
-		}
-	}
-	if c.Stream != nil {
-		m.Data["stream"] = string(c.Stream.Bytes())
-	}
-	if c.Streams != nil {
-		m.Data["streams"] = string(c.Streams.Bytes())
-	}
-	data, err := yaml.Marshal(m)
+	data, err := write()
 	if err != nil {
 		return &FieldError{Document: ConfigMapName, Err: err}
 	}
@@ -249,6 +239,34 @@ func (c *ConfigMap) Encode(w io.Writer) error {
 		return fmt.Errorf("bootimage: write %s: %w", ConfigMapName, err)
 	}
 	return nil
+}
+
+// fresh is the object as payloads have it.
+func (c *ConfigMap) fresh() ([]byte, error) {
+	return yaml.Marshal(manifest{
+		APIVersion: "v1", Kind: "ConfigMap", Data: c.data(),
+		Metadata: manifestMeta{Annotations: c.Annotations, Name: ConfigMapName, Namespace: ConfigMapNamespace},
+	})
+}
+
+// data are the texts of the object.
+func (c *ConfigMap) data() map[string]string {
+	data := map[string]string{}
+	maps.Copy(data, c.Other)
+	for key, text := range map[string]string{
+		"releaseVersion": c.ReleaseVersion, "MCOVersionHash": c.MCOVersionHash, "MCOReleaseImageVersion": c.MCOReleaseImageVersion,
+	} {
+		if text != "" {
+			data[key] = text
+		}
+	}
+	if c.Stream != nil {
+		data["stream"] = string(c.Stream.Bytes())
+	}
+	if c.Streams != nil {
+		data["streams"] = string(c.Streams.Bytes())
+	}
+	return data
 }
 
 // Names are those of the streams; nil where there is the default stream alone.

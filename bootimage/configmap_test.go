@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,11 +53,33 @@ metadata.annotations["include.release.openshift.io/single-node-developer"]: miss
 			require.Equal(t, tt.faults, strings.ReplaceAll(errorText(bootimage.ValidateConfigMap(c, nil)), "bootimage: coreos-bootimages: ", ""))
 
 			written := encoded(t, c)
-			if strings.HasPrefix(name, "node") {
-				require.Contains(t, written, `"location": "<not-used>"`)
-			} else {
-				require.Equal(t, strings.Replace(string(data), "  creationTimestamp: null\n", "", 1), written)
+			require.Equal(t, string(data), written)
+			// An edit changes only what it edits.
+			was := c.ReleaseVersion
+			c.ReleaseVersion, c.MCOVersionHash = "9.9.9", "h"
+			changed := encoded(t, c)
+			lines := strings.SplitAfter(string(data), "\n")
+			for line := range strings.Lines(changed) {
+				if strings.HasPrefix(line, "  releaseVersion:") || strings.HasPrefix(line, "  MCOVersionHash:") {
+					continue
+				}
+				if lines[0] == "  releaseVersion: "+was+"\n" {
+					lines = lines[1:]
+				}
+				require.Equal(t, strings.TrimSuffix(lines[0], "\n")+"\n", line)
+				lines = lines[1:]
 			}
+			c.ReleaseVersion, c.MCOVersionHash = was, ""
+			require.Equal(t, string(data), encoded(t, c))
+			require.NoError(t, c.Stream.Edit(func(s *streammd.Stream) error { s.Metadata.LastModified = "2027-01-01T00:00:00Z"; return nil }))
+			changed = encoded(t, c)
+			read, err := bootimage.DecodeConfigMap(strings.NewReader(changed))
+			require.NoError(t, err)
+			require.Equal(t, string(c.Stream.Bytes()), string(read.Stream.Bytes()))
+			require.Equal(t, strings.Contains(string(data), "creationTimestamp: null"), strings.Contains(changed, "creationTimestamp: null"))
+			c, err = bootimage.DecodeConfigMap(bytes.NewReader(data))
+			require.NoError(t, err)
+			written = encoded(t, c)
 			again, err := bootimage.DecodeConfigMap(strings.NewReader(written))
 			require.NoError(t, err)
 			require.Equal(t, written, encoded(t, again))
@@ -162,6 +185,56 @@ func TestDecodeConfigMap(t *testing.T) {
 	require.ErrorContains(t, bootimage.AddMarketplace(small(t), []byte(`{"s390x": []}`)), "marketplace")
 }
 
+// TestEditConfigMap changes texts of objects in several layouts, of which all else stays.
+func TestEditConfigMap(t *testing.T) {
+	const stream = `{"stream": "own", "metadata": {"last-modified": "2026-11-25T20:54:07Z"}, "architectures": {"x86_64": {"artifacts": {}}}}`
+	const block = `# of a cluster
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  uid: "1"
+  name: coreos-bootimages
+  namespace: other # not where it belongs
+  labels: {a: b}
+  annotations:
+    own: "1"
+
+  generation: 12345678901234567890
+data:
+    'more': kept # as it is
+    stream: |
+      ` + stream + `
+
+    releaseVersion: 5.0.0
+immutable: false
+`
+	flow := `{apiVersion: v1, kind: ConfigMap, metadata: {name: coreos-bootimages, uid: "1", generation: 1234567890123456789}, data: {more: kept, releaseVersion: 5.0.0, stream: '` + stream + `'}}`
+	object := `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coreos-bootimages", "uid": "1", "generation": 1.0}, "data": {"more": "kept", "releaseVersion": "5.0.0", "stream": ` + strconv.Quote(stream) + "}}\n"
+	edit := func(t *testing.T, text string) string {
+		c, err := bootimage.DecodeConfigMap(strings.NewReader(text))
+		require.NoError(t, err)
+		require.Equal(t, text, encoded(t, c))
+		c.ReleaseVersion, c.MCOVersionHash = "5.0.1", "h"
+		delete(c.Other, "more")
+		if c.Annotations == nil {
+			c.Annotations = map[string]string{}
+		}
+		c.Annotations["own"] = "2"
+		changed := encoded(t, c)
+		again, err := bootimage.DecodeConfigMap(strings.NewReader(changed))
+		require.NoError(t, err)
+		require.Equal(t, []string{"5.0.1", "h", "2"}, []string{again.ReleaseVersion, again.MCOVersionHash, again.Annotations["own"]})
+		require.Empty(t, again.Other)
+		require.Equal(t, stream, strings.TrimSpace(string(again.Stream.Bytes())))
+		return changed
+	}
+	require.Equal(t, strings.NewReplacer("    'more': kept # as it is\n", "", "5.0.0\n", "5.0.1\n    MCOVersionHash: h\n", `own: "1"`, `own: "2"`).Replace(block), edit(t, block))
+	changed := edit(t, flow)
+	require.Contains(t, changed, `uid: "1"`)
+	require.Contains(t, changed, "generation: 1234567890123456789\n")
+	require.Equal(t, strings.NewReplacer(`"more": "kept", `, "", "5.0.0", "5.0.1", strconv.Quote(stream), strconv.Quote(stream)+`, "MCOVersionHash": "h"`, `1.0`, `1.0, "annotations": {"own": "2"}`).Replace(object), edit(t, object))
+}
+
 func ExampleNewConfigMap() {
 	stream, err := bootimage.DecodeStream(strings.NewReader(published))
 	if err != nil {
@@ -211,5 +284,12 @@ func FuzzDecodeConfigMap(f *testing.F) {
 		again, err := bootimage.DecodeConfigMap(strings.NewReader(written))
 		require.NoError(t, err)
 		require.Equal(t, written, encoded(t, again))
+		// A change is there, and nothing else.
+		c.ReleaseVersion = "1.2.3"
+		again, err = bootimage.DecodeConfigMap(strings.NewReader(encoded(t, c)))
+		require.NoError(t, err)
+		require.Equal(t, "1.2.3", again.ReleaseVersion)
+		require.Equal(t, c.Other, again.Other)
+		require.Equal(t, c.Annotations, again.Annotations)
 	})
 }
