@@ -45,7 +45,7 @@ func sharedFiles(t testing.TB, patterns ...string) (files []string) {
 
 var (
 	streamFiles = []string{
-		"fcos/streams/*.json", "fcos/streams-history/*/*.json", "stream-generator/stream.json",
+		"fcos/streams/*.json", "fcos/streams-history/*/*.json", "stream-generator/stream.json", "tracker-metadata/stream/sample.json",
 		"stream-metadata-go/fcos-stream.json", "stream-metadata-rust/fcos-stream.json",
 		"installer/main/*.json", "installer/rhcos/*.json", "installer/fcos-history/*.json", "installer/scos-history/*.json",
 	}

@@ -196,6 +196,81 @@ func hundreds(t *testing.T, store publish.Store, writers int) {
 
 func TestConcurrentUpdates(t *testing.T) { hundreds(t, memstore.New(), 100) }
 
+// TestConcurrentDocuments has many writers of each other document of a stream: none loses
+// what another wrote.
+func TestConcurrentDocuments(t *testing.T) {
+	const writers = 50
+	store := memstore.New()
+	write := func(key string, change func(i int) func([]byte) ([]byte, error)) []byte {
+		opts := &publish.UpdateOptions{Attempts: 10 * writers, Delay: time.Millisecond, Jitter: rand.Float64}
+		var wait sync.WaitGroup
+		errs := make([]error, writers)
+		for i := range writers {
+			wait.Go(func() { _, errs[i] = publish.Update(t.Context(), store, key, change(i), opts) })
+		}
+		wait.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+		data, _, err := publish.ReadDocument(t.Context(), store, key)
+		require.NoError(t, err)
+		return data
+	}
+	artifact := func(i int) string { return fmt.Sprintf("a%d", i) }
+	data := write("meta.json", func(i int) func([]byte) ([]byte, error) {
+		m := archMeta("x86_64")
+		m.MetaStamp = json.Number(fmt.Sprint(1732567447000000000 + i))
+		m.Images = map[string]bootimage.Image{artifact(i): {Path: artifact(i), SHA256: hash(artifact(i))}}
+		m.AMIs = []bootimage.AMI{{Region: artifact(i), AMI: "ami-1", Snapshot: "s"}}
+		return bootimage.MergeMeta(mustMeta(m))
+	})
+	meta, err := bootimage.DecodeMeta(bytes.NewReader(data))
+	require.NoError(t, err)
+	require.Len(t, meta.Value().AMIs, writers)
+	require.Equal(t, fmt.Sprint(1732567447000000000+writers-1), meta.Value().MetaStamp.String())
+
+	arch := func(i int) string { return fmt.Sprintf("arch%d", i) }
+	data = write("release.json", func(i int) func([]byte) ([]byte, error) {
+		return bootimage.MergeRelease([]byte(releaseOf("1", arch(i))))
+	})
+	release, err := bootimage.DecodeRelease(bytes.NewReader(data))
+	require.NoError(t, err)
+	data = write("releases.json", func(i int) func([]byte) ([]byte, error) {
+		one, err := bootimage.DecodeRelease(strings.NewReader(releaseOf("1", arch(i))))
+		require.NoError(t, err)
+		all, err := bootimage.MergeRelease(one.Bytes())(nil)
+		require.NoError(t, err)
+		for j := range i { // a late architecture joins those that are there
+			all, err = bootimage.MergeRelease([]byte(releaseOf("1", arch(j))))(all)
+			require.NoError(t, err)
+		}
+		one, err = bootimage.DecodeRelease(bytes.NewReader(all))
+		require.NoError(t, err)
+		return bootimage.UpdateIndex(one.Value(), &bootimage.IndexOptions{URL: "https://e.example/1/release.json", LastModified: later})
+	})
+	index, err := bootimage.DecodeIndex(bytes.NewReader(data))
+	require.NoError(t, err)
+	require.Len(t, index.Value().Releases, 1)
+	require.Len(t, index.Value().Releases[0].Commits, writers)
+
+	data = write("updates.json", func(i int) func([]byte) ([]byte, error) {
+		barrier := bootimage.UpdatesRelease{Version: fmt.Sprintf("%d", i), Metadata: bootimage.UpdatesMetadata{Barrier: &bootimage.UpdatesReason{Reason: "r"}}}
+		return bootimage.AddUpdate(barrier, &bootimage.UpdatesOptions{Stream: "own", Now: later})
+	})
+	updates, err := bootimage.DecodeUpdates(bytes.NewReader(data))
+	require.NoError(t, err)
+	require.Len(t, updates.Value().Releases, writers)
+	versions := map[string]bool{}
+	for _, r := range updates.Value().Releases {
+		versions[r.Version] = true
+	}
+	for i := range writers {
+		require.Contains(t, meta.Value().Images, artifact(i))
+		require.Contains(t, release.Value().Architectures, arch(i))
+		require.True(t, versions[fmt.Sprint(i)], i)
+	}
+}
+
 // TestTwoHundredWriters loses no change of a catalogue in a real S3 server.
 func TestTwoHundredWriters(t *testing.T) {
 	server := interop.S3(t)
@@ -219,12 +294,14 @@ func TestMergeMeta(t *testing.T) {
 		m.MetaStamp, m.Summary = "1732567447000000001", "mine"
 		m.AMIs = []bootimage.AMI{{Region: "us-east-1", AMI: "ami-1", Snapshot: "s"}}
 		m.PkgDiff = json.RawMessage(`[["a",1.50]]`)
+		m.ImageConfigChecksum, m.ContainerImageGit = hash("config"), &bootimage.Git{Origin: "o", Commit: "012345"}
 	})
 	theirs := change(base, func(m *bootimage.Meta) {
 		m.MetaStamp, m.Summary, m.BuildURL = "1732567447000000002", "theirs", "https://example.org/1"
 		m.AMIs = []bootimage.AMI{{Region: "eu-west-1", AMI: "ami-2", Snapshot: "s"}, {Region: "us-east-1", AMI: "ami-1", Snapshot: "s"}}
 		m.Images["vmware"] = bootimage.Image{Path: "v.ova", SHA256: hash("v")}
 		m.ConfigGit.Branch = "other"
+		m.ImageConfigChecksum, m.ContainerImageGit = hash("config"), &bootimage.Git{Origin: "o", Commit: "012345", Branch: "b"}
 	})
 	for name, order := range map[string][2][]byte{"newer joins": {mine, theirs}, "older joins": {theirs, mine}} {
 		t.Run(name, func(t *testing.T) {
@@ -249,12 +326,14 @@ func TestMergeMeta(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, string(mine), string(first))
 	for name, fn := range map[string]func(*bootimage.Meta){
-		"ostree-commit":                         func(m *bootimage.Meta) { m.OSTreeCommit = hash("x") },
-		"ostree-content-checksum":               func(m *bootimage.Meta) { m.OSTreeContentChecksum = hash("x") },
-		"coreos-assembler.container-config-git": func(m *bootimage.Meta) { m.ConfigGit.Commit = "abcdef" },
-		"coreos-assembler.basearch":             func(m *bootimage.Meta) { m.Arch = "s390x" },
-		"images.qemu.sha256":                    func(m *bootimage.Meta) { i := m.Images["qemu"]; i.SHA256 = hash("x"); m.Images["qemu"] = i },
-		"buildid":                               func(m *bootimage.Meta) { m.BuildID = "x" },
+		"ostree-commit":                          func(m *bootimage.Meta) { m.OSTreeCommit = hash("x") },
+		"ostree-content-checksum":                func(m *bootimage.Meta) { m.OSTreeContentChecksum = hash("x") },
+		"coreos-assembler.container-config-git":  func(m *bootimage.Meta) { m.ConfigGit.Commit = "abcdef" },
+		"coreos-assembler.container-image-git":   func(m *bootimage.Meta) { m.ContainerImageGit.Commit = "abcdef" },
+		"coreos-assembler.image-config-checksum": func(m *bootimage.Meta) { m.ImageConfigChecksum = hash("x") },
+		"coreos-assembler.basearch":              func(m *bootimage.Meta) { m.Arch = "s390x" },
+		"images.qemu.sha256":                     func(m *bootimage.Meta) { i := m.Images["qemu"]; i.SHA256 = hash("x"); m.Images["qemu"] = i },
+		"buildid":                                func(m *bootimage.Meta) { m.BuildID = "x" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := bootimage.MergeMeta(change(theirs, fn))(mine)
@@ -357,6 +436,7 @@ func TestSchemaAcceptsOurs(t *testing.T) {
 	delete(whole.Images, "newcloud")
 	whole.AMIs[1].Snapshot, whole.AWSWinLI[0].Snapshot = "s", "s"
 	whole.MetaStamp, whole.DelayedMetaMerge, whole.OverridesActive = "1732567447000000001", true, true
+	whole.Images["qemu"] = bootimage.Image{Path: "q.qcow2", SHA256: hash("q"), Unstamped: true}
 	whole.Koji = &bootimage.Koji{BuildID: "5", Token: "t", Release: "r"}
 	whole.ExtensionsArtifact = &bootimage.ExtensionsArtifact{Path: "e.tar", SHA256: hash("e"), State: hash("s"), Manifest: json.RawMessage(`{"a": "b"}`)}
 	whole.PkgDiff, whole.AdvisoriesDiff = json.RawMessage(`[["a", 0, {}]]`), json.RawMessage(`[]`)

@@ -272,6 +272,7 @@ func (r *repacking) compress(ctx context.Context, pool *compress.Pool, extension
 		}
 		was := Measurement{Size: m.UncompressedSize, SHA256: m.UncompressedSHA256}
 		made = m.Image(made.Path)
+		made.Unstamped = old.Unstamped
 		return was.match(Measurement{Size: old.Size, SHA256: old.SHA256})
 	})
 	return made, err
@@ -283,7 +284,7 @@ func (r *repacking) uncompress(ctx context.Context, name string, old Image) (Ima
 	if !slices.Contains(packedExtensions, extension) {
 		return Image{}, fmt.Errorf("%s ends with neither .gz nor .xz nor .zst: %w", old.Path, errors.ErrUnsupported)
 	}
-	made := Image{Path: strings.TrimSuffix(old.Path, extension)}
+	made := Image{Path: strings.TrimSuffix(old.Path, extension), Unstamped: old.Unstamped}
 	err := r.replace(name, old.Path, made.Path, func(dst io.Writer, src io.Reader) error {
 		m, err := uncompressStream(ctx, dst, src, Measurement{
 			Size: old.Size, SHA256: old.SHA256, UncompressedSize: old.UncompressedSize, UncompressedSHA256: old.UncompressedSHA256,

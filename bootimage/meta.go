@@ -107,6 +107,10 @@ type Image struct {
 	UncompressedSHA256 string `json:"uncompressed-sha256,omitempty"`
 	UncompressedSize   int64  `json:"uncompressed-size,omitempty"` // bytes
 	SkipCompression    bool   `json:"skip-compression,omitempty"`
+	// Unstamped says that the disk was converted without being stamped for the
+	// platform whose artifact it is: Ignition finds no configuration there. The key is
+	// our own: coreos-assembler's schema takes it, its programs in Go refuse the record.
+	Unstamped bool `json:"unstamped,omitempty"`
 }
 
 // Git is where a configuration came from.
@@ -280,6 +284,7 @@ func PutMeta(m Meta) func(old []byte) ([]byte, error) {
 				case ok && image.UncompressedSHA256 == "": // measured as it is
 					image.UncompressedSHA256, image.UncompressedSize = was.UncompressedSHA256, was.UncompressedSize
 				}
+				image.Unstamped = image.Unstamped || was.Unstamped // the bytes are the same
 				images[name] = image
 			}
 			kept := *old

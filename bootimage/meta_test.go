@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -127,6 +128,53 @@ func TestPutMeta(t *testing.T) {
 	}
 	_, err = bootimage.PutMeta(bootimage.Meta{})(nil)
 	require.ErrorContains(t, err, "buildid")
+}
+
+// TestUnstamped: the record of a disk that was converted without a stamp says so, whoever
+// writes it next.
+func TestUnstamped(t *testing.T) {
+	m := sampleMeta()
+	plain := m.Images["qemu"]
+	converted := plain
+	converted.Unstamped = true
+	m.Images["qemu"] = converted
+	data := mustMeta(m)
+	require.Equal(t, 1, strings.Count(string(data), `"unstamped": true`))
+	m.Images["qemu"] = plain // by who measured the same bytes and knows nothing of stamps
+	again, err := bootimage.PutMeta(m)(data)
+	require.NoError(t, err)
+	require.Equal(t, string(data), string(again))
+	again, err = bootimage.MergeMeta(mustMeta(m))(data)
+	require.NoError(t, err)
+	require.Equal(t, string(data), string(again))
+	again, err = bootimage.MergeMeta(data)(mustMeta(m))
+	require.NoError(t, err)
+	require.Equal(t, string(data), string(again))
+
+	// It stays when the disk is compressed and uncompressed.
+	disk := []byte("disk")
+	m.Images = map[string]bootimage.Image{"qemu": {Path: "q.qcow2", SHA256: sum256(disk), Size: 4, Unstamped: true}}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "q.qcow2"), disk, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "meta.json"), mustMeta(m), 0o644))
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	read := func() bootimage.Image {
+		data, err := os.ReadFile(filepath.Join(dir, "meta.json"))
+		require.NoError(t, err)
+		d, err := bootimage.DecodeMeta(bytes.NewReader(data))
+		require.NoError(t, err)
+		return d.Value().Images["qemu"]
+	}
+	_, err = bootimage.CompressBuild(t.Context(), root, nil)
+	require.NoError(t, err)
+	require.Equal(t, "q.qcow2.gz", read().Path)
+	require.True(t, read().Unstamped)
+	_, err = bootimage.UncompressBuild(t.Context(), root, nil)
+	require.NoError(t, err)
+	require.Equal(t, "q.qcow2", read().Path)
+	require.True(t, read().Unstamped)
 }
 
 // TestMetaSchema holds what we write against coreos-assembler's schema.

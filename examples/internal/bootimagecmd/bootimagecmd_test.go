@@ -26,6 +26,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
+	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/publish/open"
 )
 
@@ -213,6 +214,22 @@ func TestDrift(t *testing.T) {
 	require.Equal(t, "okd-streams: 2 platforms differ\n  update the cluster to a release that has newer boot images, or enroll its machine sets in boot image management\n", stderr)
 	_, stdout, _ = call(t.Context(), "", "drift", "-o=json", "testdata/old.json", "testdata/stream.json")
 	golden(t, "drift.json", stdout)
+}
+
+// TestDriftOfConfigMap holds the ConfigMap of a cluster against the stream that it is of,
+// and against one that is newer.
+func TestDriftOfConfigMap(t *testing.T) {
+	shared := interop.SharedData(t, "bootimage")
+	data, err := os.ReadFile(filepath.Join(shared, "configmap/derived-scos-coreos-bootimages.yaml"))
+	require.NoError(t, err)
+	code, stdout, stderr := call(t.Context(), string(data), "drift", "-", filepath.Join(shared, "installer/main/scos.json"))
+	require.Zero(t, code, stderr)
+	require.Equal(t, "nothing differs\n", stdout)
+	code, stdout, stderr = call(t.Context(), "", "drift", filepath.Join(shared, "configmap/hypershift-4.10-installer-coreos-bootimages.yaml"), filepath.Join(shared, "installer/rhcos/release-4.12.json"))
+	require.Equal(t, ui.ExitVerification, code, stderr)
+	require.Regexp(t, `(?m)^x86_64 +metal +410\.84\.202111111322-0 +412\.86\.\S+ +[1-9]\d+ `, stdout)
+	require.Regexp(t, `^okd-streams: \d+ platforms differ\n  update the cluster`, stderr)
+	require.NotContains(t, stdout, "nothing differs")
 }
 
 func TestCheck(t *testing.T) {
