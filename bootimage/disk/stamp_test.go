@@ -83,10 +83,15 @@ func mke2fs(t testing.TB, folder, file, size string, args ...string) {
 // bootSystem is a small boot file system; with -update-boot it is made anew first.
 func bootSystem(t testing.TB) []byte {
 	t.Helper()
-	const packed = "testdata/boot.gz"
+	return packedSystem(t, "testdata/boot.gz", func() string { return bootFolder(t, coreosFiles()) })
+}
+
+// packedSystem is a file system that is kept, made of a folder.
+func packedSystem(t testing.TB, packed string, folder func() string) []byte {
+	t.Helper()
 	if *updateBoot {
 		file := filepath.Join(t.TempDir(), "boot")
-		mke2fs(t, bootFolder(t, coreosFiles()), file, "512k", "-O", "^has_journal,^resize_inode", "-N", "64")
+		mke2fs(t, folder(), file, "512k", "-O", "^has_journal,^resize_inode", "-N", "64")
 		data, err := os.ReadFile(file)
 		require.NoError(t, err)
 		var out bytes.Buffer

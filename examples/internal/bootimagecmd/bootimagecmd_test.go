@@ -3,6 +3,7 @@ package bootimagecmd_test
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"flag"
@@ -284,6 +285,47 @@ func TestCheck(t *testing.T) {
 	}
 	_, stdout, _ := call(t.Context(), "", "check", "-o", "json", "--signatures", "testdata/stream.json")
 	golden(t, "check.json", stdout)
+}
+
+// TestCheckDisk takes what a disk says of itself from the disk.
+func TestCheckDisk(t *testing.T) {
+	system := func(name string) []byte {
+		packed, err := os.Open("../../../bootimage/disk/testdata/" + name)
+		require.NoError(t, err)
+		defer packed.Close()
+		z, err := gzip.NewReader(packed)
+		require.NoError(t, err)
+		raw, err := io.ReadAll(z)
+		require.NoError(t, err)
+		return raw
+	}
+	raw, plain := system("root.gz"), system("boot.gz")
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o644))
+		return filepath.Join(dir, name)
+	}
+	release := func(version string) string {
+		return write(version, []byte(`{"release": "`+version+`", "stream": "own", "architectures": {"x86_64": {"commit": "`+strings.Repeat("ab", 32)+`", "media": {}}}}`))
+	}
+	code, stdout, stderr := call(t.Context(), "", "check", "--aleph", write("disk", raw), release("10.0.20261125-0"))
+	require.Zero(t, code, stdout+stderr)
+	code, stdout, _ = call(t.Context(), "", "check", "--aleph", write("disk", raw), release("1"))
+	require.Equal(t, ui.ExitVerification, code)
+	require.Contains(t, stdout, "version: is 10.0.20261125-0, the release is 1")
+	for _, tt := range []struct {
+		data   []byte
+		want   string
+		advice string
+	}{
+		{append([]byte("XFSB"), make([]byte, 1<<17-4)...), "its root file system is xfs, and only ext4 is read", "give the file itself: virt-cat"},
+		{plain, "file does not exist", "give a disk of CoreOS"},
+	} {
+		code, stdout, stderr = call(t.Context(), "", "check", "--aleph", write("other", tt.data), release("1"))
+		require.Equal(t, ui.ExitFailed, code, stdout)
+		require.Contains(t, stderr, tt.want)
+		require.Contains(t, stderr, "\n  "+tt.advice)
+	}
 }
 
 // TestCheckBuilds checks a catalogue, its newest build's records and its release.json.

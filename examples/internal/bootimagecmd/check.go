@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/bootimage/disk"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/publish/pgpsigner"
 )
@@ -77,7 +78,7 @@ and release.json. No fault: exit code 0. Faults: 3.
 	flags := cmd.Flags()
 	flags.StringVar(&f.previous, "previous", "", "`DOCUMENT` that a stream's metadata is to replace: nothing may be missing")
 	flags.StringVar(&f.index, "index", "", "`DOCUMENT` with the index of releases that an updates document is of")
-	flags.StringVar(&f.aleph, "aleph", "", "`FILE` .coreos-aleph-version.json of a disk that is to be published as a release.json")
+	flags.StringVar(&f.aleph, "aleph", "", "`FILE` .coreos-aleph-version.json of a disk that is to be published as a release.json, or the disk, where its root file system is ext4")
 	flags.StringVar(&f.arch, "arch", "x86_64", "`ARCHITECTURE` of that disk")
 	flags.StringVar(&f.release, "release", "", "`VERSION` that a ConfigMap should be of")
 	flags.StringArrayVar(&f.keys, "key", nil, "`FILE` of OpenPGP public keys, one of which must have signed the document; may be repeated")
@@ -301,7 +302,7 @@ func (c *common) validate(cmd *cobra.Command, f *checkFlags, kind string, data [
 		if f.aleph == "" {
 			return bootimage.ValidateRelease(d)
 		}
-		text, _, err := c.read(cmd, f.aleph)
+		text, err := c.aleph(cmd, f.aleph)
 		if err != nil {
 			return err
 		}
@@ -341,6 +342,38 @@ func (c *common) validate(cmd *cobra.Command, f *checkFlags, kind string, data [
 	}
 	_, err := bootimage.ReadOrigin(body, nil)
 	return err
+}
+
+// aleph gives what a disk says it was made from: of the file itself, or of the disk.
+func (c *common) aleph(cmd *cobra.Command, from string) ([]byte, error) {
+	file, err := os.Open(from)
+	if err != nil { // no file: an address, or standard input
+		data, _, err := c.read(cmd, from)
+		return data, err
+	}
+	defer file.Close()
+	head := make([]byte, 512)
+	n, err := file.ReadAt(head, 0)
+	if text := bytes.TrimLeft(head[:n], " \t\r\n"); err != nil && !errors.Is(err, io.EOF) || len(text) == 0 || text[0] == '{' {
+		data, _, err := c.read(cmd, from)
+		return data, err
+	}
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", from, err)
+	}
+	image, err := disk.Open(cmd.Context(), file, size, nil)
+	if err != nil {
+		return nil, ui.Next(fmt.Errorf("%s: %w", from, err), "give the disk, or the file "+bootimage.AlephPath+" out of it")
+	}
+	data, err := disk.RootFile(cmd.Context(), image, image.Size(), bootimage.AlephPath)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil, ui.Next(fmt.Errorf("%s: %w", from, err), "give the file itself: virt-cat -a "+from+" -m /dev/sda4 /"+bootimage.AlephPath+" prints it")
+	case err != nil:
+		return nil, ui.Next(fmt.Errorf("%s: %w", from, err), "give a disk of CoreOS, or the file "+bootimage.AlephPath+" out of it")
+	}
+	return data, nil
 }
 
 func (c *common) previous(cmd *cobra.Command, from string) (*streammd.Stream, error) {
