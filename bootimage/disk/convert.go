@@ -26,7 +26,7 @@ type Target struct {
 	// Name is that of the file, in the folder that Convert is given. What was there is
 	// replaced.
 	Name string
-	// Format is Raw, QCOW2, VMDK, VHD, VHDX, OVA, GCP or KubeVirt.
+	// Format is Raw, QCOW2, VMDK, VHD, VHDX, OVA, PowerVS, GCP or KubeVirt.
 	Format Format
 	// Compression is how clusters of QCOW2 and KubeVirt are compressed: zlib, which all
 	// versions of QEMU read, or zstd, which 5.1 and later do. Default: not at all.
@@ -43,7 +43,8 @@ type Target struct {
 	// Architecture is what the image of KubeVirt says that the disk is for, as RPM spells
 	// it. Default: x86_64.
 	Architecture string
-	// OVF is what the descriptor of OVA says of the machine. Default: the zero value.
+	// OVF is what the descriptor of OVA says of the machine, and PowerVS of the image:
+	// Name, Version and Product. Default: the zero value.
 	OVF *OVF
 }
 
@@ -144,7 +145,7 @@ func (t *Target) check(src *Image, seen map[string]bool) error {
 	}
 	limit := int64(maxDisk)
 	switch t.Format {
-	case Raw, QCOW2, KubeVirt, GCP:
+	case Raw, QCOW2, KubeVirt, GCP, PowerVS:
 	case VHDX:
 		limit = vhdxMaxDisk
 	case VMDK, OVA:
@@ -164,6 +165,8 @@ func (t *Target) check(src *Image, seen map[string]bool) error {
 		return fmt.Errorf("compression %q of %s: %w", t.Compression, t.Format, errors.ErrUnsupported)
 	case t.Size < src.Size():
 		return fmt.Errorf("%d bytes are less than the source's %d: %w", t.Size, src.Size(), fs.ErrInvalid)
+	case t.Format == PowerVS && t.OVF.Template != "":
+		return fmt.Errorf("a template of a descriptor for PowerVS: %w", errors.ErrUnsupported)
 	case t.SectorSize != 512 && t.SectorSize != 4096, t.SectorSize != 512 && t.Format != VHDX:
 		return fmt.Errorf("sectors of %d bytes: %w", t.SectorSize, errors.ErrUnsupported)
 	case t.Size == 0 || t.Size%t.SectorSize != 0:
@@ -277,6 +280,10 @@ func (c *conversion) add(dst *os.Root, t Target) error {
 		w.sink = newVHDXSink(f, t.Size, t.SectorSize)
 	case OVA:
 		w.sink = newOVASink(f, t.Size, t.OVF)
+	case PowerVS:
+		if w.sink, err = newPowerVSSink(f, t.Size, t.OVF); err != nil {
+			return err
+		}
 	case GCP:
 		f.hash = nil // the compressor has it
 		w.sink = &gcpSink{f: f, data: more, size: t.Size, workers: c.opts.Workers}

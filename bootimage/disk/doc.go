@@ -12,6 +12,7 @@
 //	vhdx       read: fixed, dynamic; written: dynamic
 //	iso, squashfs, erofs   told apart, read as the disks they are
 //	tar, ova   told apart, with their files; an OVA is written, with a VMDK
+//	powervs    written: an OVA of PowerVC's, with a raw disk
 //	gcp        written: a gzipped tar archive with a sparse disk.raw
 //	kubevirt   written: an OCI image in a tar archive, with a qcow2
 //

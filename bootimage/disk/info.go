@@ -23,6 +23,7 @@ const (
 	EROFS    Format = "erofs"
 	Tar      Format = "tar"
 	OVA      Format = "ova"      // tar archive of an OVF descriptor and a VMDK
+	PowerVS  Format = "powervs"  // tar archive of an OVF descriptor for PowerVC and a raw disk; told as OVA
 	GCP      Format = "gcp"      // Google's: gzip of a tar archive with a sparse disk.raw
 	KubeVirt Format = "kubevirt" // tar archive with an OCI image of one layer with a QCOW2 in its folder disk
 )

@@ -19,6 +19,7 @@ var platformTargets = map[string]Target{
 	"metal":      {Format: Raw},
 	"metal4k":    {Format: Raw},
 	"nutanix":    {Format: QCOW2, Compression: "zlib"},
+	"powervs":    {Format: PowerVS},
 	"virtualbox": {Format: OVA},
 	"vmware":     {Format: OVA},
 	"vultr":      {Format: Raw},
@@ -28,14 +29,13 @@ var platformTargets = map[string]Target{
 var notMade = map[string]string{
 	"dasd":            "a disk with sectors and a partition table of its own, and zipl's boot map",
 	"nvidiabluefield": "a BFB, which NVIDIA's mkbfb makes",
-	"powervs":         "an OVA of a descriptor for PowerVC and a raw disk, compressed with gzip",
 	"qemu-secex":      "an encrypted disk with a kernel that genprotimg signed",
 }
 
 // TargetFor gives how a platform wants its disk, as coreos-assembler makes it, without
 // name, size and stamp. Platforms without a way of their own take QCOW2. The error
 // wraps [errors.ErrUnsupported] for platforms whose disks are not made here: dasd,
-// nvidiabluefield, powervs and qemu-secex. One of metal4k is made of a disk with sectors
+// nvidiabluefield and qemu-secex. That of powervs is then to be compressed with gzip. One of metal4k is made of a disk with sectors
 // of 4096 bytes alone, which it is a copy of.
 func TargetFor(platform string) (Target, error) {
 	if what, ok := notMade[platform]; ok {

@@ -18,11 +18,12 @@ func TestTargetFor(t *testing.T) {
 		disk.QCOW2:    {"aliyun", "digitalocean", "exoscale", "ibmcloud", "nutanix", "openstack", "oraclecloud", "proxmoxve", "qemu"},
 		disk.VMDK:     {"aws"},
 		disk.OVA:      {"virtualbox", "vmware"},
+		disk.PowerVS:  {"powervs"},
 		disk.VHD:      {"azure", "azurestack"},
 		disk.VHDX:     {"hyperv"},
 		disk.GCP:      {"gcp"},
 		disk.KubeVirt: {"kubevirt"},
-		"":            {"dasd", "nvidiabluefield", "powervs", "qemu-secex"},
+		"":            {"dasd", "nvidiabluefield", "qemu-secex"},
 	}
 	// Of these it has no images of their own: Equinix Metal booted those of metal.
 	want[disk.QCOW2] = append(want[disk.QCOW2], "packet", "scaleway")
@@ -49,7 +50,7 @@ func TestTargetFor(t *testing.T) {
 }
 
 func ExampleTargetFor() {
-	for _, platform := range []string{"aws", "azure", "nutanix", "openstack", "powervs"} {
+	for _, platform := range []string{"aws", "azure", "nutanix", "openstack", "nvidiabluefield"} {
 		target, err := disk.TargetFor(platform)
 		if err != nil {
 			fmt.Println(err)
@@ -62,5 +63,5 @@ func ExampleTargetFor() {
 	// azure vhd false
 	// nutanix qcow2 true
 	// openstack qcow2 false
-	// disk: target powervs: it wants an OVA of a descriptor for PowerVC and a raw disk, compressed with gzip: unsupported operation
+	// disk: target nvidiabluefield: it wants a BFB, which NVIDIA's mkbfb makes: unsupported operation
 }

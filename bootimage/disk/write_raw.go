@@ -9,6 +9,7 @@ import (
 type rawSink struct {
 	f    *output
 	size int64
+	base int64 // where the disk is in the file
 }
 
 func (s *rawSink) codec() codec { return plain }
@@ -17,7 +18,7 @@ func (s *rawSink) write(c *chunk) error {
 	return c.runs(func(first, last int) error {
 		off := c.off + int64(first)*blockSize
 		end := min(c.off+int64(last)*blockSize, s.size)
-		_, err := s.f.WriteAt(c.data[first*blockSize:][:end-off], off)
+		_, err := s.f.WriteAt(c.data[first*blockSize:][:end-off], s.base+off)
 		return err
 	})
 }

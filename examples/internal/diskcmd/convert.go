@@ -27,7 +27,7 @@ A TARGET is FORMAT:FILE or platform=PLATFORM:FILE, with options behind commas:
   platform=aws:coreos-aws.vmdk                   stamped for AWS, in the format of AWS
   platform=ibmcloud,size=100G:coreos-ibm.qcow2   with a larger disk
   ova,ovf=vmware.xml:coreos.ova                  with coreos-assembler's template of a descriptor
-Formats: raw, qcow2, vmdk, vhd, vhdx, ova, gcp, kubevirt. Other options: sectors=4096 of
+Formats: raw, qcow2, vmdk, vhd, vhdx, ova, powervs, gcp, kubevirt. Other options: sectors=4096 of
 vhdx; arch=ARCHITECTURE of kubevirt and of stamps. All files appear when all are whole.
 `, 2, func(cmd *cobra.Command, args []string) (err error) {
 		file, size, err := open(args[0])

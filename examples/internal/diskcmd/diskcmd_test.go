@@ -143,7 +143,7 @@ func TestConvertFails(t *testing.T) {
 		{[]string{path, "qcow2,color=red:a"}, 2, "no such option"},
 		{[]string{path, "iso:a"}, 1, "cannot be written"},
 		{[]string{path, "platform=aws:a"}, 1, "disk: stamp aws"},
-		{[]string{path, "platform=powervs:a"}, 1, "raw,platform=powervs:FILE makes the raw disk alone"},
+		{[]string{path, "platform=nvidiabluefield:a"}, 1, "raw,platform=nvidiabluefield:FILE makes the raw disk alone"},
 		{[]string{"-f", "qcow2", path, "raw:a"}, 1, "not of this format"},
 		{[]string{"--dir", filepath.Join(dir, "absent"), path, "raw:a"}, 1, "make the folder"},
 	} {
