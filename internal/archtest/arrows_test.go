@@ -65,7 +65,7 @@ var (
 	// support is what only tests and measurements use: it may import every
 	// room, and no room may import it.
 	support = []string{
-		"internal/archtest", "internal/bench", "internal/determinism", "internal/deps", "internal/docs", "internal/interop", "internal/treegen",
+		"internal/archtest", "internal/bench", "internal/determinism", "internal/deps", "internal/docs", "internal/fuzzbound", "internal/interop", "internal/treegen",
 	}
 )
 
