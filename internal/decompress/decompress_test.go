@@ -2,9 +2,12 @@ package decompress_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,6 +19,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/okd-project/okd-streams/internal/decompress"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 )
 
@@ -117,6 +121,47 @@ func TestXZWindow(t *testing.T) {
 	require.ErrorContains(t, err, "window of 134217728 bytes")
 }
 
+// manyBlocks are blocks that need the largest window for one stored byte each, without
+// the index.
+func manyBlocks(n int) []byte {
+	block := []byte{2, 0, 0x21, 1, 28, 0, 0, 0}
+	block = binary.LittleEndian.AppendUint32(block, crc32.ChecksumIEEE(block))
+	block = append(block, 1, 0, 0, 'x', 0, 0, 0, 0)
+	data := []byte{0xfd, '7', 'z', 'X', 'Z', 0, 0, 0}
+	data = binary.LittleEndian.AppendUint32(data, crc32.ChecksumIEEE(data[6:]))
+	return append(data, bytes.Repeat(block, n)...)
+}
+
+// TestXZSmallBlocks: a window is made as large as it can be used, not as it is asked for.
+func TestXZSmallBlocks(t *testing.T) {
+	data := manyBlocks(1000)
+	fuzzbound.Linear(t, len(data), 1000, func() {
+		got, err := unpacked(bytes.NewReader(data))
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "no index")
+		require.Len(t, got, 1000)
+	})
+	// The second half is found in the first, wherever the block's end is to the reader's
+	// buffer of 64 KiB.
+	for _, n := range []int{1, 4000, 30_000, 65_400, 65_536, 70_000, 300_000} {
+		content := make([]byte, n)
+		_, _ = rand.NewChaCha8([32]byte{}).Read(content)
+		content = append(content, content...)
+		var b bytes.Buffer
+		w, err := xz.WriterConfig{DictCap: 1 << 20}.NewWriter(&b)
+		require.NoError(t, err)
+		_, err = w.Write(content)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		require.Less(t, b.Len(), n+n/10+200)
+		got, err := unpacked(&b)
+		require.NoError(t, err, n)
+		require.True(t, bytes.Equal(content, got), n)
+	}
+	// A reader's own error, before the end of a block is seen.
+	_, err := unpacked(io.MultiReader(bytes.NewReader(data[:len(data)-6]), iotest.ErrReader(io.ErrNoProgress)))
+	require.ErrorIs(t, err, io.ErrNoProgress)
+}
+
 func TestTools(t *testing.T) {
 	interop.Peer(t, "gzip", "xz", "zstd")
 	content := bytes.Repeat([]byte("some content of the tools\n"), 100000)
@@ -150,12 +195,23 @@ func FuzzNewReader(f *testing.F) {
 	for _, codec := range []string{"none", "gzip", "zstd", "xz", "xz none"} {
 		f.Add(packed(f, codec, []byte("content content content")))
 	}
+	f.Add(manyBlocks(5))
+	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x88\x29\x00\x00hello")) // asks for the largest window
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := decompress.NewReader(bytes.NewReader(data))
-		if err != nil {
-			return
+		limit := 1<<20 + 4096*len(data) // xz: each block has a decoder
+		switch {
+		case len(data) > 0 && data[0] == 0xfd:
+			limit += decompress.MaxXZWindow // of one block that is larger than the buffer
+		case bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}):
+			limit += decompress.MaxZstdWindow + 16<<20 // one window for all frames
 		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(d, 8<<20))
-		_ = d.Close() // may tell the fault again
+		fuzzbound.Within(t, limit, func() {
+			d, err := decompress.NewReader(bytes.NewReader(data))
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, io.LimitReader(d, 8<<20))
+			_ = d.Close() // may tell the fault again
+		})
 	})
 }

@@ -258,13 +258,54 @@ func (x *xzReader) block(header []byte) error {
 }
 
 // open starts on a block that is decoded as it is read.
-func (x *xzReader) open(j *xzJob) (err error) {
+func (x *xzReader) open(j *xzJob) error {
 	x.want = j.block
 	x.in = countReader{r: x.r}
 	x.size = 0
 	x.check = newXZCheck(j.kind)
-	x.data, err = lzma.Reader2Config{DictCap: int(max(j.window, lzma.MinDictCap))}.NewReader2(&x.in)
+	window, err := usable(j.window, x.r.Peek)
+	if err != nil {
+		return err
+	}
+	x.data, err = newLZMA2(&x.in, window)
 	return notEOF(err)
+}
+
+func newLZMA2(r io.Reader, window int64) (io.Reader, error) {
+	return lzma.Reader2Config{DictCap: int(max(window, lzma.MinDictCap))}.NewReader2(r)
+}
+
+// usable is how much of its window a block can use: no more than its content, which the
+// heads of its chunks tell. The decoder allocates a window at once, and twenty bytes can
+// ask for the largest, again and again. peek is as [bufio.Reader.Peek]; a block whose end
+// it does not show may use the whole window.
+func usable(window int64, peek func(n int) ([]byte, error)) (int64, error) {
+	content := int64(0)
+	for at := 0; content < window; {
+		b, err := peek(at + 5)
+		head := b[min(at, len(b)):]
+		switch {
+		case len(head) > 0 && head[0] == 0: // the end
+			return content, nil
+		case len(head) >= 5 && head[0] >= 0x80: // a compressed chunk
+			content += int64(head[0]&0x1f)<<16 + int64(binary.BigEndian.Uint16(head[1:])) + 1
+			at += 5 + int(binary.BigEndian.Uint16(head[3:])) + 1
+			if head[0] >= 0xc0 { // with properties
+				at++
+			}
+		case len(head) >= 3 && head[0] < 0x80: // a stored chunk
+			n := int(binary.BigEndian.Uint16(head[1:])) + 1
+			content += int64(n)
+			at += 3 + n
+		case errors.Is(err, io.EOF): // too early, which the decoder tells
+			return content, nil
+		case errors.Is(err, bufio.ErrBufferFull):
+			return window, nil
+		default:
+			return 0, err
+		}
+	}
+	return window, nil
 }
 
 // fetch reads a block whole and has it decoded.

@@ -11,8 +11,6 @@ import (
 	"hash/crc64"
 	"io"
 	"sync"
-
-	"github.com/ulikunitz/xz/lzma"
 )
 
 // MaxXZAhead is how many bytes of memory blocks may have that are decoded ahead: the
@@ -103,8 +101,17 @@ func (a *xzAhead) release() {
 
 // decode unpacks the block and checks all that is said of it.
 func (j *xzJob) decode() error {
+	window, err := usable(j.window, func(n int) ([]byte, error) {
+		if n > len(j.packed) {
+			return j.packed, io.EOF
+		}
+		return j.packed[:n], nil
+	})
+	if err != nil {
+		return err
+	}
 	in := bytes.NewReader(j.packed)
-	r, err := lzma.Reader2Config{DictCap: int(max(j.window, lzma.MinDictCap))}.NewReader2(in)
+	r, err := newLZMA2(in, window)
 	if err != nil {
 		return notEOF(err)
 	}
