@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/composefs"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/treegen"
 	"github.com/okd-project/okd-streams/ostree"
@@ -240,7 +241,10 @@ func FuzzComposefsMetadata(f *testing.F) {
 	f.Add("ay", []byte{1})
 	f.Fuzz(func(t *testing.T, typ string, data []byte) {
 		c := &ostree.Commit{Metadata: []ostree.MetadataItem{{Key: item.Key, Value: ostree.Variant{Type: typ, Data: data}}}}
-		digest, ok, err := c.ComposefsDigest()
+		var digest ostree.Checksum
+		var ok bool
+		var err error
+		fuzzbound.Linear(t, len(typ)+len(data), 64, func() { digest, ok, err = c.ComposefsDigest() })
 		if err != nil {
 			require.ErrorIs(t, err, ostree.ErrCorrupt)
 			require.Zero(t, digest)

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/ulikunitz/xz"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/gvariant"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/treegen"
@@ -836,7 +837,7 @@ func FuzzDelta(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		name, err := ostree.DecodeDelta(data)
+		name, err := fuzzbound.Parse(t, 64, ostree.DecodeDelta, data)
 		if err != nil {
 			if !errors.Is(err, ostree.ErrCorrupt) && !errors.Is(err, errors.ErrUnsupported) {
 				t.Fatal(err)
@@ -867,7 +868,10 @@ func FuzzDeltaPart(f *testing.F) {
 	p.pack = 'x'
 	f.Add(p.objects, p.file())
 	f.Fuzz(func(t *testing.T, objects, data []byte) {
-		n, err := ostree.CountDeltaPart(t.Context(), objects, data)
+		var n int
+		var err error
+		// xz's dictionary and the spool of 8 MiB beside what the input is.
+		fuzzbound.Within(t, 32<<20+64*(len(objects)+len(data)), func() { n, err = ostree.CountDeltaPart(t.Context(), objects, data) })
 		if err != nil {
 			if !errors.Is(err, ostree.ErrCorrupt) && !errors.Is(err, errors.ErrUnsupported) {
 				t.Fatal(err)

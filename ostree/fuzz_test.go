@@ -7,14 +7,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
 // bounded runs a decoder and checks that it allocates in proportion to its
-// input: so many allocations a byte at most, and some for errors.
+// input: so many allocations a byte at most, and some for errors, of 64 bytes in
+// the mean.
 func bounded(t *testing.T, data []byte, factor int, decode func()) {
 	t.Helper()
 	require.LessOrEqual(t, testing.AllocsPerRun(1, decode), float64(200+factor*len(data)))
+	fuzzbound.Linear(t, len(data), 64*factor, decode)
 }
 
 func FuzzDecodeCommit(f *testing.F) {
@@ -91,6 +94,7 @@ func FuzzDecodeFileMeta(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x81\xa4" + "user.b\x002\x07" + "user.a\x001\x07" + "\x09\x12"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		again, err := ostree.DecodeFileMeta(data)
+		bounded(t, data, 4, func() { _, _ = ostree.DecodeFileMeta(data) })
 		if err != nil {
 			require.ErrorIs(t, err, ostree.ErrCorrupt)
 			return
@@ -137,7 +141,7 @@ func FuzzDecodeMetadata(f *testing.F) {
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("[core]\nrepo_version=1\nmode=archive-z2\n\n# comment\n[remote \"a\"]\nurl = x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		again, err := ostree.ParseKeyFile(data)
+		again, err := fuzzbound.Parse(t, 64, ostree.ParseKeyFile, data)
 		if err != nil || len(data) == 0 {
 			return
 		}
@@ -148,7 +152,7 @@ func FuzzParseConfig(f *testing.F) {
 func FuzzDevInoCache(f *testing.F) {
 	f.Add([]byte("okd-streams devino 1\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		require.LessOrEqual(t, ostree.DecodeDevIno(data)*65, len(data))
+		fuzzbound.Linear(t, len(data), 8, func() { require.LessOrEqual(t, ostree.DecodeDevIno(data)*65, len(data)) })
 	})
 }
 
@@ -156,7 +160,9 @@ func FuzzCheckRef(f *testing.F) {
 	f.Add("a/b")
 	f.Add("origin:a/b")
 	f.Fuzz(func(t *testing.T, name string) {
-		if ostree.CheckRef(name) == nil {
+		var err error
+		fuzzbound.Linear(t, len(name), 8, func() { err = ostree.CheckRef(name) })
+		if err == nil {
 			require.NotContains(t, "/"+name+"/", "/../")
 			require.NotContains(t, "/"+name+"/", "/./")
 			require.NotContains(t, name, "\x00")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/ostree"
 )
@@ -153,7 +154,7 @@ func FuzzParseVariant(f *testing.F) {
 		f.Add(tc.other)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		v, err := ostree.ParseVariant(text)
+		v, err := fuzzbound.Parse(t, 512, ostree.ParseVariant, text)
 		if err != nil {
 			return
 		}

@@ -8,12 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/stream"
 	"github.com/stretchr/testify/require"
 )
@@ -193,11 +193,10 @@ func TestDecodeAliasBombs(t *testing.T) {
 	for i := 1; i < 20; i++ {
 		fmt.Fprintf(&b, "a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 10), ", "))
 	}
-	alloc := allocated(func() {
+	fuzzbound.Within(t, 8<<20, func() {
 		_, err := decode(b.String())
 		require.ErrorContains(t, err, "aliases stand for more than 16000 values")
 	})
-	require.Less(t, alloc, uint64(8<<20))
 
 	// Many uses of one large value.
 	text := "a: &a [" + strings.Repeat("x,", 2000) + "]\n"
@@ -206,15 +205,6 @@ func TestDecodeAliasBombs(t *testing.T) {
 	}
 	_, err := decode(text)
 	require.ErrorContains(t, err, "aliases stand for more than 16000 values")
-}
-
-// allocated is how many bytes fn allocates in all.
-func allocated(fn func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	fn()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }
 
 // hostile are texts that make naive readers slow, big or stop.
@@ -284,13 +274,13 @@ func TestDecodeHostile(t *testing.T) {
 	for name, text := range hostile() {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
-			alloc := allocated(func() {
+			alloc := fuzzbound.Allocated(func() {
 				_, err := decode(text)
 				require.Error(t, err)
 				require.Less(t, len(err.Error()), 64<<10)
 			})
 			t.Logf("%d bytes: %d MiB allocated, %v", len(text), alloc>>20, time.Since(start))
-			require.Less(t, alloc, uint64(200<<20))
+			require.Less(t, alloc, 200<<20)
 		})
 	}
 }
@@ -371,12 +361,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(text[:min(len(text), 300)]))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var d *stream.Definition
-		var err error
-		alloc := allocated(func() { d, err = stream.Decode(bytes.NewReader(data)) })
-		if limit := uint64(4<<20 + 4096*len(data)); alloc > limit {
-			t.Fatalf("%d bytes allocated for %d", alloc, len(data))
-		}
+		d, err := fuzzbound.Read(t, 4096, stream.Decode, data)
 		if err == nil {
 			var b bytes.Buffer
 			if err := d.Encode(&b); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/blang/semver/v4"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/stream"
 	"github.com/stretchr/testify/require"
 )
@@ -372,7 +373,7 @@ func FuzzParseVersion(f *testing.F) {
 	}
 	f.Add("4.20.0-okd-scos.999999999")
 	f.Fuzz(func(t *testing.T, text string) {
-		v, err := stream.ParseVersion(text)
+		v, err := fuzzbound.Parse(t, 64, stream.ParseVersion, text)
 		if err != nil {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/stream/tekton"
 )
 
@@ -253,7 +254,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\ndata: {\"a b\": \"\\u0000\\n x\", \"é\": \" |\\n\\n\"}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		objects, err := tekton.Decode(bytes.NewReader(data))
+		objects, err := fuzzbound.Read(t, 4096, tekton.Decode, data)
 		if err != nil {
 			return
 		}
