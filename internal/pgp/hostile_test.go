@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/pgp"
 	"github.com/okd-project/okd-streams/internal/signature"
@@ -36,15 +36,6 @@ func zip(data []byte) []byte {
 	w.Write(data)
 	w.Close()
 	return pkt(8, out.Bytes()...)
-}
-
-// allocated is how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }
 
 func TestHostileSignatures(t *testing.T) {
@@ -75,11 +66,13 @@ func TestHostileSignatures(t *testing.T) {
 		"too much":                make([]byte, pgp.MaxSignatureSize+1),
 	} {
 		var err error
-		spent := allocated(func() { _, err = verify(t, k, nil, sig, day(100), nil) })
+		spent := fuzzbound.Allocated(func() { _, err = verify(t, k, nil, sig, day(100), nil) })
 		require.ErrorIs(t, err, signature.ErrSignature, name)
-		require.Less(t, spent, uint64(4<<20), name)
+		require.Less(t, spent, 4<<20, name)
 	}
 }
+
+const emptyBzip2 = "BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00"
 
 func TestHostileMessages(t *testing.T) {
 	k := keyring(t, "ed.asc")
@@ -109,6 +102,7 @@ func TestHostileMessages(t *testing.T) {
 		"announced twice":     append(bytes.Clone(good[:2+13]), good...),
 		"unknown compression": pkt(8, 9, 0),
 		"bad zlib":            pkt(8, 2, 0),
+		"row of nothings":     bytes.Repeat(pkt(8, append([]byte{3}, emptyBzip2...)...), 100),
 		"encrypted":           pkt(18, 1, 0),
 		"file name too long":  pkt(11, 'b', 200, 'x'),
 		"detached":            readFixture(t, "ed.message.sig"),
@@ -118,10 +112,10 @@ func TestHostileMessages(t *testing.T) {
 	} {
 		var content []byte
 		var err error
-		spent := allocated(func() { content, _, err = k.Open(t.Context(), bytes.NewReader(signed), day(100), nil) })
+		spent := fuzzbound.Allocated(func() { content, _, err = k.Open(t.Context(), bytes.NewReader(signed), day(100), nil) })
 		require.ErrorIs(t, err, signature.ErrSignature, name)
 		require.Nil(t, content)
-		require.Less(t, spent, uint64(70<<20), name)
+		require.Less(t, spent, 70<<20, name)
 	}
 	var packed bytes.Buffer
 	packed.WriteByte(2)
@@ -224,9 +218,9 @@ func TestHostileKeyrings(t *testing.T) {
 		"a signature":        readFixture(t, "ed.message.sig"),
 	} {
 		var err error
-		spent := allocated(func() { _, err = pgp.ParseKeyring(data) })
+		spent := fuzzbound.Allocated(func() { _, err = pgp.ParseKeyring(data) })
 		require.Error(t, err, name)
-		require.Less(t, spent, uint64(8<<20), name)
+		require.Less(t, spent, 8<<20, name)
 	}
 	// What else is there does not matter: photographs, trust, strangers' keys.
 	mixed := append(bytes.Clone(rsa), pkt(17, make([]byte, 200<<10)...)...)
@@ -246,9 +240,9 @@ func TestVerifyIsAStream(t *testing.T) {
 	s := secret(t, "ed.secret.asc", "")
 	sig, err := s.Sign(t.Context(), io.LimitReader(zeros{}, size), pgp.Detached, day(100), nil)
 	require.NoError(t, err)
-	spent := allocated(func() { _, err = k.Verify(t.Context(), io.LimitReader(zeros{}, size), sig, day(100), nil) })
+	spent := fuzzbound.Allocated(func() { _, err = k.Verify(t.Context(), io.LimitReader(zeros{}, size), sig, day(100), nil) })
 	require.NoError(t, err)
-	require.Less(t, spent, uint64(1<<20))
+	require.Less(t, spent, 1<<20)
 }
 
 type zeros struct{}
@@ -268,7 +262,7 @@ func FuzzKeyring(f *testing.F) {
 	all := bytes.Join(sigs, nil)
 	message := readFixture(f, "message")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		k, err := pgp.ParseKeyring(data)
+		k, err := fuzzbound.Parse(t, 64, func(data []byte) (*pgp.Keyring, error) { return pgp.ParseKeyring(data) }, data)
 		if err != nil {
 			return
 		}
@@ -296,7 +290,9 @@ func FuzzSignature(f *testing.F) {
 	k := keyring(f, "rsa.asc", "ed.asc", "p256.asc", "p384.asc", "p521.asc", "sub.asc")
 	message := readFixture(f, "message")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		all, err := verify(t, k, message, data, day(100), nil)
+		var all []pgp.Signature
+		var err error
+		fuzzbound.Linear(t, len(data), 512, func() { all, err = verify(t, k, message, data, day(100), nil) })
 		if err != nil {
 			require.ErrorIs(t, err, signature.ErrSignature)
 			return
@@ -312,6 +308,7 @@ func FuzzOpen(f *testing.F) {
 	for _, form := range forms {
 		f.Add(readFixture(f, "ed.message."+form.name))
 	}
+	f.Add(bytes.Repeat(pkt(8, append([]byte{3}, emptyBzip2...)...), 10))
 	k := keyring(f, "ed.asc")
 	message := readFixture(f, "message")
 	lines := func(b []byte) string {
@@ -322,7 +319,12 @@ func FuzzOpen(f *testing.F) {
 		return strings.Join(out, "\n")
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		content, _, err := k.Open(t.Context(), bytes.NewReader(data), day(100), &pgp.OpenOptions{MaxSize: 64 << 10})
+		var content []byte
+		var err error
+		// Decoders of bzip2 have 4 MB each, one in the other.
+		fuzzbound.Within(t, 20<<20+64*len(data), func() {
+			content, _, err = k.Open(t.Context(), bytes.NewReader(data), day(100), &pgp.OpenOptions{MaxSize: 64 << 10})
+		})
 		if err != nil {
 			require.ErrorIs(t, err, signature.ErrSignature)
 			require.Nil(t, content)
@@ -338,7 +340,9 @@ func FuzzSecret(f *testing.F) {
 	f.Add(readFixture(f, "p256.secret.asc"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		refused := errors.New("refused")
-		s, err := pgp.ParseSecret(data, &pgp.SecretOptions{Passphrase: func() ([]byte, error) { return nil, refused }})
+		s, err := fuzzbound.Parse(t, 64, func(data []byte) (*pgp.Secret, error) {
+			return pgp.ParseSecret(data, &pgp.SecretOptions{Passphrase: func() ([]byte, error) { return nil, refused }})
+		}, data)
 		if err == nil {
 			_, _ = s.Sign(t.Context(), strings.NewReader("m"), pgp.Detached, day(100), nil)
 		}

@@ -137,6 +137,9 @@ func (m *message) read(r io.Reader, depth int) error {
 			if _, err := packed.ReadByte(); err != io.EOF {
 				return malformed("something after the compressed message")
 			}
+			if !m.literal { // nor can there be a row of them, each with a decoder of megabytes
+				return malformed("compressed packet without content")
+			}
 		case tag == tagLiteral && !m.literal:
 			m.literal = true
 			if err := m.readLiteral(body); err != nil {
