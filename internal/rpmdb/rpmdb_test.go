@@ -20,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/rpmdb"
 )
@@ -193,6 +194,31 @@ func TestCycle(t *testing.T) {
 	binary.BigEndian.PutUint32(page[500:], 2)
 	_, err := collect(fstest.MapFS{"usr/share/rpm/rpmdb.sqlite": &fstest.MapFile{Data: db}})
 	require.ErrorContains(t, err, "a page in two places")
+}
+
+// A page has room for more pointers than for packages: each cell counts once.
+func TestOverlap(t *testing.T) {
+	db := unzipped(t, "small.sqlite")
+	page := db[512:1024] // the root of Packages
+	clear(page)
+	blob := header(field{1000, 6, "x"}, field{1001, 6, "1"}, field{1027, 8, []string{"/a", "/b"}})
+	size := 12 + 2*len(blob)
+	record := append([]byte{4, 0, byte(size>>7) | 0x80, byte(size) & 0x7f}, blob...)
+	require.Less(t, len(record), 128)
+	page[0] = 13
+	copy(page[300:], append([]byte{byte(len(record)), 1}, record...))
+	for i := range 100 {
+		page[4] = byte(i + 1)
+		binary.BigEndian.PutUint16(page[8+2*i:], 300)
+		list, err := collect(fstest.MapFS{"usr/share/rpm/rpmdb.sqlite": &fstest.MapFile{Data: db}})
+		if (i+1)*len(record) <= 512 {
+			require.NoError(t, err)
+			require.Len(t, list, i+1)
+			require.Equal(t, []string{"a", "b"}, list[i].Files)
+		} else {
+			require.ErrorContains(t, err, "cells overlap")
+		}
+	}
 }
 
 func TestPackagesFaults(t *testing.T) {
@@ -386,11 +412,17 @@ func ExamplePackages() {
 	// Output: true rpmdb: no rpmdb.sqlite in [usr/share/rpm usr/lib/sysimage/rpm var/lib/rpm]: file does not exist
 }
 
+// pathFactor: five bytes can name a file of a folder whose path has 4096, and a
+// path that is not clean is made twice.
+const pathFactor = 2000
+
 func FuzzHeader(f *testing.F) {
 	f.Add(header(full...))
 	f.Add(header(field{1000, 6, "old"}, field{1001, 6, "1"}, field{1027, 8, []string{"/bin/old", "/etc//../x", "/\xff"}}))
+	f.Add(header(field{1000, 6, "x"}, field{1001, 6, "1"}, field{1116, 1, make([]byte, 10_000)},
+		field{1117, 8, strings.Split(strings.Repeat("a,", 10_000), ",")[:10_000]}, field{1118, 8, []string{strings.Repeat("/d", 2000) + "/"}}))
 	f.Fuzz(func(t *testing.T, blob []byte) {
-		p, err := rpmdb.ParseHeader(blob)
+		p, err := fuzzbound.Parse(t, pathFactor, rpmdb.ParseHeader, blob)
 		if err != nil {
 			return
 		}
@@ -407,9 +439,11 @@ func FuzzRPMDB(f *testing.F) {
 	f.Add(small, wal)
 	f.Fuzz(func(t *testing.T, db, wal []byte) {
 		n := 0
-		for range rpmdb.Read(bytes.NewReader(db), int64(len(db)), bytes.NewReader(wal), int64(len(wal))) {
-			n++
-		}
+		fuzzbound.Linear(t, len(db)+len(wal), pathFactor, func() {
+			for range rpmdb.Read(bytes.NewReader(db), int64(len(db)), bytes.NewReader(wal), int64(len(wal))) {
+				n++
+			}
+		})
 		require.LessOrEqual(t, n, len(db)+len(wal)+1)
 	})
 }

@@ -187,6 +187,7 @@ type tableWalk struct {
 	yield    func(record, error) bool
 	overflow []byte
 	payload  []byte
+	cells    int // bytes that the cells of the leaf have so far
 }
 
 func (w *tableWalk) fail(err error) bool {
@@ -217,6 +218,7 @@ func (w *tableWalk) page(number uint32, depth int) bool {
 	if size+2*cells > len(head) {
 		return w.fail(damaged("page %d has %d cells", number, cells))
 	}
+	w.cells = 0
 	for i := range cells {
 		at := int(binary.BigEndian.Uint16(head[size+2*i:]))
 		if at >= w.db.usable {
@@ -282,6 +284,10 @@ func (w *tableWalk) gather(cell []byte, size int) ([]byte, error) {
 	}
 	if local > len(cell) {
 		return nil, damaged("cell of %d bytes", len(cell))
+	}
+	// Else a page of pointers to one cell would be many packages.
+	if w.cells += local; w.cells > usable {
+		return nil, damaged("cells overlap")
 	}
 	if local == size {
 		return cell[:size], nil
