@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/cosign"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/signature"
 	vrfy "github.com/okd-project/okd-streams/internal/verify"
 )
@@ -353,7 +354,10 @@ func FuzzBundle(f *testing.F) {
 	f.Add(bundleOf(f, s, repo))
 	f.Add(bundleOf(f, s, ""))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		all, err := cosign.VerifyBundle(t.Context(), referring(t, raw), subject, cosign.AnyIdentity, s.Public())
+		images := referring(t, raw)
+		var all []cosign.Signature
+		var err error
+		fuzzbound.Linear(t, len(raw), 512, func() { all, err = cosign.VerifyBundle(t.Context(), images, subject, cosign.AnyIdentity, s.Public()) })
 		if err != nil {
 			require.ErrorIs(t, err, signature.ErrSignature)
 			return
@@ -367,7 +371,10 @@ func FuzzPayload(f *testing.F) {
 	f.Add([]byte(`{"critical":{},"optional":{"a":[1,{"b":null}]}}`), "*")
 	s := secretOf(f, "ed25519")
 	f.Fuzz(func(t *testing.T, body []byte, identity string) {
-		all, err := cosign.VerifyImage(t.Context(), forge(t, s, string(body)), subject, identity, s.Public())
+		images := forge(t, s, string(body))
+		var all []cosign.Signature
+		var err error
+		fuzzbound.Linear(t, len(body)+len(identity), 512, func() { all, err = cosign.VerifyImage(t.Context(), images, subject, identity, s.Public()) })
 		if err != nil {
 			require.NotEmpty(t, err.Error())
 			return

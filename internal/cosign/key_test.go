@@ -25,6 +25,7 @@ import (
 	"golang.org/x/crypto/scrypt"
 
 	"github.com/okd-project/okd-streams/internal/cosign"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/signature"
 )
 
@@ -263,7 +264,7 @@ func FuzzPublicKey(f *testing.F) {
 		f.Add(publicPEM(f, makeKey(f, kind)))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		key, err := cosign.ParsePublicKey(data)
+		key, err := fuzzbound.Parse(t, 64, cosign.ParsePublicKey, data)
 		if err != nil {
 			return
 		}
@@ -281,7 +282,9 @@ func FuzzSecret(f *testing.F) {
 	}
 	f.Add(protect(f, makeKey(f, "p256"), "secret", "ENCRYPTED SIGSTORE PRIVATE KEY", 2))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := cosign.ParseSecret(data, func() ([]byte, error) { return nil, errors.New("refused") })
+		s, err := fuzzbound.Parse(t, 64, func(data []byte) (*cosign.Secret, error) {
+			return cosign.ParseSecret(data, func() ([]byte, error) { return nil, errors.New("refused") })
+		}, data)
 		if err != nil {
 			return
 		}

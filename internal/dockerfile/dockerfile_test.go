@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/dockerfile"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 )
 
 func TestImages(t *testing.T) {
@@ -141,11 +142,11 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := dockerfile.Parse(data)
+		file, err := fuzzbound.Parse(t, 256, dockerfile.Parse, data)
 		if err != nil {
 			return
 		}
-		images, err := file.Images(nil)
+		images, err := fuzzbound.Parse(t, 256, func([]byte) ([]dockerfile.Image, error) { return file.Images(nil) }, data)
 		if err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/dpkg"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/rpmdb"
 )
@@ -269,6 +270,10 @@ func FuzzDpkgStatus(f *testing.F) {
 	f.Add([]byte(statusText))
 	f.Add([]byte("Package: x\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2-3\nSource: y (4:5-6)\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzbound.Linear(t, len(data), 64, func() {
+			for range dpkg.Status(bytes.NewReader(data)) {
+			}
+		})
 		n := 0
 		for p, err := range dpkg.Status(bytes.NewReader(data)) {
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/edsign"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/signature"
 )
 
@@ -160,11 +161,13 @@ func FuzzKeys(f *testing.F) {
 	f.Add([]byte("\n\r\n" + string(b64(unhex(f, v.seed), unhex(f, v.public)))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var keys edsign.Keys
-		if keys.Trust(data) == nil {
+		var trustErr error
+		fuzzbound.Linear(t, len(data), 64, func() { trustErr = keys.Trust(data) })
+		if trustErr == nil {
 			_, err := keys.Verify(t.Context(), strings.NewReader("m"), make([]byte, 64))
 			require.ErrorIs(t, err, signature.ErrSignature)
 		}
-		s, err := edsign.ParseSecret(data)
+		s, err := fuzzbound.Parse(t, 64, edsign.ParseSecret, data)
 		if err != nil {
 			return
 		}

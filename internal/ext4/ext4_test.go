@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/ext4"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 )
 
 var update = flag.Bool("update", false, "make the file systems in testdata anew, with mke2fs")
@@ -369,6 +370,15 @@ func FuzzFS(f *testing.F) {
 		for e := range slices.Chunk(edits[:len(edits)&^3], 4) {
 			data[(int(e[0])|int(e[1])<<8|int(e[2])<<16)%len(data)] = e[3]
 		}
+		// Reading first, of what the image claims; the writing below is of what we have.
+		fuzzbound.Linear(t, len(data), 8, func() {
+			if fsys, err := ext4.Open(bytes.NewReader(data), int64(len(data))); err == nil {
+				names, _ := fsys.ReadDir("/loader/entries")
+				for _, name := range names[:min(1, len(names))] {
+					_, _ = fsys.ReadFile("/loader/entries/" + name)
+				}
+			}
+		})
 		fsys, err := ext4.Open(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			return

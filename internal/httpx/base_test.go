@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/httpx"
 )
 
@@ -236,7 +237,10 @@ func FuzzProxyFromEnv(f *testing.F) {
 		if err != nil {
 			return
 		}
-		choose, err := httpx.ProxyFromEnv(env(map[string]string{"HTTPS_PROXY": proxy, "NO_PROXY": no}))
+		var choose func(*http.Request) (*url.URL, error)
+		fuzzbound.Linear(t, len(proxy)+len(no), 256, func() {
+			choose, err = httpx.ProxyFromEnv(env(map[string]string{"HTTPS_PROXY": proxy, "NO_PROXY": no}))
+		})
 		if err != nil {
 			return
 		}

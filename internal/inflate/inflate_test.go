@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/inflate"
 )
 
@@ -229,6 +230,9 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte{0x01, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const most = 4 << 20
+		fuzzbound.Linear(t, len(data), 16, func() {
+			_, _ = io.Copy(io.Discard, io.LimitReader(inflate.NewReader(bytes.NewReader(data)), most))
+		})
 		want, wantErr := io.ReadAll(io.LimitReader(stdflate.NewReader(bytes.NewReader(data)), most))
 		got, err := io.ReadAll(io.LimitReader(inflate.NewReader(iotest.HalfReader(bytes.NewReader(data))), most))
 		require.Equal(t, wantErr == nil, err == nil, "%v, %v", wantErr, err)
@@ -246,6 +250,9 @@ func FuzzGzipReader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const most = 4 << 20
+		fuzzbound.Linear(t, len(data), 16, func() {
+			_, _ = io.Copy(io.Discard, io.LimitReader(inflate.NewGzipReader(bytes.NewReader(data)), most))
+		})
 		want, wantErr := io.ReadAll(io.LimitReader(mustGzip(bytes.NewReader(data)), most))
 		got, err := io.ReadAll(io.LimitReader(inflate.NewGzipReader(bytes.NewReader(data)), most))
 		require.Equal(t, wantErr == nil, err == nil, "%v, %v", wantErr, err)

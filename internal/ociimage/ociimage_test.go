@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
@@ -252,6 +253,15 @@ func FuzzManifest(f *testing.F) {
 		h, size, err := v1.SHA256(bytes.NewReader(raw))
 		require.NoError(t, err)
 		desc := v1.Descriptor{MediaType: types.MediaType(said), Digest: h, Size: size}
+		fuzzbound.Linear(t, len(raw), 512, func() {
+			_, _ = ociimage.Decode(raw, desc.MediaType)
+			if img, err := ociimage.NewImage(t.Context(), memory{}, desc, raw); err == nil {
+				_, _ = ociimage.FromImage(img)
+			}
+			if idx, err := ociimage.NewIndex(t.Context(), memory{}, desc, raw); err == nil {
+				_, _ = idx.IndexManifest()
+			}
+		})
 		mt, err := ociimage.MediaType(raw, desc.MediaType)
 		if err != nil {
 			return

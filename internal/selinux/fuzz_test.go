@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/selinux"
 )
 
@@ -23,7 +24,10 @@ func FuzzPolicy(f *testing.F) {
 			return
 		}
 		fsys := policy(specs)
-		p, err := selinux.Read(fsys)
+		var p *selinux.Policy
+		var err error
+		// Of regular expressions up to 1000 bytes long: programs and their states.
+		fuzzbound.Linear(t, len(specs)+len(subs), 20_000, func() { p, err = selinux.Read(fsys) })
 		if err != nil {
 			return
 		}

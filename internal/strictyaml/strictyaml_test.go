@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/strictyaml"
 )
 
@@ -66,8 +67,10 @@ func FuzzUnmarshal(f *testing.F) {
 		if len(data) > 4096 || bytes.Count(data, []byte("[")) > 1000 {
 			return
 		}
-		var out file
-		_ = strictyaml.Unmarshal(data, &out)
-		_ = strictyaml.UnmarshalKnown(data, &out)
+		fuzzbound.Linear(t, len(data), 4096, func() {
+			var out file
+			_ = strictyaml.Unmarshal(data, &out)
+			_ = strictyaml.UnmarshalKnown(data, &out)
+		})
 	})
 }

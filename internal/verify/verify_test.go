@@ -13,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
 
@@ -131,6 +132,11 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data, promised []byte, size int64, step int) {
 		want, _, err := v1.SHA256(bytes.NewReader(promised))
 		require.NoError(t, err)
+		fuzzbound.Linear(t, len(data), 4, func() {
+			if r, err := verify.NewReader(bytes.NewReader(data), want, size); err == nil {
+				_, _ = io.Copy(io.Discard, r)
+			}
+		})
 		r, err := verify.NewReader(bytes.NewReader(data), want, size)
 		if err != nil {
 			require.Less(t, size, int64(verify.SizeUnknown))
