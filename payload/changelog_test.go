@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/payload"
 )
@@ -385,7 +386,10 @@ func FuzzChangeLog(f *testing.F) {
 		from := &payload.Release{References: &payload.ImageStream{Tags: []payload.Tag{tag("1", "0000000")}}, Metadata: &payload.Metadata{Version: "1.0.0"}}
 		to := &payload.Release{References: &payload.ImageStream{Tags: []payload.Tag{tag("2", commit)}}, Metadata: &payload.Metadata{Version: "1.0.1"}}
 		for _, merge := range []bool{false, true} {
-			log, _ := payload.NewChangeLog(t.Context(), from, to, &payload.ChangeLogOptions{History: fixedHistory{{Merge: merge, Message: message}}})
+			var log *payload.ChangeLog
+			fuzzbound.Linear(t, len(source)+len(commit)+len(message), 512, func() {
+				log, _ = payload.NewChangeLog(t.Context(), from, to, &payload.ChangeLogOptions{History: fixedHistory{{Merge: merge, Message: message}}})
+			})
 			var md, page bytes.Buffer
 			require.NoError(t, log.WriteMarkdown(&md))
 			require.NoError(t, log.WriteHTML(&page))

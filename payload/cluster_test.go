@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/payload"
 )
@@ -291,6 +292,10 @@ func FuzzObjects(f *testing.F) {
 		}
 		r, err := openFuzzed(t, name, data)
 		require.NoError(t, err)
+		fuzzbound.Linear(t, len(data), 2000, func() {
+			for range r.Objects(t.Context()) {
+			}
+		})
 		for o, err := range r.Objects(t.Context()) {
 			if err != nil {
 				break

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload"
 )
 
@@ -505,7 +506,7 @@ func TestDecodeMapping(t *testing.T) {
 func FuzzMapping(f *testing.F) {
 	f.Add([]byte("a q.io/a\nb=q.io/b:c\n# x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := payload.DecodeMapping(data)
+		m, err := fuzzbound.Parse(t, 512, payload.DecodeMapping, data)
 		if err != nil {
 			return
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/payload"
 )
@@ -319,7 +320,7 @@ func FuzzArchive(f *testing.F) {
 		if len(data) > 64<<10 {
 			return
 		}
-		bound(t, len(data), 64, func() {
+		fuzzbound.Linear(t, len(data), 64, func() {
 			a, err := payload.Archive(bytes.NewReader(data), int64(len(data)))
 			if err != nil {
 				return

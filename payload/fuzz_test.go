@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -16,25 +15,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload"
 )
-
-// allocated runs fn and gives the bytes it allocated.
-func allocated(fn func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	fn()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
-
-// bound fails if a parser allocates out of proportion to its input.
-func bound(t *testing.T, input int, factor uint64, fn func()) {
-	t.Helper()
-	if n := allocated(fn); n > 4<<20+factor*uint64(input) {
-		t.Fatalf("%d bytes allocated for an input of %d", n, input)
-	}
-}
 
 // sampleFiles seeds with files of the shared data, where it is.
 func sampleFiles(f *testing.F, elem ...string) {
@@ -55,9 +38,7 @@ func FuzzImageStream(f *testing.F) {
 	sampleFiles(f, "sample", "is-*.json")
 	sampleFiles(f, "sample", "layer", "release-manifests", "image-references")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var s *payload.ImageStream
-		var err error
-		bound(t, len(data), 2000, func() { s, err = payload.DecodeImageStream(data) })
+		s, err := fuzzbound.Parse(t, 500, payload.DecodeImageStream, data)
 		if err != nil {
 			return
 		}
@@ -81,9 +62,7 @@ func FuzzMetadata(f *testing.F) {
 	sampleFiles(f, "sample", "layer", "release-manifests", "release-metadata")
 	sampleFiles(f, "cvo", "testdata", "*", "release-manifests", "release-metadata")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var m *payload.Metadata
-		var err error
-		bound(t, len(data), 200, func() { m, err = payload.DecodeMetadata(data) })
+		m, err := fuzzbound.Parse(t, 200, payload.DecodeMetadata, data)
 		if err != nil {
 			return
 		}
@@ -104,7 +83,7 @@ func FuzzVersions(f *testing.F) {
 	f.Fuzz(func(t *testing.T, versions, names string) {
 		var found map[string]payload.ComponentVersion
 		var err error
-		bound(t, len(versions)+len(names), 1000, func() { found, err = payload.ParseVersions(versions, names) })
+		fuzzbound.Linear(t, len(versions)+len(names), 1000, func() { found, err = payload.ParseVersions(versions, names) })
 		if err != nil {
 			return
 		}
@@ -127,7 +106,7 @@ func FuzzImages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var out []byte
 		var left []int
-		bound(t, len(data), 100, func() { out, left = payload.StrictImages(data, text, spec) })
+		fuzzbound.Linear(t, len(data), 100, func() { out, left = payload.StrictImages(data, text, spec) })
 		for _, at := range left {
 			require.True(t, bytes.HasPrefix(data[at:], []byte(text)))
 		}
@@ -162,7 +141,7 @@ func FuzzVersionPlaceholders(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var out []byte
 		var err error
-		bound(t, len(data), 100, func() { out, _, err = payload.SubstituteVersions(data, "4.20.7+b", true) })
+		fuzzbound.Linear(t, len(data), 100, func() { out, _, err = payload.SubstituteVersions(data, "4.20.7+b", true) })
 		bad := false
 		want := re.ReplaceAllFunc(data, func(in []byte) []byte {
 			m := re.FindSubmatch(in)
@@ -199,7 +178,15 @@ func FuzzLayer(f *testing.F) {
 		if len(data) > 1<<20 {
 			return
 		}
-		names, size, _, err := payload.ScanLayer(data, payload.MaxLayerSize)
+		var names []string
+		var size int64
+		var err error
+		// Layers of zstd have a window of 128 MiB at most.
+		limit := 2<<20 + 64*len(data)
+		if bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}) {
+			limit += 160 << 20
+		}
+		fuzzbound.Within(t, limit, func() { names, size, _, err = payload.ScanLayer(data, payload.MaxLayerSize) })
 		if err != nil {
 			return
 		}
@@ -215,7 +202,8 @@ func FuzzDocuments(f *testing.F) {
 	f.Add([]byte(namespace("a") + "---\n" + namespace("b")))
 	f.Add([]byte("---\n---\r\n--- x\n----\n ---\n---"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		docs := payload.Documents(data)
+		var docs [][]byte
+		fuzzbound.Linear(t, len(data), 64, func() { docs = payload.Documents(data) })
 		require.Equal(t, string(data), string(bytes.Join(docs, nil)))
 		for i, d := range docs {
 			require.True(t, i == 0 || bytes.HasPrefix(d, []byte("---")))
@@ -240,7 +228,9 @@ func FuzzPullspec(f *testing.F) {
 		}
 		require.NoError(t, err)
 		img := makeImage(t, imageSpec{layers: [][]byte{tarOf(t, entry{name: "release-manifests/image-references", data: string(references)}, releaseEntries()[2])}})
-		r, err := payload.Open(t.Context(), w, w.add(t, repo, img), nil)
+		ref := w.add(t, repo, img)
+		var r *payload.Release
+		fuzzbound.Within(t, 4<<20+512*len(spec), func() { r, err = payload.Open(t.Context(), w, ref, nil) })
 		require.NoError(t, err)
 		got, err := r.Image("a")
 		if want, bad := name.NewDigest(spec); bad != nil {

@@ -32,6 +32,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/cosign"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/pgp"
 	"github.com/okd-project/okd-streams/payload"
@@ -661,7 +662,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte(`{"critical":{"type":"atomic container signature","image":{"docker-manifest-digest":"sha256:` + strings.Repeat("5", 64) + `"},"identity":{"docker-reference":"q.io/a"}},"optional":{"creator":"c","timestamp":1}}`))
 	f.Add([]byte(`{"critical":{},"critical":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		bound(t, len(data), 64, func() {
+		fuzzbound.Linear(t, len(data), 64, func() {
 			m, err := payload.DecodeMessage(data)
 			if err != nil {
 				require.ErrorIs(t, err, payload.ErrSignature)
@@ -688,6 +689,10 @@ func FuzzConfigMaps(f *testing.F) {
 		if len(data) > 16<<10 {
 			return
 		}
+		fuzzbound.Linear(t, len(data), 2000, func() {
+			_, _ = payload.ConfigMapSignatures(data)
+			_, _ = payload.DecodeTrust(data)
+		})
 		if store, err := payload.ConfigMapSignatures(data); err == nil {
 			for sig, err := range store.Signatures(t.Context(), digest) {
 				require.NoError(t, err)

@@ -28,6 +28,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/internal/pgp"
 	"github.com/okd-project/okd-streams/payload"
@@ -550,7 +551,7 @@ func FuzzMachO(f *testing.F) {
 		if len(data) > 1<<20 {
 			return
 		}
-		signed, err := payload.SignMachO(data)
+		signed, err := fuzzbound.Parse(t, 64, payload.SignMachO, data)
 		if err == nil {
 			again, err := payload.SignMachO(signed)
 			require.NoError(t, err)
@@ -574,7 +575,7 @@ func FuzzToolLayer(f *testing.F) {
 		r, err := payload.Open(t.Context(), w, w.add(t, "registry.test/okd/release", release), nil)
 		require.NoError(t, err)
 		dir := t.TempDir()
-		_, err = r.Tools(t.Context(), w, dir, nil)
+		fuzzbound.Within(t, 16<<20+64*len(data), func() { _, err = r.Tools(t.Context(), w, dir, nil) })
 		if err != nil {
 			require.Empty(t, readDir(t, dir))
 		}

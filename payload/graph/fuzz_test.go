@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload/graph"
 )
 
@@ -15,7 +16,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"version":1,"nodes":[{"version":"4.1.0","payload":"x","metadata":{"a":"b"}}],"edges":[[0,0]],"conditionalEdges":[{"edges":[{"from":"4.1.0","to":"4.1.0"}],"risks":[{"matchingRules":[{"type":"PromQL","promql":{"promql":"up"}}]}]}]}`))
 	f.Add([]byte(`{"nodes":null,"edges":[[]]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		g, err := graph.Decode(bytes.NewReader(data))
+		g, err := fuzzbound.Read(t, 512, graph.Decode, data)
 		if err != nil {
 			return
 		}
@@ -44,9 +45,12 @@ func FuzzReadData(f *testing.F) {
 	f.Add([]byte("to: 4.1.0\nfrom: .*"+always), []byte("name: stable\nversions: [4.1.0+amd64]\n"), []byte(`{"4.1.0":{"io.openshift.upgrades.graph.previous.add":"*"}}`))
 	f.Add([]byte("a: &a [*a]"), []byte("- - -"), []byte("null"))
 	f.Fuzz(func(t *testing.T, block, channel, metadata []byte) {
-		d, err := graph.ReadData(fstest.MapFS{
+		folder := fstest.MapFS{
 			"version": {Data: []byte("1.0.0")}, "blocked-edges/a.yaml": {Data: block}, "channels/a.yaml": {Data: channel}, "raw/metadata.json": {Data: metadata},
-		}, nil)
+		}
+		var d *graph.Data
+		var err error
+		fuzzbound.Linear(t, len(block)+len(channel)+len(metadata), 4096, func() { d, err = graph.ReadData(folder, nil) })
 		if err != nil {
 			require.True(t, strings.HasPrefix(err.Error(), "payload/graph: "), err.Error())
 			return
@@ -62,6 +66,7 @@ func FuzzCompare(f *testing.F) {
 	f.Add("4.20.0-0.okd-2025-01-01-000000", "4.20.0-0", "x")
 	f.Add("4.20.0+a", "4.20.0+b", "04.20.0")
 	f.Fuzz(func(t *testing.T, a, b, c string) {
+		fuzzbound.Linear(t, len(a)+len(b), 64, func() { graph.Compare(a, b) })
 		require.Equal(t, graph.Compare(a, b), -graph.Compare(b, a))
 		require.Zero(t, graph.Compare(a, a))
 		if graph.Compare(a, b) <= 0 && graph.Compare(b, c) <= 0 {
