@@ -574,7 +574,7 @@ func FuzzTar(f *testing.F) {
 		header{Header: tar.Header{Name: "l", Typeflag: tar.TypeLink, Linkname: "d/f"}}))
 	f.Add(archive(f, header{Header: tar.Header{Name: "l", Typeflag: tar.TypeLink, Linkname: "d/f"}},
 		header{Header: tar.Header{Name: "d/f"}}, header{Header: tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "x"}}))
-	f.Add(archive(f, header{Header: tar.Header{Name: strings.Repeat("d/", 20_000) + "f"}})) // many parents of long names
+	f.Add(archive(f, header{Header: tar.Header{Name: strings.Repeat("d/", 2000) + "f"}})) // many parents of long names
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fuzzbound.Linear(t, len(data), 256, func() {
 			for range ostree.Tar(bytes.NewReader(data)).Entries(t.Context()) {

@@ -22,6 +22,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
@@ -314,6 +315,11 @@ func FuzzFlatten(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		seen := map[string]bool{}
 		tree := container.Flattened{Image: imageOf(t, lower, layerOf(t, data)), MaxSize: 1 << 20}
+		// Directories that are implied have their paths made.
+		fuzzbound.Within(t, 2<<20+512*len(data), func() {
+			for range tree.Entries(t.Context()) {
+			}
+		})
 		for e, err := range tree.Entries(t.Context()) {
 			if err != nil {
 				return

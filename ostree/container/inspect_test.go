@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
@@ -562,7 +563,10 @@ func FuzzPackages(f *testing.F) {
 	f.Add([]byte(`{"rpmdb.pkglist":[["a",1e9,"","",""],[]]}`), make([]byte, 1024))
 	f.Fuzz(func(t *testing.T, list, first []byte) {
 		img := imageOf(t, layerOf(t, archive(t, "usr/share/openshift/base/meta.json="+string(list))))
-		packages, err := container.Packages(t.Context(), relabel(t, img, map[string]string{container.LabelMetaLayer: "true"}), nil)
+		img = relabel(t, img, map[string]string{container.LabelMetaLayer: "true"})
+		var packages []ostree.Package
+		var err error
+		fuzzbound.Within(t, 2<<20+512*len(list), func() { packages, err = container.Packages(t.Context(), img, nil) })
 		require.True(t, err != nil || len(packages) > 0)
 		for _, p := range packages {
 			require.NotEmpty(t, p.Name)
@@ -570,9 +574,10 @@ func FuzzPackages(f *testing.F) {
 		bad := imageOf(t, layerOf(t, first))
 		config, err := bad.ConfigFile()
 		require.NoError(t, err)
-		_, err = container.Inspect(t.Context(), relabel(t, bad, map[string]string{
+		bad = relabel(t, bad, map[string]string{
 			container.LabelCommit: strings.Repeat("ab", 32), container.LabelFinalDiffID: config.RootFS.DiffIDs[0].String(),
-		}))
+		})
+		fuzzbound.Within(t, 2<<20+64*len(first), func() { _, err = container.Inspect(t.Context(), bad) })
 		require.Error(t, err)
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
@@ -161,7 +162,7 @@ func FuzzDecodeNodeSpec(f *testing.F) {
 	}
 	f.Add([]byte(`{"base":"x","version":"1.0.0","labels":{"a":"\u2028\"$(x)"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		spec, err := container.DecodeNodeSpec(bytes.NewReader(data))
+		spec, err := fuzzbound.Read(t, 512, container.DecodeNodeSpec, data)
 		if err != nil {
 			return
 		}
