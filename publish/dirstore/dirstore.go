@@ -181,7 +181,7 @@ func describe(file *os.File, key string) (publish.Info, error) {
 	}
 	info := publish.Info{Key: key, Size: stat.Size, Modified: time.Unix(stat.Mtim.Unix())}
 	id := strconv.FormatUint(stat.Ino, 36) + "." + strconv.FormatInt(stat.Mtim.Nano(), 36) + "." + strconv.FormatInt(stat.Size, 36)
-	if kept := readKept(int(file.Fd())); kept.of(&stat) {
+	if kept, ok := readKept(int(file.Fd())); ok && kept.of(&stat) {
 		info.SHA256, info.ContentType = kept.SHA256, kept.ContentType
 		info.Revision = id + "." + kept.SHA256[:16]
 	} else {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,20 +34,25 @@ type kept struct {
 
 // of reports whether the value was written for the file as it is.
 func (k *kept) of(stat *unix.Stat_t) bool {
-	return len(k.SHA256) == 64 && k.Size == stat.Size && k.Modified == stat.Mtim.Nano()
+	return k.Size == stat.Size && k.Modified == stat.Mtim.Nano()
 }
 
-func readKept(fd int) kept {
-	var k kept
+func readKept(fd int) (kept, bool) {
 	buf := make([]byte, 4<<10)
 	n, err := unix.Fgetxattr(fd, attribute, buf)
 	if err != nil {
-		return k // none, or none on this file system: not known
+		return kept{}, false // none, or none on this file system: not known
 	}
-	if json.Unmarshal(buf[:n], &k) != nil {
-		return kept{}
+	return decodeKept(buf[:n])
+}
+
+// decodeKept reads the value of attribute, which who may write the file may
+// write, too: whatever is no checksum does not get out as one.
+func decodeKept(data []byte) (k kept, ok bool) {
+	if json.Unmarshal(data, &k) != nil || len(k.SHA256) != 64 || strings.Trim(k.SHA256, "0123456789abcdef") != "" {
+		return kept{}, false
 	}
-	return k
+	return k, true
 }
 
 // Put stores an object.
