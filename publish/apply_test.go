@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -533,7 +534,7 @@ func FuzzDecodePlan(f *testing.F) {
 	}
 	f.Add([]byte(`{"version":1,"name":"n","steps":[{"stage":"gates","gate":{"name":"g"}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := publish.DecodePlan(strings.NewReader(string(data)))
+		p, err := fuzzbound.Read(t, 512, publish.DecodePlan, data)
 		if err != nil {
 			if len(err.Error()) > 1<<20 {
 				t.Fatalf("an error of %d bytes", len(err.Error()))

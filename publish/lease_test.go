@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/dirstore"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -221,7 +222,8 @@ func FuzzLease(f *testing.F) {
 		s, c := memstore.New(), newLeaseClock()
 		_, err := s.Put(t.Context(), "lease.json", publish.BytesSource(data), nil)
 		require.NoError(t, err)
-		lease, err := publish.TakeLease(t.Context(), s, "lease.json", "me", c.time, nil)
+		var lease *publish.Lease
+		fuzzbound.Linear(t, len(data), 64, func() { lease, err = publish.TakeLease(t.Context(), s, "lease.json", "me", c.time, nil) })
 		if err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/publish/publishtest"
@@ -32,7 +33,8 @@ func FuzzCheckKey(f *testing.F) {
 		f.Add(key)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		err := publish.CheckKey(key)
+		var err error
+		fuzzbound.Linear(t, len(key), 8, func() { err = publish.CheckKey(key) })
 		if err != nil {
 			require.ErrorIs(t, err, fs.ErrInvalid)
 			require.Less(t, len(err.Error()), 1024)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 )
@@ -97,7 +98,7 @@ func FuzzDecodeCopies(f *testing.F) {
 	f.Add(`[{"from":"a/b:c","to":"x/y","tags":["../x"]}]`)
 	f.Add(`[]`)
 	f.Fuzz(func(t *testing.T, text string) {
-		copies, err := publish.DecodeCopies(strings.NewReader(text))
+		copies, err := fuzzbound.Read(t, 512, publish.DecodeCopies, []byte(text))
 		if err != nil {
 			return
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/browse"
@@ -377,7 +378,9 @@ func FuzzPage(f *testing.F) {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		p, err := site.Page(t.Context(), path)
+		var p *browse.Page
+		var err error
+		fuzzbound.Linear(t, len(path), 64, func() { p, err = site.Page(t.Context(), path) })
 		if !known[path] {
 			require.ErrorIs(t, err, fs.ErrNotExist)
 			return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish/components"
 )
 
@@ -315,7 +316,7 @@ func FuzzDecodeList(f *testing.F) {
 	f.Add([]byte("apiVersion: streams.okd.io/v1alpha1\nkind: Components\n" + small))
 	f.Add([]byte("apiVersion: streams.okd.io/v1alpha1\nkind: Components\ncomponents: [{name: a, containerfile: FROM x, from: y/z}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := components.DecodeList(bytes.NewReader(data))
+		l, err := fuzzbound.Read(t, 4096, components.DecodeList, data)
 		if err != nil {
 			return
 		}
@@ -329,7 +330,7 @@ func FuzzDecodeList(f *testing.F) {
 func FuzzDecodePlan(f *testing.F) {
 	f.Add([]byte(`{"version": 1, "mode": "scratch", "platform": "linux/amd64", "batches": [[{"name": "a", "created": "2026-01-01T00:00:00Z", "containerfile": "FROM x"}]]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := components.DecodePlan(bytes.NewReader(data))
+		p, err := fuzzbound.Read(t, 512, components.DecodePlan, data)
 		if err != nil {
 			return
 		}

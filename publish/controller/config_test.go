@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish/controller"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -95,7 +96,7 @@ func FuzzDecodeConfig(f *testing.F) {
 	f.Add([]byte(scos420))
 	f.Add([]byte(`{"name":"x","to":"x","a\"b":null,"Name":"y"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := controller.DecodeConfig(data)
+		c, err := fuzzbound.Parse(t, 512, controller.DecodeConfig, data)
 		if err != nil {
 			return
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish/controller"
 	"github.com/okd-project/okd-streams/publish/memstore"
 )
@@ -412,7 +413,9 @@ func FuzzFlow(f *testing.F) {
 		store := memstore.New()
 		put(t, store, "flow.json", string(data))
 		e := &controller.Engine{Store: store, Key: "flow.json", Config: config()}
-		flow, err := e.Load(t.Context())
+		var flow *controller.Flow
+		var err error
+		fuzzbound.Linear(t, len(data), 512, func() { flow, err = e.Load(t.Context()) })
 		if err != nil {
 			return
 		}

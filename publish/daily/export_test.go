@@ -8,6 +8,13 @@ import (
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
+// ReadRecord reads the record of a step.
+func ReadRecord(path string) (*Record, error) {
+	var r Record
+	_, err := readJSON(path, &r)
+	return &r, err
+}
+
 // WriteSampleReport writes the report of a build such as real ones are, with
 // what a hostile registry would put into it.
 func WriteSampleReport(w io.Writer, s *Summary, packages *container.Regression, hostile string) error {

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish"
@@ -607,7 +608,7 @@ func FuzzDecodeKola(f *testing.F) {
 	f.Add([]byte(`{"tests":[{"result":"FAIL"}],"result":"PASS"}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := gate.DecodeKola(data)
+		r, err := fuzzbound.Parse(t, 512, gate.DecodeKola, data)
 		if err != nil {
 			return
 		}
@@ -629,7 +630,8 @@ func FuzzBook(f *testing.F) {
 		store := memstore.New()
 		_, err := store.Put(t.Context(), "gates/"+strings.Repeat("1", 64)+".json", publish.BytesSource(data), nil)
 		require.NoError(t, err)
-		got, err := gate.Book{Store: store}.Results(t.Context(), subject.Digest)
+		var got []gate.Result
+		fuzzbound.Linear(t, len(data), 512, func() { got, err = gate.Book{Store: store}.Results(t.Context(), subject.Digest) })
 		if err != nil {
 			return
 		}

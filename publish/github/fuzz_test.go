@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish/github"
 )
 
@@ -32,7 +33,8 @@ func FuzzNextLink(f *testing.F) {
 	f.Add(`<https://api.github.com/x?page=2>; rel="next", <https://api.github.com/x?page=9>; rel="last"`)
 	f.Add(`<a>; title="x, y"; rel=next`)
 	f.Fuzz(func(t *testing.T, value string) {
-		next := github.NextLink(http.Header{"Link": {value}})
+		var next string
+		fuzzbound.Linear(t, len(value), 64, func() { next = github.NextLink(http.Header{"Link": {value}}) })
 		if !strings.Contains(value, "<"+next+">") && next != "" {
 			t.Errorf("%q is not in %q", next, value)
 		}
@@ -53,7 +55,11 @@ func FuzzAnswer(f *testing.F) {
 		}
 		client, err := github.NewClient(repository, &github.ClientOptions{API: "https://api.example.com", Token: token, Transport: answers{body, status}})
 		require.NoError(t, err)
-		r, err := client.Publish(t.Context(), &github.Spec{Tag: "v1", Assets: spec().Assets[1:]})
+		var r *github.Release
+		// Several requests, each with this answer.
+		fuzzbound.Linear(t, len(body), 4096, func() {
+			r, err = client.Publish(t.Context(), &github.Spec{Tag: "v1", Assets: spec().Assets[1:]})
+		})
 		if err == nil && (r.ID <= 0 || r.Tag != "v1" || r.Draft) {
 			t.Errorf("%+v", r)
 		}

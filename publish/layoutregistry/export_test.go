@@ -7,6 +7,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 )
 
@@ -14,7 +15,7 @@ import (
 // lost and a tag names one thing.
 func CheckIndex(t *testing.T, data []byte, tag string) {
 	t.Helper()
-	x, err := decodeIndex(data)
+	x, err := fuzzbound.Parse(t, 512, decodeIndex, data)
 	if err != nil {
 		return
 	}

@@ -24,6 +24,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/httpx"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/dirstore"
@@ -561,7 +562,9 @@ func FuzzLinks(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		links, err := linkcheck.Links(linkcheck.Document{Name: "d", URL: "https://example.org/a/b.json", Data: data})
+		links, err := fuzzbound.Parse(t, 4096, func(data []byte) ([]linkcheck.Link, error) {
+			return linkcheck.Links(linkcheck.Document{Name: "d", URL: "https://example.org/a/b.json", Data: data})
+		}, data)
 		if err != nil {
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish/promotion"
 	"github.com/okd-project/okd-streams/publish/publishtest"
@@ -287,7 +288,9 @@ func FuzzDocuments(f *testing.F) {
 		}
 		env := w.env()
 		for _, stream := range []string{"s", "4-scos-stable"} {
-			all, err := promotion.Reservations(t.Context(), env, stream)
+			all, err := fuzzbound.Parse(t, 512, func([]byte) ([]promotion.Reservation, error) {
+				return promotion.Reservations(t.Context(), env, stream)
+			}, data)
 			if err == nil {
 				for _, r := range all {
 					require.NotEmpty(t, r.Name)
@@ -295,7 +298,9 @@ func FuzzDocuments(f *testing.F) {
 				}
 			}
 		}
-		j, err := promotion.JournalOf(t.Context(), env, "4-scos-stable", "4.21.0-okd-scos.1")
+		j, err := fuzzbound.Parse(t, 512, func([]byte) (*promotion.Journal, error) {
+			return promotion.JournalOf(t.Context(), env, "4-scos-stable", "4.21.0-okd-scos.1")
+		}, data)
 		if err == nil {
 			require.Equal(t, "4.21.0-okd-scos.1", j.Name)
 			again, err := json.Marshal(j)

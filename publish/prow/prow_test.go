@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/prow"
@@ -272,7 +273,7 @@ func FuzzDecodeJUnit(f *testing.F) {
 	f.Add([]byte(nested))
 	f.Add([]byte(`<testsuite name="a"><testcase name="&#x1;" time="NaN"/></testsuite>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		j, err := prow.DecodeJUnit(bytes.NewReader(data))
+		j, err := fuzzbound.Read(t, 512, prow.DecodeJUnit, data)
 		if err != nil {
 			return
 		}
@@ -290,7 +291,7 @@ func FuzzDecodeJobSpec(f *testing.F) {
 	f.Add(presubmit)
 	f.Add(`{"type":"batch","job":"../x","buildid":"/","refs":{"org":"o","repo":"r"}}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := prow.DecodeJobSpec(text)
+		s, err := fuzzbound.Parse(t, 512, prow.DecodeJobSpec, text)
 		if err != nil {
 			return
 		}
@@ -301,7 +302,7 @@ func FuzzDecodeJobSpec(f *testing.F) {
 func FuzzDecodeFinished(f *testing.F) {
 	f.Add([]byte(`{"timestamp":1,"passed":true,"result":"SUCCESS"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if f, err := prow.DecodeFinished(data); err == nil && f.Success() {
+		if f, err := fuzzbound.Parse(t, 512, prow.DecodeFinished, data); err == nil && f.Success() {
 			require.True(t, f.Passed != nil && *f.Passed || f.Result == "SUCCESS")
 		}
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish/prow"
 )
 
@@ -50,7 +51,7 @@ func FuzzDecodeProwJob(f *testing.F) {
 	f.Add([]byte(prowJob))
 	f.Add([]byte(`{"spec":{"job":"x"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if j, err := prow.DecodeProwJob(data); err == nil {
+		if j, err := fuzzbound.Parse(t, 4096, prow.DecodeProwJob, data); err == nil {
 			require.NotEmpty(t, j.Job)
 		}
 	})

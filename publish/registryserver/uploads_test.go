@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/publish/registryserver"
 )
@@ -406,7 +407,8 @@ func FuzzUpload(f *testing.F) {
 		if suffix != "" {
 			require.GreaterOrEqual(t, send(at+suffix).Code, 400)
 		}
-		w := send(at)
+		var w *httptest.ResponseRecorder
+		fuzzbound.Linear(t, len(contentRange)+len(body)+len(suffix), 64, func() { w = send(at) })
 		came := 0
 		if w.Code == http.StatusAccepted {
 			came = len(body)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
@@ -44,7 +45,8 @@ func FuzzNextLink(f *testing.F) {
 	f.Add(`</v2/okd/a/tags/list?n=1&last=x>; rel="next"`, `<x>; rel="a,b"`)
 	f.Add(`<<>>;;,,rel="next"`, `"`)
 	f.Fuzz(func(t *testing.T, a, b string) {
-		got := remoteregistry.NextLink([]string{a, b})
+		var got string
+		fuzzbound.Linear(t, len(a)+len(b), 64, func() { got = remoteregistry.NextLink([]string{a, b}) })
 		require.True(t, strings.Contains(a, "<"+got+">") || strings.Contains(b, "<"+got+">") || got == "")
 		if !strings.ContainsAny(a+"<>,;\"", "\x00") && !strings.ContainsAny(a, `<>,;"`) {
 			require.Equal(t, a, remoteregistry.NextLink([]string{"<" + a + `>; rel="next"`}))
@@ -56,7 +58,9 @@ func FuzzUploaded(f *testing.F) {
 	f.Add("0-10")
 	f.Add("bytes=0--1")
 	f.Fuzz(func(t *testing.T, text string) {
-		n, ok := remoteregistry.Uploaded(text)
+		var n int64
+		var ok bool
+		fuzzbound.Linear(t, len(text), 8, func() { n, ok = remoteregistry.Uploaded(text) })
 		require.GreaterOrEqual(t, n, int64(0))
 		if ok && n > 0 {
 			require.Contains(t, text, strconv.FormatInt(n-1, 10))
@@ -70,7 +74,8 @@ func FuzzPrintable(f *testing.F) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://registry.example/", nil)
 		require.NoError(t, err)
 		req.SetBasicAuth("core", secret)
-		got := remoteregistry.Printable(text, req)
+		var got string
+		fuzzbound.Linear(t, len(text)+len(secret), 512, func() { got = remoteregistry.Printable(text, req) })
 		require.LessOrEqual(t, len(got), 310)
 		if utf8.ValidString(text) {
 			require.True(t, utf8.ValidString(got))
@@ -88,7 +93,10 @@ func FuzzEditIndex(f *testing.F) {
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		const added = "sha256:0123"
-		more, changed, err := remoteregistry.EditIndex(raw, added, "")
+		var more []byte
+		var changed bool
+		var err error
+		fuzzbound.Linear(t, len(raw), 512, func() { more, changed, err = remoteregistry.EditIndex(raw, added, "") })
 		if err != nil {
 			return
 		}

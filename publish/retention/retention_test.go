@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/faultstore"
@@ -329,7 +330,7 @@ func TestBadInput(t *testing.T) {
 func FuzzDecodePolicies(f *testing.F) {
 	f.Add([]byte("scos:\n  build: 1y\n  images-keep: [a]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := retention.DecodePolicies(bytes.NewReader(data))
+		p, err := fuzzbound.Read(t, 4096, retention.DecodePolicies, data)
 		if err != nil {
 			return
 		}
@@ -342,7 +343,7 @@ func FuzzDecodePolicies(f *testing.F) {
 func FuzzDecodePlan(f *testing.F) {
 	f.Add([]byte(`{"prefix":"builds/","steps":[{"build":"a","kind":"build","keys":["builds/a/x"]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := retention.DecodePlan(bytes.NewReader(data))
+		p, err := fuzzbound.Read(t, 512, retention.DecodePlan, data)
 		if err != nil {
 			return
 		}

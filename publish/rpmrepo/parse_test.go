@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish/rpmrepo"
 )
 
@@ -57,7 +58,7 @@ func FuzzRepomd(f *testing.F) {
 	f.Add([]byte(`<repomd><data type="primary"><checksum type="sha256">` + strings.Repeat("0", 64) + `</checksum><location href="repodata/x"/><size>1</size></data></repomd>`))
 	f.Add([]byte(`<?xml version="1.0"?><!-- - --><repomd xmlns:rpm='x'/>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := rpmrepo.DecodeRepomd(bytes.NewReader(data))
+		p, err := fuzzbound.Read(t, 512, rpmrepo.DecodeRepomd, data)
 		if err == nil {
 			require.NotContains(t, "/"+p.Href+"/", "/../")
 			require.NotContains(t, p.Sum, "md5")
@@ -70,6 +71,9 @@ func FuzzPrimary(f *testing.F) {
 	f.Add([]byte(`<metadata><package><name>&#65;&#x42;&lt;</name><arch>x</arch><version ver='1' rel="2"/></package></metadata>`))
 	f.Add([]byte("\xef\xbb\xbf<metadata/>"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzbound.Linear(t, len(data), 64, func() {
+			_ = rpmrepo.DecodePrimary(bytes.NewReader(data), func(string, []string) {})
+		})
 		kept := 0
 		err := rpmrepo.DecodePrimary(bytes.NewReader(data), func(nevra string, provides []string) {
 			kept += len(nevra)

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/s3store"
 )
@@ -496,7 +497,7 @@ func FuzzParseURL(f *testing.F) {
 	f.Add("s3://b:80/../x")
 	f.Add("s3://b/%2e%2e/x?acl=private&anonymous")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := s3store.ParseURL(text)
+		c, err := fuzzbound.Parse(t, 64, s3store.ParseURL, text)
 		if err != nil {
 			require.ErrorIs(t, err, fs.ErrInvalid)
 			return

@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/cosignsigner"
 	"github.com/okd-project/okd-streams/publish/pgpsigner"
@@ -429,7 +430,7 @@ func FuzzDecode(f *testing.F) {
 	require.NoError(f, err)
 	digest := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := signaturepolicy.Decode(strings.NewReader(string(data)))
+		p, err := fuzzbound.Read(t, 512, signaturepolicy.Decode, data)
 		if err != nil {
 			return
 		}
