@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 )
 
 // zeros gives n zeros.
@@ -55,9 +56,9 @@ func TestBombs(t *testing.T) {
 					return err
 				},
 			} {
-				used := allocated(func() { err = read() })
+				used := fuzzbound.Allocated(func() { err = read() })
 				require.ErrorContains(t, err, "more than 1048576 bytes", name)
-				require.Less(t, used, uint64(160<<20), name)
+				require.Less(t, used, 160<<20, name)
 			}
 		})
 	}

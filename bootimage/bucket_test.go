@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 )
 
@@ -247,7 +248,11 @@ func FuzzBucket(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if b, file, err := bootimage.BucketOf(text); err == nil {
+		var b bootimage.Bucket
+		var file bootimage.BucketFile
+		var err error
+		fuzzbound.Linear(t, len(text), 256, func() { b, file, err = bootimage.BucketOf(text) })
+		if err == nil {
 			made, err := b.URL(file)
 			require.NoError(t, err)
 			bare, _, _ := strings.Cut(text, "#")

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 )
 
 // documents gives what a registry has of an index, beside files.
@@ -310,13 +311,18 @@ func FuzzBuildsOfIndex(f *testing.F) {
 		if record { // a manifest with a record, within an index that is right
 			index = fmt.Appendf(nil, `{"manifests": [{"artifactType": "application/vnd.okd-streams.build", "digest": "sha256:%s", "size": %d}]}`, sum256(outer), len(outer))
 		}
+		given := len(index)
 		blob := func(digest string) ([]byte, error) {
+			given += len(inner) + len(outer)
 			if digest == "sha256:"+sum256(outer) {
 				return outer, nil
 			}
 			return inner, nil
 		}
-		builds, err := bootimage.BuildsOfIndex(index, blob)
+		var builds []*bootimage.ImportedBuild
+		var err error
+		alloc := fuzzbound.Allocated(func() { builds, err = bootimage.BuildsOfIndex(index, blob) })
+		require.Less(t, alloc, 1<<20+500*given)
 		if err != nil {
 			return
 		}

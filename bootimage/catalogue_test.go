@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -739,7 +740,9 @@ func FuzzMergeMeta(f *testing.F) {
 	f.Add(m, []byte(`{"buildid":"b","name":"n","ostree-commit":"`+hash("c")+`","ostree-timestamp":"2026-11-25T20:54:07Z","ostree-version":"b","pkgdiff":[1,[2]]}`))
 	f.Add(m, m)
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		merged, err := bootimage.MergeMeta(b)(a)
+		var merged []byte
+		var err error
+		fuzzbound.Linear(t, len(a)+len(b), 2000, func() { merged, err = bootimage.MergeMeta(b)(a) })
 		if err != nil || len(a) == 0 {
 			return
 		}

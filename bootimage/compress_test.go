@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 )
 
@@ -427,6 +428,18 @@ func TestCompressedByTools(t *testing.T) {
 	}
 }
 
+// unpackBound is what unpacking a file to at most 1 MiB may allocate: buffers, the
+// window, and for each block of xz a decoder.
+func unpackBound(data []byte) int {
+	limit := 16<<20 + 4096*len(data)
+	if bytes.HasPrefix(data, []byte("\xfd7zXZ")) {
+		limit += 64 << 20
+	} else if bytes.Contains(data, []byte("\xb5\x2f\xfd")) {
+		limit += 144 << 20
+	}
+	return limit
+}
+
 func FuzzUncompress(f *testing.F) {
 	for compressor := range compressors {
 		data, _ := compressed(f, []byte("content content content"), &bootimage.CompressOptions{Compressor: compressor})
@@ -435,7 +448,11 @@ func FuzzUncompress(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, size int64) {
 		var b bytes.Buffer
 		size = max(size, 1) % (1 << 20)
-		m, err := bootimage.Uncompress(t.Context(), &b, bytes.NewReader(data), bootimage.Measurement{UncompressedSize: size})
+		var m bootimage.Measurement
+		var err error
+		fuzzbound.Within(t, unpackBound(data), func() {
+			m, err = bootimage.Uncompress(t.Context(), &b, bytes.NewReader(data), bootimage.Measurement{UncompressedSize: size})
+		})
 		if err != nil {
 			require.Zero(t, m)
 		} else if size > 0 {

@@ -12,6 +12,7 @@ import (
 
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/stretchr/testify/require"
 )
@@ -275,7 +276,7 @@ func FuzzDecodeConfigMap(f *testing.F) {
 	f.Add([]byte(smallConfigMap))
 	f.Add([]byte(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coreos-bootimages"}, "data": {"stream": "{\"stream\": \"s\"}"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := bootimage.DecodeConfigMap(bytes.NewReader(data))
+		c, err := fuzzbound.Read(t, 4096, bootimage.DecodeConfigMap, data)
 		if err != nil {
 			return
 		}

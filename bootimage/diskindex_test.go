@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/stretchr/testify/require"
 )
@@ -166,7 +167,16 @@ func FuzzDiskIndex(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(d.Index.Data, d.Manifests[0].Data)
 	f.Fuzz(func(t *testing.T, index, manifest []byte) {
-		entries, err := bootimage.DiskIndexEntries(index, "r", func(string) ([]byte, error) { return manifest, nil })
+		given := len(index)
+		var entries []bootimage.Entry
+		var err error
+		alloc := fuzzbound.Allocated(func() {
+			entries, err = bootimage.DiskIndexEntries(index, "r", func(string) ([]byte, error) {
+				given += len(manifest)
+				return manifest, nil
+			})
+		})
+		require.Less(t, alloc, 1<<20+500*given)
 		if err != nil {
 			return
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -15,6 +14,7 @@ import (
 	releasemd "github.com/coreos/stream-metadata-go/release"
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/stretchr/testify/require"
 )
 
@@ -184,14 +184,6 @@ bootimage: release.json: architectures[""]: "" is not an architecture`)
 	require.ErrorContains(t, err, `ostree-timestamp: missing`)
 }
 
-func allocated(fn func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	fn()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
-
 func TestDecodeBounded(t *testing.T) {
 	for name, text := range map[string]string{
 		"items":   "{\"a\": [" + strings.Repeat("0,", 4<<20-10) + "0]}",
@@ -199,11 +191,11 @@ func TestDecodeBounded(t *testing.T) {
 		"keys":    "{\"a\": {" + strings.Repeat("\"\":0,", 1<<20) + "\"b\":0}}",
 		"deep":    strings.Repeat("[", 4<<20),
 	} {
-		alloc := allocated(func() {
+		alloc := fuzzbound.Allocated(func() {
 			_, err := bootimage.DecodeBuilds(strings.NewReader(text))
 			require.Error(t, err)
 		})
-		require.Less(t, alloc, uint64(200<<20), name)
+		require.Less(t, alloc, 200<<20, name)
 	}
 }
 
@@ -211,12 +203,7 @@ func TestDecodeBounded(t *testing.T) {
 // changes nothing, and one with a change reads as changed.
 func fuzzDocument[T any](f *testing.F, decode func(io.Reader) (*bootimage.Document[T], error), change func(*T)) {
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var d *bootimage.Document[T]
-		var err error
-		alloc := allocated(func() { d, err = decode(bytes.NewReader(data)) })
-		if limit := uint64(1<<20 + 1000*len(data)); alloc > limit {
-			t.Fatalf("%d bytes allocated for %d", alloc, len(data))
-		}
+		d, err := fuzzbound.Read(t, 500, decode, data)
 		if err != nil {
 			return
 		}

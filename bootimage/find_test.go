@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	releasemd "github.com/coreos/stream-metadata-go/release"
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/stretchr/testify/require"
 )
@@ -410,7 +412,7 @@ func FuzzReadOrigin(f *testing.F) {
 	f.Add(mustMeta(sampleMeta()))
 	f.Add([]byte(`{"buildid":"1","baseURI":"https://x/s390x/","images":{"qemu":{"path":"a-qemu.qcow2","sha256":"` + strings.Repeat("0", 64) + `"}},"amis":{"x":{"hvm":"y"}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		o, err := bootimage.ReadOrigin(bytes.NewReader(data), nil)
+		o, err := fuzzbound.Read(t, 4096, func(r io.Reader) (*bootimage.Origin, error) { return bootimage.ReadOrigin(r, nil) }, data)
 		if err != nil {
 			return
 		}

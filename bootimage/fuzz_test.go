@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 )
 
 // FuzzParseOSVersion: a version that is read is within what its system can be, and a
@@ -20,7 +21,7 @@ func FuzzParseOSVersion(f *testing.F) {
 		f.Add(seed, "9.2")
 	}
 	f.Fuzz(func(t *testing.T, text, oldest string) {
-		v, err := bootimage.ParseOSVersion(text)
+		v, err := fuzzbound.Parse(t, 64, bootimage.ParseOSVersion, text)
 		_, skewErr := bootimage.SkewOf(text, text, &bootimage.SkewOptions{Oldest: oldest})
 		if err != nil {
 			require.Error(t, skewErr)
@@ -49,7 +50,10 @@ func FuzzDownloadState(f *testing.F) {
 		require.NoError(t, root.WriteFile(".d.raw.part.json", state, 0o644))
 		full := append(bytes.Clone(part), make([]byte, int(size%(1<<20)))...)
 		require.NoError(t, root.WriteFile(".d.raw.part", full[:max(len(part), int(size%(1<<20)))], 0o644))
-		_, err := bootimage.Download(t.Context(), root, "d.raw", e, &bootimage.DownloadOptions{RangeSize: 64 << 10, Transport: server})
+		var err error
+		fuzzbound.Within(t, 16<<20+64*len(state), func() {
+			_, err = bootimage.Download(t.Context(), root, "d.raw", e, &bootimage.DownloadOptions{RangeSize: 64 << 10, Transport: server})
+		})
 		if errors.Is(err, bootimage.ErrVerification) {
 			require.Empty(t, names(t, root))
 			return
@@ -80,7 +84,8 @@ func FuzzOverride(f *testing.F) {
 		d, err := bootimage.DecodeStream(bytes.NewReader([]byte(published)))
 		require.NoError(t, err)
 		was := d.Bytes()
-		if err := d.Override(patch); err != nil {
+		fuzzbound.Linear(t, len(was)+len(patch), 2000, func() { err = d.Override(patch) })
+		if err != nil {
 			require.Equal(t, was, d.Bytes())
 			return
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 )
 
 // member is an entry of a layer.
@@ -272,7 +273,9 @@ func FuzzISO(f *testing.F) {
 	f.Fuzz(func(t *testing.T, layer []byte) {
 		img := replacedImage{empty.Image, []v1.Layer{static.NewLayer(layer, types.OCIUncompressedLayer)}}
 		root := openRoot(t)
-		got, err := bootimage.ExtractISO(t.Context(), root, "my.iso", img, nil)
+		var got *bootimage.ImageISO
+		var err error
+		fuzzbound.Within(t, 16<<20+64*len(layer), func() { got, err = bootimage.ExtractISO(t.Context(), root, "my.iso", img, nil) })
 		if err != nil {
 			require.Empty(t, names(t, root))
 			return

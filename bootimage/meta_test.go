@@ -19,6 +19,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/stretchr/testify/require"
 	"github.com/ulikunitz/xz"
@@ -409,7 +410,11 @@ func FuzzMeasure(f *testing.F) {
 	f.Add([]byte{0xfd, '7', 'z', 'X', 'Z', 0})
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := bootimage.Measure(t.Context(), bytes.NewReader(data), &bootimage.MeasureOptions{MaxUncompressed: 1 << 20})
+		var m bootimage.Measurement
+		var err error
+		fuzzbound.Within(t, unpackBound(data), func() {
+			m, err = bootimage.Measure(t.Context(), bytes.NewReader(data), &bootimage.MeasureOptions{MaxUncompressed: 1 << 20})
+		})
 		if err == nil && (m.Size != int64(len(data)) || m.SHA256 != hash(string(data))) {
 			t.Fatalf("%d bytes measured as %+v", len(data), m)
 		}

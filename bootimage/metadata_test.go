@@ -16,6 +16,7 @@ import (
 	releasemd "github.com/coreos/stream-metadata-go/release"
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/stretchr/testify/require"
 )
 
@@ -444,7 +445,7 @@ func FuzzStreamVerbs(f *testing.F) {
 	f.Add([]byte(smallStream), []byte(`{"metadata": {"generator": "x"}}`))
 	f.Add([]byte(`{"stream":"x","architectures":{}}`), []byte(`{"a":[null,{}]}`))
 	f.Fuzz(func(t *testing.T, data, patch []byte) {
-		d, err := bootimage.DecodeStream(bytes.NewReader(data))
+		d, err := fuzzbound.Read(t, 500, bootimage.DecodeStream, data)
 		if err != nil {
 			return
 		}

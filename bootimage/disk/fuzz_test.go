@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage/disk"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 )
 
 // FuzzPlatforms: of a disk's own table nothing gets through that would be more than an
@@ -18,7 +19,9 @@ func FuzzPlatforms(f *testing.F) {
 	f.Add([]byte(`{"a b":{}}`))
 	f.Add([]byte(`{"a":{"kernel_arguments":["x\nlinux /evil"]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		kernel, grub, err := disk.CheckPlatforms(data)
+		var kernel, grub map[string][]string
+		var err error
+		fuzzbound.Linear(t, len(data), 512, func() { kernel, grub, err = disk.CheckPlatforms(data) })
 		if err != nil {
 			return
 		}
@@ -49,7 +52,11 @@ func FuzzOVFTemplate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, template string) {
 		root := openRoot(t)
 		targets := []disk.Target{{Name: "a.ova", Format: disk.OVA, OVF: &disk.OVF{Template: template}}}
-		_, err := disk.Convert(t.Context(), root, openRaw(t, bytes.NewReader(raw), len(raw)), targets, &disk.ConvertOptions{NoSync: true})
+		image := openRaw(t, bytes.NewReader(raw), len(raw))
+		var err error
+		fuzzbound.Within(t, 32<<20+512*len(template), func() {
+			_, err = disk.Convert(t.Context(), root, image, targets, &disk.ConvertOptions{NoSync: true})
+		})
 		if template != "" && (!strings.Contains(template, "{vmdk_size}") || !strings.Contains(template, "disk.vmdk")) {
 			require.Error(t, err)
 			return

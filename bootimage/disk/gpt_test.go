@@ -16,6 +16,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/okd-project/okd-streams/bootimage/disk"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 )
 
@@ -248,7 +249,9 @@ func FuzzPartitions(f *testing.F) {
 				resum(raw, sector)
 			}
 		}
-		table, err := disk.Partitions(t.Context(), bytes.NewReader(raw), int64(len(raw)))
+		table, err := fuzzbound.Parse(t, 16, func(raw []byte) (*disk.Table, error) {
+			return disk.Partitions(t.Context(), bytes.NewReader(raw), int64(len(raw)))
+		}, raw)
 		if err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage/disk"
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 )
 
@@ -475,7 +476,9 @@ func FuzzStamp(f *testing.F) {
 		}
 		size := int64(len(raw))
 		opts := &disk.StampOptions{Arch: "x86_64"}
-		s, err := disk.Stamp(t.Context(), bytes.NewReader(raw), size, platform, opts)
+		var s *disk.Stamped
+		var err error
+		fuzzbound.Linear(t, len(raw), 16, func() { s, err = disk.Stamp(t.Context(), bytes.NewReader(raw), size, platform, opts) })
 		if err != nil {
 			return
 		}
