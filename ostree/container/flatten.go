@@ -445,8 +445,8 @@ func walk(root *node, path string, create bool) (*node, error) {
 			if strings.HasPrefix(next.target, "/") {
 				stack = stack[:1]
 			}
-			if rest = next.target + "/" + rest; len(rest) > maxPath {
-				return nil, fmt.Errorf("symbolic links make a path of over %d bytes: %w", maxPath, fs.ErrInvalid)
+			if rest = next.target + "/" + rest; len(rest) > 2*maxPath {
+				return nil, fmt.Errorf("symbolic links make a path of over %d bytes: %w", 2*maxPath, fs.ErrInvalid)
 			}
 			continue
 		case !next.isDir():
@@ -459,8 +459,9 @@ func walk(root *node, path string, create bool) (*node, error) {
 	return stack[len(stack)-1], nil
 }
 
-// maxPath bounds names and what links make of them, in bytes; Linux takes 4096.
-const maxPath = 64 << 10
+// maxPath bounds names, in bytes, as Linux does; what links make of them may be twice as
+// long. An entry of a few bytes can go through forty links, and each joins its target.
+const maxPath = 4096
 
 // cleanName gives a name's clean form, "" for the root.
 func cleanName(name string) (string, error) {

@@ -284,6 +284,36 @@ func TestFlattenVerifies(t *testing.T) {
 	}
 }
 
+// manyLinks are files through a chain of links with targets of so many bytes.
+func manyLinks(size int) []string {
+	var entries []string
+	for i := range 39 {
+		entries = append(entries, fmt.Sprintf("l%02d->%s/l%02d", i, strings.Repeat("./", size/2), i+1))
+	}
+	entries = append(entries, "l39->d")
+	for i := range 300 {
+		entries = append(entries, fmt.Sprintf("l00/%d=", i))
+	}
+	return entries
+}
+
+// TestFlattenLong: names are as long as Linux takes them, and paths through links not
+// much longer.
+func TestFlattenLong(t *testing.T) {
+	flat := func(entries ...string) (err error) {
+		data := archive(t, entries...)
+		fuzzbound.Linear(t, len(data), 256, func() { _, err = list(t, container.Flatten(imageOf(t, layerOf(t, data)))) })
+		return err
+	}
+	deep := strings.Repeat("d/", 2047) + "x"
+	require.Len(t, deep, 4095)
+	_, err := list(t, container.Flatten(imageOf(t, layerOf(t, archive(t, deep+"=1", "l->"+strings.Repeat("./", 2000)+"d", "l/x=1")))))
+	require.NoError(t, err)
+	require.ErrorIs(t, flat(deep+"xx=1"), fs.ErrInvalid)
+	require.NoError(t, flat(manyLinks(1000)...))
+	require.ErrorIs(t, flat(manyLinks(60_000)...), fs.ErrInvalid)
+}
+
 func TestFlattenLeavesNoFile(t *testing.T) {
 	dir := t.TempDir()
 	for range (&container.Flattened{Image: imageOf(t, layerOf(t, archive(t, "a=1"))), TempDir: dir}).Entries(t.Context()) {
@@ -311,6 +341,8 @@ func FuzzFlatten(f *testing.F) {
 	} {
 		f.Add(archive(f, seed...))
 	}
+	f.Add(archive(f, strings.Repeat("d/", 200)+"x=1"))
+	f.Add(archive(f, manyLinks(2000)...))
 	lower := layerOf(f, archive(f, "d/x=1", "d/e/f=1", "l->d", "loop->loop"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		seen := map[string]bool{}
