@@ -419,8 +419,8 @@ const pathFactor = 2000
 func FuzzHeader(f *testing.F) {
 	f.Add(header(full...))
 	f.Add(header(field{1000, 6, "old"}, field{1001, 6, "1"}, field{1027, 8, []string{"/bin/old", "/etc//../x", "/\xff"}}))
-	f.Add(header(field{1000, 6, "x"}, field{1001, 6, "1"}, field{1116, 1, make([]byte, 10_000)},
-		field{1117, 8, strings.Split(strings.Repeat("a,", 10_000), ",")[:10_000]}, field{1118, 8, []string{strings.Repeat("/d", 2000) + "/"}}))
+	f.Add(header(field{1000, 6, "x"}, field{1001, 6, "1"}, field{1116, 1, make([]byte, 1000)},
+		field{1117, 8, strings.Split(strings.Repeat("a,", 1000), ",")[:1000]}, field{1118, 8, []string{strings.Repeat("/d", 2000) + "/"}}))
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		p, err := fuzzbound.Parse(t, pathFactor, rpmdb.ParseHeader, blob)
 		if err != nil {
