@@ -25,8 +25,9 @@ const (
 // Defaults and limits of [CompressOptions].
 const (
 	// DefaultCompressMemory is how many bytes of memory compressing may need,
-	// whatever the size of artifacts.
-	DefaultCompressMemory = 1 << 30
+	// whatever the size of artifacts and the number of processors: with what a program
+	// has beside it, less than 200 MiB.
+	DefaultCompressMemory = 160 << 20
 
 	maxCompressWorkers = 64
 )
@@ -40,12 +41,14 @@ type CompressOptions struct {
 	// with four strengths that begin at 1, 3, 6 and 10; of xz 1 to 9, 0: 6. The bytes
 	// of a level change with versions of this module only.
 	Level int
-	// Workers is how many blocks are compressed at once; 0: as many as there are
-	// processors, at most 64. It changes no byte.
+	// Workers is how many blocks are compressed at once, if Memory suffices for them;
+	// 0: as many as there are processors, at most 64. It changes no byte.
 	Workers int
-	// Memory bounds the workers: one needs some 5 MiB for gzip, some 50 MiB for
-	// zstd, and for xz 95 MiB at level 6 and 350 at 9. 0: [DefaultCompressMemory]
-	// bytes; one worker there always is.
+	// Memory is how many bytes all workers may need together; 0:
+	// [DefaultCompressMemory], 160 MiB. One worker needs some 5 MiB for gzip, 50 MiB
+	// for zstd, and for xz 25 MiB at level 1, 100 at 6 and 7, 210 at 8 and 350 at 9. Where
+	// Memory is less than that, one works nevertheless. For several workers of xz at level
+	// 6 or above it must be raised.
 	Memory int64
 }
 
@@ -71,11 +74,11 @@ func (o CompressOptions) compressor() Compressor {
 	return o.Compressor
 }
 
-// pool starts the workers that o asks for.
-func (o CompressOptions) pool(streams int) (*compress.Pool, error) {
+// encoding is what o asks for.
+func (o CompressOptions) encoding() (compress.Encoding, error) {
 	format, ok := compressors[o.compressor()]
 	if !ok {
-		return nil, fmt.Errorf("compressor %.40q: %w", o.Compressor, errors.ErrUnsupported)
+		return compress.Encoding{}, fmt.Errorf("compressor %.40q: %w", o.Compressor, errors.ErrUnsupported)
 	}
 	e := format.encoding
 	if e.Level = o.Level; e.Level == 0 {
@@ -84,13 +87,33 @@ func (o CompressOptions) pool(streams int) (*compress.Pool, error) {
 	if e.Codec == compress.XZ && e.Level > 7 { // as large as the window is
 		e.BlockSize = 32 << 20
 	}
+	return e, e.Check()
+}
+
+// fit is how many workers o allows, and for how many streams at a time, at most those
+// that are wanted: each has a block of its own.
+func (o CompressOptions) fit(e compress.Encoding, streams int) (workers, fitting int) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if o.Memory <= 0 {
 		o.Memory = DefaultCompressMemory
 	}
-	return compress.NewPool(e, e.Workers(min(o.Workers, maxCompressWorkers), streams, o.Memory), streams)
+	for streams > 1 && e.Memory(1, streams) > o.Memory {
+		streams--
+	}
+	return e.Workers(min(o.Workers, maxCompressWorkers), streams, o.Memory), streams
+}
+
+// pool starts the workers that o asks for, and says for how many streams at a time.
+func (o CompressOptions) pool(streams int) (*compress.Pool, int, error) {
+	e, err := o.encoding()
+	if err != nil {
+		return nil, 0, err
+	}
+	workers, streams := o.fit(e, streams)
+	pool, err := compress.NewPool(e, workers, streams)
+	return pool, streams, err
 }
 
 // Compress reads src to its end and writes it to dst, compressed on several
@@ -102,7 +125,7 @@ func Compress(ctx context.Context, dst io.Writer, src io.Reader, opts *CompressO
 	if opts != nil {
 		o = *opts
 	}
-	pool, err := o.pool(1)
+	pool, _, err := o.pool(1)
 	if err != nil {
 		return Measurement{}, fmt.Errorf("bootimage: compress: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/internal/compress"
+	"github.com/okd-project/okd-streams/internal/decompress"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -39,7 +41,8 @@ type CompressBuildOptions struct {
 	// Artifacts are those to work on; nil: all. One that the build does not have is
 	// an error of [io/fs.ErrNotExist].
 	Artifacts []string
-	// Parallel is how many artifacts are worked on at once; 0: 2, at most 16.
+	// Parallel is how many artifacts are worked on at once, where Compress.Memory
+	// suffices for them; 0: 2, at most 16.
 	Parallel int
 	// Keep leaves the old file beside the new one.
 	Keep bool
@@ -88,16 +91,19 @@ func CompressBuild(ctx context.Context, dir *os.Root, opts *CompressBuildOptions
 		}
 		order := slices.SortedFunc(maps.Keys(formats), func(a, b CompressOptions) int { return strings.Compare(string(a.Compressor), string(b.Compressor)) })
 		for _, o := range order {
-			pool, err := o.pool(min(r.opts.Parallel, len(formats[o])))
+			pool, parallel, err := o.pool(min(r.opts.Parallel, len(formats[o])))
 			if err != nil {
 				return err
 			}
-			err = r.each(ctx, formats[o], func(ctx context.Context, name string, old Image) (Image, error) {
+			err = r.each(ctx, parallel, formats[o], func(ctx context.Context, name string, old Image) (Image, error) {
 				return r.compress(ctx, pool, o.compressor().extension(), name, old)
 			})
 			pool.Close()
 			if err != nil {
 				return err
+			}
+			if len(formats) > 1 {
+				runtime.GC() // or the next format's buffers come on top of these
 			}
 		}
 		return nil
@@ -119,7 +125,7 @@ func UncompressBuild(ctx context.Context, dir *os.Root, opts *CompressBuildOptio
 		if err != nil {
 			return err
 		}
-		return r.each(ctx, chosen, r.uncompress)
+		return r.each(ctx, r.opts.Parallel, chosen, r.uncompress)
 	})
 	if err != nil {
 		return done, fmt.Errorf("bootimage: uncompress build: %w", err)
@@ -234,9 +240,9 @@ func (r *repacking) removeLeft() error {
 }
 
 // each works on several artifacts at once.
-func (r *repacking) each(ctx context.Context, names []string, do func(ctx context.Context, name string, old Image) (Image, error)) error {
+func (r *repacking) each(ctx context.Context, parallel int, names []string, do func(ctx context.Context, name string, old Image) (Image, error)) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(r.opts.Parallel)
+	group.SetLimit(parallel)
 	for _, name := range names {
 		group.Go(func() error {
 			if err := ctx.Err(); err != nil {
@@ -288,7 +294,7 @@ func (r *repacking) uncompress(ctx context.Context, name string, old Image) (Ima
 	err := r.replace(name, old.Path, made.Path, func(dst io.Writer, src io.Reader) error {
 		m, err := uncompressStream(ctx, dst, src, Measurement{
 			Size: old.Size, SHA256: old.SHA256, UncompressedSize: old.UncompressedSize, UncompressedSHA256: old.UncompressedSHA256,
-		})
+		}, decompress.MaxXZAhead/int64(r.opts.Parallel)) // together no more than one would have
 		made.SHA256, made.Size = m.UncompressedSHA256, m.UncompressedSize
 		return err
 	})

@@ -61,7 +61,7 @@ func Measure(ctx context.Context, r io.Reader, opts *MeasureOptions) (Measuremen
 		m.Compression = compression(magic)
 	}
 	if m.Compression != "" {
-		content, err := decompress.NewParallelReader(br, decoders())
+		content, err := decompress.NewParallelReader(br, decoders(), decompress.MaxXZAhead)
 		if err != nil {
 			return Measurement{}, fmt.Errorf("bootimage: measure %s content: %w", m.Compression, err)
 		}

@@ -121,7 +121,7 @@ func (d *download) content(ctx context.Context, r io.Reader, done *Downloaded) (
 	}
 	var content io.ReadCloser = io.NopCloser(br)
 	if compression(magic) != "" {
-		if content, err = decompress.NewParallelReader(br, decoders()); err != nil {
+		if content, err = decompress.NewParallelReader(br, decoders(), decompress.MaxXZAhead); err != nil {
 			return "", fmt.Errorf("%w: %w", ErrVerification, err)
 		}
 	}

@@ -22,14 +22,14 @@ import (
 // error that wraps [ErrVerification] says that bytes are wrong or damaged; what was
 // written then is to be thrown away, as of [UncompressBuild] it is.
 func Uncompress(ctx context.Context, dst io.Writer, src io.Reader, want Measurement) (Measurement, error) {
-	m, err := uncompressStream(ctx, dst, src, want)
+	m, err := uncompressStream(ctx, dst, src, want, decompress.MaxXZAhead)
 	if err != nil {
 		return Measurement{}, fmt.Errorf("bootimage: uncompress: %w", err)
 	}
 	return m, nil
 }
 
-func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Measurement) (m Measurement, err error) {
+func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Measurement, memory int64) (m Measurement, err error) {
 	outer := &counter{ctx: ctx, r: src, hash: sha256.New()}
 	// The file is read and hashed, decoded, and its content hashed and written by three
 	// goroutines.
@@ -44,7 +44,7 @@ func uncompressStream(ctx context.Context, dst io.Writer, src io.Reader, want Me
 	if m.Compression = compression(magic); m.Compression == "" {
 		return m, fmt.Errorf("neither gzip nor xz nor zstd: %w", errors.ErrUnsupported)
 	}
-	content, err := decompress.NewParallelReader(br, decoders())
+	content, err := decompress.NewParallelReader(br, decoders(), memory)
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", ErrVerification, err)
 	}

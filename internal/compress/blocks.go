@@ -58,7 +58,7 @@ func (f *flateBlocks) encode(out, in []byte, last bool) ([]byte, error) {
 type ownDeflate struct{ e *deflate.Encoder }
 
 func (d ownDeflate) encode(out, in []byte, last bool) ([]byte, error) {
-	return d.e.Append(out, in, last)
+	return d.e.Append(room(out, len(in)), in, last)
 }
 
 // zstdBlocks makes each block a frame; a stream may have any number of them.

@@ -23,13 +23,13 @@ const (
 // empty stream too. Damage and early ends are errors of the reader, as are
 // windows above the Max… constants (wrapping [errors.ErrUnsupported] for xz)
 // and xz filters other than LZMA2. Close does not close r.
-func NewReader(r io.Reader) (io.ReadCloser, error) { return NewParallelReader(r, 0) }
+func NewReader(r io.Reader) (io.ReadCloser, error) { return NewParallelReader(r, 0, 0) }
 
 // NewParallelReader is [NewReader] that decodes so many blocks of xz at once as there are
 // workers, if their headers say how large they are, as those of `xz -T` and of this module
-// do, and if they fit into [MaxXZAhead] bytes. No byte of a block is given before the
+// do, and if they fit into so many bytes of memory, see [MaxXZAhead]. No byte of a block is given before the
 // block's check was verified. Close waits for the workers; r is read by who reads.
-func NewParallelReader(r io.Reader, workers int) (io.ReadCloser, error) {
+func NewParallelReader(r io.Reader, workers int, memory int64) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	magic, err := br.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -45,7 +45,7 @@ func NewParallelReader(r io.Reader, workers int) (io.ReadCloser, error) {
 		}
 		return d.IOReadCloser(), nil
 	case bytes.HasPrefix(magic, xzMagic):
-		return &xzReader{r: br, ahead: xzAhead{workers: workers}}, nil
+		return &xzReader{r: br, ahead: xzAhead{workers: workers, memory: memory}}, nil
 	}
 	return io.NopCloser(br), nil
 }

@@ -10,17 +10,24 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"io"
+	"runtime"
+	"slices"
 	"sync"
 )
 
-// MaxXZAhead is how many bytes of memory blocks may have that are decoded ahead: the
-// packed bytes, their content and the window. A block that needs more is decoded as it
-// is read.
+// MaxXZAhead is how many bytes of memory blocks that are decoded ahead may have in a
+// process that has less than 200 MiB: the packed bytes, their content and the window. A
+// block that needs more is decoded as it is read.
 const MaxXZAhead = 128 << 20
+
+// collected is from how many bytes on garbage took so long to be filled that collecting it
+// is nothing beside that.
+const collected = 4 << 20
 
 // xzAhead decodes whole blocks, several at once, in the order in which they come.
 type xzAhead struct {
 	workers int      // 0: none, all is decoded as it is read
+	memory  int64    // bytes, that used stays below
 	queue   []*xzJob // in stream order
 	used    int64    // bytes of memory of the queue and of what is being read
 	given   *xzJob   // whose content is being read
@@ -49,7 +56,7 @@ func (j *xzJob) memory() int64 { return j.block.packed + j.block.size + j.window
 // One more than there are workers is begun, as the first is being waited for and read.
 func (a *xzAhead) fits(j *xzJob) bool {
 	return a.workers > 0 && len(a.queue) <= a.workers &&
-		min(j.block.packed, j.block.size) >= 0 && max(j.block.packed, j.block.size) <= MaxXZAhead && a.used+j.memory() <= MaxXZAhead
+		min(j.block.packed, j.block.size) >= 0 && max(j.block.packed, j.block.size) <= a.memory && a.used+j.memory() <= a.memory
 }
 
 // start decodes a job by a goroutine of its own.
@@ -61,19 +68,29 @@ func (a *xzAhead) start(j *xzJob) {
 	a.wg.Go(func() {
 		defer close(j.done)
 		j.err = j.decode()
+		// The decoder cannot be used again. Left to itself, the collector waits until there
+		// is as much garbage as there are buffers.
+		if j.window >= collected {
+			runtime.GC()
+		}
 	})
 }
 
 // buffer gives an empty buffer for at most size bytes: it is no larger before there is
 // so much content.
 func (a *xzAhead) buffer(size int64) []byte {
+	best := -1 // the smallest that suffices
 	for i, b := range a.spare {
-		if int64(cap(b)) >= size {
-			a.spare = append(a.spare[:i], a.spare[i+1:]...)
-			return b[:0]
+		if int64(cap(b)) >= size && (best < 0 || cap(b) < cap(a.spare[best])) {
+			best = i
 		}
 	}
-	return nil
+	if best < 0 {
+		return nil
+	}
+	b := a.spare[best]
+	a.spare = slices.Delete(a.spare, best, best+1)
+	return b[:0]
 }
 
 // take waits for the first job and gives its content.
@@ -138,7 +155,10 @@ func appendAll(out []byte, r io.Reader, least, size int64) ([]byte, error) {
 		if len(out) == cap(out) {
 			grown := make([]byte, len(out), min(max(2*int64(cap(out)), least), size+1))
 			copy(grown, out)
-			out = grown
+			left := cap(out)
+			if out = grown; left >= collected {
+				runtime.GC()
+			}
 		}
 		n, err := r.Read(out[len(out):cap(out)])
 		out = out[:len(out)+n]

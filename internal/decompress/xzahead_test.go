@@ -38,7 +38,7 @@ func blocks(t testing.TB, content []byte, size int) []byte {
 }
 
 func unpackedBy(workers int, r io.Reader) ([]byte, error) {
-	d, err := decompress.NewParallelReader(r, workers)
+	d, err := decompress.NewParallelReader(r, workers, decompress.MaxXZAhead)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func ExampleNewParallelReader() {
 	var index xz.Index
 	index.Add(block)
 	file := index.Append(append(xz.AppendHeader(nil), block...))
-	r, err := decompress.NewParallelReader(bytes.NewReader(file), 2)
+	r, err := decompress.NewParallelReader(bytes.NewReader(file), 2, decompress.MaxXZAhead)
 	if err != nil {
 		panic(err)
 	}
@@ -177,7 +177,7 @@ func FuzzParallel(f *testing.F) {
 	f.Add(sized(1<<20, 1<<30, 30))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		read := func(workers int) ([]byte, error) {
-			d, err := decompress.NewParallelReader(bytes.NewReader(data), workers)
+			d, err := decompress.NewParallelReader(bytes.NewReader(data), workers, decompress.MaxXZAhead)
 			if err != nil {
 				return nil, err
 			}
@@ -210,7 +210,7 @@ func BenchmarkParallel(b *testing.B) {
 		b.Run(fmt.Sprint(workers), func(b *testing.B) {
 			b.SetBytes(int64(len(content)))
 			for b.Loop() {
-				d, err := decompress.NewParallelReader(bytes.NewReader(data), workers)
+				d, err := decompress.NewParallelReader(bytes.NewReader(data), workers, decompress.MaxXZAhead)
 				require.NoError(b, err)
 				_, err = io.Copy(io.Discard, d)
 				require.NoError(b, err)
