@@ -68,7 +68,7 @@ func (c *Cache) Open(ctx context.Context, e Entry, opts *CacheOptions) (*os.File
 			continue
 		}
 		if err == nil && fresh {
-			err = c.keepSignature(name, o.Signature)
+			err = c.keepSignature(ctx, name, o.Signature)
 		}
 		if err == nil && !o.Now.IsZero() {
 			err = c.root.Chtimes(name, o.Now, o.Now)
@@ -110,12 +110,25 @@ func (c *Cache) signature(ctx context.Context, e Entry, name string, o *CacheOpt
 }
 
 // keepSignature writes one that was good.
-func (c *Cache) keepSignature(name string, data []byte) error {
-	temp := "." + name + signatureSuffix
-	if err := c.root.WriteFile(temp, data, 0o644); err != nil {
+func (c *Cache) keepSignature(ctx context.Context, name string, data []byte) error {
+	lock, err := lockFile(ctx, c.root, partNamesOf(name).name) // from collectors, too
+	if err != nil {
 		return err
 	}
-	return c.root.Rename(temp, name+signatureSuffix)
+	temp := "." + name + signatureSuffix
+	if err = c.root.WriteFile(temp, data, 0o644); err == nil {
+		err = c.root.Rename(temp, name+signatureSuffix)
+	}
+	return errors.Join(err, c.unlock(lock, name))
+}
+
+// unlock gives a lock back, and leaves nothing of it where nothing was stopped.
+func (c *Cache) unlock(lock *os.File, name string) error {
+	info, err := lock.Stat()
+	if err == nil && info.Size() == 0 {
+		err = removeAll(c.root, partNamesOf(name).name)
+	}
+	return errors.Join(err, lock.Close())
 }
 
 // offline sends nothing.
@@ -143,15 +156,17 @@ type CollectOptions struct {
 type Collected struct {
 	Removed      []string // SHA-256
 	RemovedBytes int64    // of the files removed
-	LeftBytes    int64    // of those that are still there
+	LeftBytes    int64    // of those that are still there, also of downloads that were stopped
 }
 
-// cached is a file of the cache.
+// cached is a file of the cache with its signature, or what a download left that was
+// stopped.
 type cached struct {
-	name string // SHA-256
-	size int64
-	used time.Time
-	part bool // not whole
+	name  string // SHA-256
+	whole bool   // the file is there; a signature may be alone
+	files []string
+	size  int64 // of all files
+	used  time.Time
 }
 
 // Collect removes what was used too long ago or is too much, and downloads that
@@ -199,27 +214,36 @@ func (c *Cache) collect(ctx context.Context, o CollectOptions) (*Collected, erro
 		}
 		done.LeftBytes -= f.size
 		done.RemovedBytes += f.size
-		if !f.part {
+		if f.whole {
 			done.Removed = append(done.Removed, f.name)
 		}
 	}
 	return done, nil
 }
 
-// list gives the files of the cache, those used longest ago first.
-func (c *Cache) list() (files []cached, err error) {
+// list gives what is in the cache, that used longest ago first.
+func (c *Cache) list() (all []*cached, err error) {
 	entries, err := fs.ReadDir(c.root.FS(), ".")
 	if err != nil {
 		return nil, err
 	}
+	type key struct {
+		name string
+		part bool
+	}
+	found := make(map[key]*cached)
 	for _, e := range entries {
-		f := cached{name: e.Name()}
-		if name, ok := strings.CutSuffix(strings.TrimPrefix(f.name, "."), ".part"); ok {
-			f.name, f.part = name, true
+		name, part := strings.CutPrefix(e.Name(), ".")
+		name, _, _ = strings.Cut(name, ".")
+		names := []string{name, name + signatureSuffix}
+		if part {
+			p := partNamesOf(name)
+			names = []string{p.name, p.state, p.state + ".new", p.content, "." + name + signatureSuffix}
 		}
-		if !reSHA256.MatchString(f.name) || !e.Type().IsRegular() {
+		if !reSHA256.MatchString(name) || !slices.Contains(names, e.Name()) || !e.Type().IsRegular() {
 			continue
 		}
+		k := key{name, part}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -227,35 +251,38 @@ func (c *Cache) list() (files []cached, err error) {
 		if err != nil {
 			return nil, err
 		}
-		f.size, f.used = info.Size(), info.ModTime()
-		files = append(files, f)
+		f := found[k]
+		if f == nil {
+			f = &cached{name: name}
+			found[k] = f
+			all = append(all, f)
+		}
+		f.files = append(f.files, e.Name())
+		f.size += info.Size()
+		f.whole = f.whole || e.Name() == name
+		// Nobody uses a signature without the file.
+		if e.Name() == name || !f.whole && info.ModTime().After(f.used) {
+			f.used = info.ModTime()
+		}
 	}
-	slices.SortFunc(files, func(a, b cached) int {
+	slices.SortFunc(all, func(a, b *cached) int {
 		if n := a.used.Compare(b.used); n != 0 {
 			return n
 		}
-		return strings.Compare(a.name, b.name)
+		return strings.Compare(a.files[0], b.files[0])
 	})
-	return files, nil
+	return all, nil
 }
 
-// remove takes a file away, unless somebody works on it.
-func (c *Cache) remove(f cached) (bool, error) {
-	p := &part{root: c.root, name: "." + f.name + ".part", state: "." + f.name + ".part.json"}
-	lock, err := tryLock(c.root, p.name)
+// remove takes away what is there of a file, unless somebody works on it.
+func (c *Cache) remove(f *cached) (bool, error) {
+	lock, err := tryLock(c.root, partNamesOf(f.name).name)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	var errs []error
-	if !f.part {
-		for _, name := range []string{f.name, f.name + signatureSuffix} {
-			if err := c.root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
-		}
-	}
-	return true, errors.Join(append(errs, p.discard(), lock.Close())...)
+	err = removeAll(c.root, f.files...)
+	return true, errors.Join(err, c.unlock(lock, f.name))
 }

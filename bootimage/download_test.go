@@ -42,6 +42,7 @@ type fileServer struct {
 	after    func(n int) // is called before each answer
 	sig      []byte
 	requests atomic.Int32
+	asked    atomic.Int64 // bytes, of all answers
 }
 
 func (s *fileServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -87,6 +88,7 @@ func (s *fileServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from+s.shift, to, size))
 		data, status, size = data[from:to+1], http.StatusPartialContent, to-from+1
 	}
+	s.asked.Add(int64(len(data)))
 	if !s.chunked {
 		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	}
@@ -170,7 +172,16 @@ func TestDownload(t *testing.T) {
 			e := bootimage.Entry{URL: serve(t, server), SHA256: sum256(data)}
 			root := openRoot(t)
 			var last atomic.Int64
-			done, err := download(t, root, e, bootimage.DownloadOptions{Progress: func(n, _ int64) { last.Store(max(last.Load(), n)) }})
+			want := int64(len(data))
+			if server.chunked {
+				want = 0 // not known
+			}
+			done, err := download(t, root, e, bootimage.DownloadOptions{Progress: func(n, total int64) {
+				last.Store(max(last.Load(), n))
+				if total != want {
+					t.Errorf("of %d bytes, want %d", total, want)
+				}
+			}})
 			require.NoError(t, err)
 			require.Equal(t, int64(len(data)), done.Size)
 			require.Equal(t, e.SHA256, done.SHA256)

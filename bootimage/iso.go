@@ -81,7 +81,7 @@ func ExtractISO(ctx context.Context, dst *os.Root, name string, img v1.Image, op
 		return nil, fmt.Errorf("bootimage: iso: %q is not the name of a file: %w", name, fs.ErrInvalid)
 	}
 	part := "." + name + ".part"
-	file, err := lockNamed(ctx, dst, part)
+	file, err := lockFile(ctx, dst, part)
 	if err != nil {
 		return nil, fmt.Errorf("bootimage: iso: %w", err)
 	}
@@ -105,27 +105,6 @@ func ExtractISO(ctx context.Context, dst *os.Root, name string, img v1.Image, op
 		return nil, fmt.Errorf("bootimage: iso: %w", err)
 	}
 	return iso, nil
-}
-
-// lockNamed is [lockFile] that gives the file that has the name: who had the lock
-// may have given it another one.
-func lockNamed(ctx context.Context, root *os.Root, name string) (*os.File, error) {
-	for {
-		file, err := lockFile(ctx, root, name)
-		if err != nil {
-			return nil, err
-		}
-		ours, err := file.Stat()
-		if err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		if now, err := root.Lstat(name); err == nil && os.SameFile(ours, now) {
-			return file, nil
-		}
-		if err := file.Close(); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // isISOSum reports whether text is a SHA-256, in lower-case hexadecimal.

@@ -27,10 +27,21 @@ type partState struct {
 
 // part is a file that is not whole yet, with a lock.
 type part struct {
-	root        *os.Root
-	name, state string
-	file        *os.File
+	root *os.Root
+	partNames
+	file *os.File
 	partState
+}
+
+// partNames are the files beside one that is not whole yet.
+type partNames struct {
+	name    string // its bytes; also the lock
+	state   string
+	content string // what was decompressed of them
+}
+
+func partNamesOf(name string) partNames {
+	return partNames{"." + name + ".part", "." + name + ".part.json", "." + name + ".content"}
 }
 
 const lockPoll = 100 * time.Millisecond
@@ -38,25 +49,10 @@ const lockPoll = 100 * time.Millisecond
 // openPart opens what an earlier download left, or starts one. Only one download
 // of a name runs at a time: others wait.
 func (d *download) openPart(ctx context.Context) (*part, error) {
-	p := &part{root: d.root, name: "." + d.name + ".part", state: "." + d.name + ".part.json"}
-	for {
-		file, err := lockFile(ctx, d.root, p.name)
-		if err != nil {
-			return nil, err
-		}
-		// Who had the lock may have given the file its name.
-		ours, err := file.Stat()
-		if err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		now, err := d.root.Lstat(p.name)
-		if err == nil && os.SameFile(ours, now) {
-			p.file = file
-			break
-		}
-		if err := file.Close(); err != nil {
-			return nil, err
-		}
+	p := &part{root: d.root, partNames: partNamesOf(d.name)}
+	var err error
+	if p.file, err = lockFile(ctx, d.root, p.name); err != nil {
+		return nil, err
 	}
 	p.read()
 	if p.Version != partVersion || p.SHA256 != d.entry.SHA256 || p.SHA256 == "" || p.Range != d.opts.RangeSize || !p.whole() {
@@ -87,6 +83,28 @@ func lockFile(ctx context.Context, root *os.Root, name string) (*os.File, error)
 
 // tryLock is lockFile without waiting.
 func tryLock(root *os.Root, name string) (*os.File, error) {
+	for {
+		file, err := openLocked(root, name)
+		if err != nil {
+			return nil, err
+		}
+		// Who had the lock may have removed the file since it was opened, or given it another
+		// name; others lock what has the name now.
+		ours, err := file.Stat()
+		if err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		now, err := root.Lstat(name)
+		if err == nil && os.SameFile(ours, now) {
+			return file, nil
+		}
+		if err := file.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func openLocked(root *os.Root, name string) (*os.File, error) {
 	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file: %w", name, fs.ErrInvalid)
 	}
@@ -133,11 +151,15 @@ func (p *part) save() error {
 	return p.root.Rename(p.state+".new", p.state)
 }
 
-// discard removes the file and what is known of it.
-func (p *part) discard() error {
+// discard removes the file, what is known of it and what was made of it, also by one
+// that was killed.
+func (p *part) discard() error { return removeAll(p.root, p.name, p.state, p.state+".new", p.content) }
+
+// removeAll removes those of the files that are there.
+func removeAll(root *os.Root, names ...string) error {
 	var errs []error
-	for _, name := range []string{p.name, p.state, p.state + ".new"} {
-		if err := p.root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range names {
+		if err := root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

@@ -125,7 +125,7 @@ func (d *download) content(ctx context.Context, r io.Reader, done *Downloaded) (
 			return "", fmt.Errorf("%w: %w", ErrVerification, err)
 		}
 	}
-	out = "." + d.name + ".content"
+	out = partNamesOf(d.name).content
 	file, err := d.root.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return "", errors.Join(err, content.Close())
