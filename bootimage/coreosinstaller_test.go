@@ -2,9 +2,8 @@ package bootimage_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
-	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,9 +17,9 @@ import (
 
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/stretchr/testify/require"
-	"github.com/ulikunitz/xz"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/bootimage/disk"
 	"github.com/okd-project/okd-streams/internal/interop"
 	"github.com/okd-project/okd-streams/publish/pgpsigner"
 )
@@ -31,6 +30,7 @@ type shipped struct {
 	url    string
 	stream *bootimage.Document[streammd.Stream]
 	raw    []byte // the disk in the artifacts of metal
+	public string // file of the key
 	gpg    string // folder of a gpg that trusts the key
 }
 
@@ -66,7 +66,7 @@ func ship(t *testing.T) *shipped {
 	secret, public := gpgKey(t)
 	signer, err := pgpsigner.ParseSigner(secret, time.Now, nil)
 	require.NoError(t, err)
-	p := &shipped{gpg: interop.TrustingGPG(t, public), raw: append(noise(1<<20), make([]byte, 1<<20)...)}
+	p := &shipped{public: public, gpg: interop.TrustingGPG(t, public), raw: append(noise(1<<20), make([]byte, 1<<20)...)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data := p.file(r.URL.Path)
 		if data == nil {
@@ -78,7 +78,10 @@ func ship(t *testing.T) *shipped {
 	t.Cleanup(server.Close)
 	p.url = server.URL
 
-	raws := map[string][]byte{"xz": pack(t, "xz", p.raw), "gz": pack(t, "gz", p.raw)}
+	raws := make(map[string][]byte)
+	for compressor, extension := range compressors {
+		raws[extension], _ = compressed(t, p.raw, &bootimage.CompressOptions{Compressor: compressor})
+	}
 	const least = 1 << 20 // coreos-installer holds the first MiB back until the signature is good, and so wants one
 	var metas []bootimage.Meta
 	for _, arch := range []string{"x86_64", "aarch64"} {
@@ -92,7 +95,8 @@ func ship(t *testing.T) *shipped {
 		}{
 			"metal":          {"raw.xz", raws["xz"]},
 			"metal4k":        {"raw.gz", raws["gz"]},
-			"qemu":           {"qcow2", noise(least + 4)},
+			"qemu":           {"qcow2", convert(t, p.raw)},
+			"openstack":      {"raw.zst", raws["zst"]},
 			"live-iso":       {"iso", noise(least + 3)},
 			"live-kernel":    {"", noise(least + 2)},
 			"live-initramfs": {"img", noise(least + 1)},
@@ -133,20 +137,21 @@ func (p *shipped) put(t *testing.T, at string, d *bootimage.Document[streammd.St
 	p.files.Store(at, out.Bytes())
 }
 
-func pack(t *testing.T, how string, data []byte) []byte {
+// convert makes a qcow2 image of a disk.
+func convert(t *testing.T, raw []byte) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	if how == "xz" {
-		z, err := xz.NewWriter(&out)
-		require.NoError(t, err)
-		_, err = z.Write(data)
-		require.NoError(t, errors.Join(err, z.Close()))
-		return out.Bytes()
-	}
-	z := gzip.NewWriter(&out)
-	_, err := z.Write(data)
-	require.NoError(t, errors.Join(err, z.Close()))
-	return out.Bytes()
+	root := openRoot(t)
+	require.NoError(t, root.WriteFile("disk.raw", raw, 0o644))
+	file, err := root.Open("disk.raw")
+	require.NoError(t, err)
+	defer file.Close()
+	image, err := disk.Open(t.Context(), file, int64(len(raw)), nil)
+	require.NoError(t, err)
+	_, err = disk.Convert(t.Context(), root, image, []disk.Target{{Name: "disk.qcow2", Format: disk.QCOW2, Compression: "zlib"}}, nil)
+	require.NoError(t, err)
+	data, err := root.ReadFile("disk.qcow2")
+	require.NoError(t, err)
+	return data
 }
 
 // installer runs coreos-installer in a folder, with the test's key trusted or
@@ -184,8 +189,8 @@ func TestCoreosInstallerReads(t *testing.T) {
 		}
 		require.Equal(t, []string{
 			"Architecture Platform Format",
-			"aarch64 metal 4k.raw.gz", "aarch64 metal iso", "aarch64 metal pxe", "aarch64 metal raw.xz", "aarch64 qemu qcow2",
-			"x86_64 metal 4k.raw.gz", "x86_64 metal iso", "x86_64 metal pxe", "x86_64 metal raw.xz", "x86_64 qemu qcow2",
+			"aarch64 metal 4k.raw.gz", "aarch64 metal iso", "aarch64 metal pxe", "aarch64 metal raw.xz", "aarch64 openstack raw.zst", "aarch64 qemu qcow2",
+			"x86_64 metal 4k.raw.gz", "x86_64 metal iso", "x86_64 metal pxe", "x86_64 metal raw.xz", "x86_64 openstack raw.zst", "x86_64 qemu qcow2",
 		}, got)
 	})
 	for _, tc := range []struct {
@@ -222,13 +227,20 @@ func TestCoreosInstallerReads(t *testing.T) {
 		})
 	}
 	metal := "/builds/43.20261101.3.0/x86_64/fedora-coreos-43.20261101.3.0-metal.x86_64.raw.xz"
-	t.Run("by address, decompressed", func(t *testing.T) {
-		dir, _, stderr, err := p.installer(t, true, "download", "-u", p.url+metal, "-d")
-		require.NoError(t, err, stderr)
-		got, err := os.ReadFile(filepath.Join(dir, strings.TrimSuffix(path.Base(metal), ".xz")))
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(p.raw, got))
-	})
+	for artifact, extension := range map[string]string{"metal": ".raw.xz", "metal4k": ".raw.gz", "openstack": ".raw.zst"} {
+		t.Run("by address, decompressed"+extension, func(t *testing.T) {
+			file := "/builds/43.20261101.3.0/x86_64/fedora-coreos-43.20261101.3.0-" + artifact + ".x86_64" + extension
+			dir, stdout, stderr, err := p.installer(t, true, "download", "-u", p.url+file, "-d")
+			require.NoError(t, err, stderr)
+			got, err := os.ReadFile(filepath.Join(dir, strings.TrimSpace(stdout)))
+			require.NoError(t, err)
+			want := p.raw
+			if extension == ".raw.zst" { // which it decodes only as it installs
+				want = p.file(file)
+			}
+			require.True(t, bytes.Equal(want, got))
+		})
+	}
 	// Only its own keys, not ours: it refuses, so it was the signature that counted.
 	t.Run("unknown key", func(t *testing.T) {
 		dir, _, stderr, err := p.installer(t, false, download...)
@@ -257,12 +269,19 @@ func TestCoreosInstallerReads(t *testing.T) {
 		require.NoError(t, err, stderr)
 	})
 	t.Run("our mirror of it", func(t *testing.T) {
-		mirror, err := bootimage.MirrorStream(p.stream, &bootimage.MirrorOptions{BaseURL: p.url + "/mirror", Arches: []string{"x86_64"}, Platforms: []string{"metal"}})
-		require.NoError(t, err)
-		for _, c := range mirror.Copies {
-			p.files.Store("/mirror/"+c.Key, p.file(strings.TrimPrefix(c.From, p.url)))
-		}
-		p.put(t, "/mirror/mine.json", mirror.Document)
+		folder := t.TempDir()
+		cmd := exec.CommandContext(t.Context(), "go", "run", "../examples/okd-streams", "bootimage", "mirror", "--quiet", "--url", p.url+"/mirror", "--dir", folder,
+			"--key", p.public, "--arch=x86_64", "--platform=metal", p.url+"/streams/mine.json")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.NoError(t, filepath.WalkDir(folder, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(name)
+			p.files.Store("/mirror"+strings.TrimPrefix(name, folder), data)
+			return err
+		}))
 		dir, stdout, stderr, err := p.installer(t, true, "download", "--stream-base-url", p.url+"/mirror/", "-s", "mine", "-f", "4k.raw.gz", "-d")
 		require.NoError(t, err, stderr)
 		got, err := os.ReadFile(filepath.Join(dir, strings.TrimSpace(stdout)))

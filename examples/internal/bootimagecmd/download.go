@@ -70,12 +70,8 @@ What was stopped goes on. Nothing has a file's name before it is verified.
 			return printGot(cmd.OutOrStdout(), c.output, all)
 		}
 		o := bootimage.CacheOptions{Offline: offline, DownloadOptions: bootimage.DownloadOptions{Decompress: decompress, Now: time.Now()}}
-		for _, file := range keys {
-			key, err := os.ReadFile(file)
-			if err != nil {
-				return ui.Next(err, "give a file of public keys, as gpg --export writes it")
-			}
-			o.Keys = append(o.Keys, key)
+		if o.Keys, err = readKeys(keys); err != nil {
+			return err
 		}
 		var all []got
 		for _, f := range chosen {
@@ -117,6 +113,17 @@ What was stopped goes on. Nothing has a file's name before it is verified.
 	flags.BoolVar(&payloadISO, "payload-iso", false, "take live ISOs from inside the release payload, from nowhere but its registry")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	return cmd
+}
+
+func readKeys(files []string) (keys [][]byte, err error) {
+	for _, file := range files {
+		key, err := os.ReadFile(file)
+		if err != nil {
+			return nil, ui.Next(err, "give a file of public keys, as gpg --export writes it")
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // get downloads one file, by the cache if there is one.
@@ -175,10 +182,14 @@ func getCached(ctx context.Context, dst *os.Root, cache, name string, e bootimag
 func (c *common) mirror() *cobra.Command {
 	var o bootimage.MirrorOptions
 	var dir string
+	var keyFiles []string
 	var quiet bool
 	cmd := c.leaf("mirror [FLAGS] STREAM", "Copy the files of a stream, with their signatures, and write metadata that names the copies", `
 The metadata is written last, as NAME.json beside the files: coreos-installer finds it
 with --stream-base-url. STREAM is stream metadata.
+
+Files are verified by their checksums. With --key each must also have a good signature,
+and without one nothing is copied; else signatures are copied as they are, unverified.
 `, 1, func(cmd *cobra.Command, args []string) error {
 		data, _, err := c.read(cmd, args[0])
 		if err != nil {
@@ -191,7 +202,15 @@ with --stream-base-url. STREAM is stream metadata.
 		if o.BaseURL == "" {
 			return ui.Usagef("--url is not given: where readers will find the copies")
 		}
+		keys, err := readKeys(keyFiles)
+		if err != nil {
+			return err
+		}
 		m, err := bootimage.MirrorStream(d, &o)
+		if err != nil {
+			return err
+		}
+		signatures, err := signaturesOf(m.Copies, len(keys) > 0)
 		if err != nil {
 			return err
 		}
@@ -200,10 +219,17 @@ with --stream-base-url. STREAM is stream metadata.
 			return ui.Next(err, "make the folder, or name another with --dir")
 		}
 		defer root.Close()
+		if len(keys) == 0 && len(signatures) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "signatures: %d, copied as they are; there is no --key to verify them by\n", len(signatures))
+		}
 		var all []got
 		for _, file := range m.Copies {
 			show, done := progress(cmd, path.Base(file.Key), quiet)
-			g, err := mirrorFile(cmd.Context(), root, file, show)
+			dl := bootimage.DownloadOptions{Unverified: file.Signature, Progress: show}
+			if !file.Signature {
+				dl.Keys, dl.Now = keys, time.Now()
+			}
+			g, err := mirrorFile(cmd.Context(), root, file, signatures[file.Key], &dl)
 			done()
 			if err != nil {
 				return err
@@ -226,6 +252,7 @@ with --stream-base-url. STREAM is stream metadata.
 	flags := cmd.Flags()
 	flags.StringVar(&o.BaseURL, "url", "", "`URL` where readers will find the copies")
 	flags.StringVar(&dir, "dir", ".", "`FOLDER` that the copies go to")
+	flags.StringArrayVar(&keyFiles, "key", nil, "`FILE` of OpenPGP public keys, one of which must have signed each file; may be repeated (default: signatures are not verified)")
 	flags.BoolVar(&o.Flat, "flat", false, "all files side by side")
 	flags.BoolVar(&o.DropImages, "drop-images", false, "leave out images in clouds")
 	flags.StringArrayVar(&o.Arches, "arch", nil, "`ARCHITECTURE` to copy; may be repeated (default: all)")
@@ -235,7 +262,24 @@ with --stream-base-url. STREAM is stream metadata.
 	return cmd
 }
 
-func mirrorFile(ctx context.Context, root *os.Root, file bootimage.MirrorCopy, show func(done, total int64)) (g *got, err error) {
+// signaturesOf are the addresses of signatures, by the files that they are of. Where all
+// files must have one it is an error if one has none.
+func signaturesOf(copies []bootimage.MirrorCopy, all bool) (map[string]string, error) {
+	signatures := make(map[string]string)
+	for _, file := range copies {
+		if file.Signature {
+			signatures[strings.TrimSuffix(file.Key, ".sig")] = file.From
+		}
+	}
+	for _, file := range copies {
+		if !file.Signature && signatures[file.Key] == "" && all {
+			return nil, ui.Next(&ui.VerificationError{Err: fmt.Errorf("%s: the stream names no signature of it", file.Key)}, "leave --key out to copy it by its checksum alone")
+		}
+	}
+	return signatures, nil
+}
+
+func mirrorFile(ctx context.Context, root *os.Root, file bootimage.MirrorCopy, signature string, o *bootimage.DownloadOptions) (g *got, err error) {
 	folder := path.Dir(file.Key)
 	if err := root.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
@@ -245,11 +289,9 @@ func mirrorFile(ctx context.Context, root *os.Root, file bootimage.MirrorCopy, s
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, sub.Close()) }()
-	done, err := bootimage.Download(ctx, sub, path.Base(file.Key), bootimage.Entry{URL: file.From, SHA256: file.SHA256}, &bootimage.DownloadOptions{
-		Unverified: file.Signature, Progress: show,
-	})
+	done, err := bootimage.Download(ctx, sub, path.Base(file.Key), bootimage.Entry{URL: file.From, SHA256: file.SHA256, Signature: signature}, o)
 	if err != nil {
 		return nil, err
 	}
-	return &got{Size: done.Size, SHA256: done.SHA256, Fetched: done.Fetched}, nil
+	return &got{Size: done.Size, SHA256: done.SHA256, SignedBy: done.SignedBy, Fetched: done.Fetched}, nil
 }

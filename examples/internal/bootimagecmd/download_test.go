@@ -118,6 +118,7 @@ func TestMirror(t *testing.T) {
 		code, stdout, stderr := call(t.Context(), "", "mirror", "--url", "https://mirror.example/os", "--dir", dir, "--drop-images", "-q", stream)
 		require.Zero(t, code, stderr)
 		require.Equal(t, 3, strings.Count(stdout, "\n"))
+		require.Contains(t, stderr, "signatures: 1, copied as they are; there is no --key to verify them by\n")
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "own.json"))
 	require.NoError(t, err)
@@ -138,6 +139,38 @@ func TestMirror(t *testing.T) {
 	code, _, stderr = call(t.Context(), "", "mirror", "--url=https://m.example", "--arch=s390x", "--dir", dir, stream)
 	require.Equal(t, ui.ExitFailed, code)
 	require.Contains(t, stderr, "no file of stream own is chosen")
+}
+
+// TestMirrorVerifies: with a key, files without a good signature are not copied.
+func TestMirrorVerifies(t *testing.T) {
+	_, stream, _ := site(t)
+	args := []string{"mirror", "--url=https://mirror.example/os", "--drop-images", "-q", "-o=json", "--platform=metal"}
+	dir := t.TempDir()
+	code, stdout, stderr := call(t.Context(), "", append(args, "--format=raw.gz", "--key", publicKey, "--dir", dir, stream)...)
+	require.Zero(t, code, stderr)
+	require.Empty(t, stderr)
+	require.Equal(t, 1, strings.Count(stdout, `"signedBy"`))
+	for name, tt := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"other key":    {[]string{"--format=raw.gz", "--key", "../../../publish/pgpsigner/testdata/expired.asc"}, ui.ExitVerification, "verification failed"},
+		"no key":       {[]string{"--key", "none.asc"}, ui.ExitFailed, "\n  give a file of public keys"},
+		"no signature": {[]string{"--key", publicKey}, ui.ExitVerification, "live.x86_64.iso: the stream names no signature of it\n  leave --key out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			code, stdout, stderr := call(t.Context(), "", append(append(args, tt.args...), "--dir", dir, stream)...)
+			require.Equal(t, tt.code, code, stderr)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, tt.want)
+			require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+				require.True(t, d.IsDir(), path)
+				return err
+			}))
+		})
+	}
 }
 
 func TestCheckSignature(t *testing.T) {
