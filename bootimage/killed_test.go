@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,6 +171,8 @@ func TestCacheCollectLocked(t *testing.T) {
 	server := &fileServer{data: data, ranges: true, etag: `"1"`}
 	reached, goOn := server.stopAt(9, false)
 	c := childDownload{Dir: t.TempDir(), Entry: bootimage.Entry{URL: serve(t, server), SHA256: sum256(data)}, Cache: true}
+	answer := sync.OnceFunc(func() { close(goOn) })
+	defer answer()
 	cmd, output := c.start(t)
 	<-reached
 	root, err := os.OpenRoot(c.Dir)
@@ -192,7 +195,7 @@ func TestCacheCollectLocked(t *testing.T) {
 	require.Empty(t, collected.Removed)
 	require.NoError(t, root.Remove(name))
 
-	close(goOn)
+	answer()
 	require.NoError(t, cmd.Wait(), "%s", output)
 	require.Equal(t, int32(16), server.requests.Load())
 	collected, err = cache.Collect(t.Context(), all)
