@@ -25,9 +25,9 @@ const (
 // Defaults and limits of [CompressOptions].
 const (
 	// DefaultCompressMemory is how many bytes of memory compressing may need,
-	// whatever the size of artifacts and the number of processors: with what a program
-	// has beside it, less than 200 MiB.
-	DefaultCompressMemory = 160 << 20
+	// whatever the size of artifacts and the number of processors: two workers of xz at
+	// level 6, and with what a program has beside them less than 200 MiB.
+	DefaultCompressMemory = 195 << 20
 
 	maxCompressWorkers = 64
 )
@@ -45,10 +45,10 @@ type CompressOptions struct {
 	// 0: as many as there are processors, at most 64. It changes no byte.
 	Workers int
 	// Memory is how many bytes all workers may need together; 0:
-	// [DefaultCompressMemory], 160 MiB. One worker needs some 5 MiB for gzip, 50 MiB
+	// [DefaultCompressMemory], 195 MiB. One worker needs some 6 MiB for gzip, 50 MiB
 	// for zstd, and for xz 25 MiB at level 1, 100 at 6 and 7, 210 at 8 and 350 at 9. Where
-	// Memory is less than that, one works nevertheless. For several workers of xz at level
-	// 6 or above it must be raised.
+	// Memory is less than that, one works nevertheless. For three workers of xz at level
+	// 6, or two above it, it must be raised.
 	Memory int64
 }
 

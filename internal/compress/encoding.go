@@ -66,7 +66,7 @@ func (e Encoding) Memory(n, streams int) int64 {
 	var encoder int64
 	switch e.Codec {
 	case Gzip:
-		encoder = 1 << 20
+		encoder = 2 << 20
 	case Zstd:
 		encoder = zstd.Memory(e.Level)
 	case XZ:

@@ -53,7 +53,7 @@ workers and memory.
 	flags.StringToStringVar(&platforms, "platform-compressor", nil, "`ARTIFACT=gzip|zstd|xz` for single artifacts; may be repeated")
 	flags.IntVar(&o.Compress.Level, "level", 0, "`NUMBER` of gzip and xz 1 to 9, of zstd 1 to 22 (default: gzip 3, xz 6, zstd 10)")
 	flags.IntVar(&o.Compress.Workers, "workers", 0, "`NUMBER` of processors to use (default: all, as far as --memory suffices)")
-	flags.Int64Var(&o.Compress.Memory, "memory", bootimage.DefaultCompressMemory>>20, "`MEBIBYTES` that compressing may need; more let more processors work: each needs 5 for gzip, 50 for zstd, 100 for xz")
+	flags.Int64Var(&o.Compress.Memory, "memory", bootimage.DefaultCompressMemory>>20, "`MEBIBYTES` that compressing may need; more let more processors work: each needs 6 for gzip, 50 for zstd, 100 for xz")
 	return cmd
 }
 
