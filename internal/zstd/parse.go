@@ -9,7 +9,7 @@ type level struct{ short, long, sample, wait int }
 var strengths = [...]struct {
 	from int
 	level
-}{{10, level{22, 17, 5, 2}}, {6, level{19, 16, 5, 2}}}
+}{{10, level{22, 18, 3, 2}}, {6, level{19, 16, 5, 2}}}
 
 func levelOf(number int) level {
 	for _, s := range strengths {
