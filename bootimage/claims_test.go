@@ -256,7 +256,7 @@ func TestDownloadByKeysAlone(t *testing.T) {
 			root := openRoot(t)
 			_, err := download(t, root, e, o)
 			require.Error(t, err)
-			server.after = nil
+			server.before(nil)
 			done, err := download(t, root, e, o)
 			require.NoError(t, err)
 			require.Len(t, done.SignedBy, 1)

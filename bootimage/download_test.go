@@ -55,8 +55,11 @@ func (s *fileServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n := int(s.requests.Add(1))
-	if s.after != nil {
-		s.after(n)
+	s.mu.Lock()
+	after := s.after
+	s.mu.Unlock()
+	if after != nil {
+		after(n)
 	}
 	s.mu.Lock()
 	data, etag, ranges, cut := s.data, s.etag, s.ranges, 0
@@ -102,6 +105,13 @@ func (s *fileServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 	}
 	_, _ = w.Write(data)
+}
+
+// before has fn called before each answer; nil: nothing.
+func (s *fileServer) before(fn func(n int)) {
+	s.mu.Lock()
+	s.after = fn
+	s.mu.Unlock()
 }
 
 func serve(t testing.TB, s *fileServer) string {
@@ -285,7 +295,7 @@ func TestDownloadGoesOn(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.ElementsMatch(t, []string{".d.raw.part", ".d.raw.part.json"}, names(t, root))
 
-	server.after = nil
+	server.before(nil)
 	done, err := bootimage.Download(t.Context(), root, "d.raw", e, opts)
 	require.NoError(t, err)
 	require.Equal(t, int64(1<<20), done.Size)

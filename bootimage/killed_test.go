@@ -77,7 +77,7 @@ func TestDownloadChild(t *testing.T) {
 // answered, or cut, when the other is closed.
 func (s *fileServer) stopAt(n int, cut bool) (reached, goOn chan struct{}) {
 	reached, goOn = make(chan struct{}), make(chan struct{})
-	s.after = func(i int) {
+	s.before(func(i int) {
 		if i == n {
 			close(reached)
 			<-goOn
@@ -85,7 +85,7 @@ func (s *fileServer) stopAt(n int, cut bool) (reached, goOn chan struct{}) {
 				panic(http.ErrAbortHandler)
 			}
 		}
-	}
+	})
 	return reached, goOn
 }
 
@@ -131,7 +131,7 @@ func TestDownloadKilled(t *testing.T) {
 				require.True(t, exists(filepath.Join(c.Dir, "."+final+".part")))
 			}
 			kill()
-			server.after = nil
+			server.before(nil)
 			server.asked.Store(0)
 			done := c.do(t)
 			require.Equal(t, int64(len(packed)), done.Size)

@@ -36,7 +36,7 @@ func TestExit(t *testing.T) {
 	require.Equal(t, 2, ui.Exit(&out, "x", fmt.Errorf("while: %w", ui.Usagef("no %s", "source"))))
 	require.Equal(t, 3, ui.Exit(&out, "x", fmt.Errorf("while: %w", &ui.VerificationError{Err: errors.New("damaged")})))
 	require.Equal(t, `x: broken
-  mend what it says; if there is nothing to mend, report it with the text above and the output of x version
+  mend what it says; if there is nothing to mend, report it with the text above and the output of okd-streams version
 x: while: no source
   x --help shows what there is, and COMMAND --help how it is called
 x: while: damaged
