@@ -125,6 +125,44 @@ func TestConvertInterop(t *testing.T) {
 	}
 }
 
+// TestConvertGrownInterop does so with disks that are larger than their source. VHDX with
+// sectors of 4096 bytes, which TestConvertGrown reads, is none of QEMU's formats.
+func TestConvertGrownInterop(t *testing.T) {
+	interop.Peer(t, "qemu-img", "tar")
+	dir := t.TempDir()
+	path, grown := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "grown.raw")
+	raw := newDisk()
+	const size = 200 << 20
+	require.NoError(t, os.WriteFile(path, raw, 0o600))
+	require.NoError(t, os.WriteFile(grown, raw, 0o600))
+	require.NoError(t, os.Truncate(grown, size))
+	var targets []disk.Target
+	for _, target := range everyTarget() {
+		if target.Format != disk.KubeVirt {
+			target.Size = size
+			targets = append(targets, target)
+		}
+	}
+	checkResults(t, dir, grown, convertFile(t, dir, path, targets, &disk.ConvertOptions{Hash: true}))
+}
+
+// TestConvertStampedInterop does so with stamped disks, of which the source is not the same.
+func TestConvertStampedInterop(t *testing.T) {
+	interop.Peer(t, "qemu-img", "tar", "skopeo")
+	dir := t.TempDir()
+	path, stamped := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "stamped.raw")
+	raw := bootDisk(t, 512, rootType)
+	aws := stamp(t, raw, "aws", nil)
+	require.NoError(t, os.WriteFile(path, raw, 0o600))
+	require.NoError(t, os.WriteFile(stamped, over(t, aws, raw), 0o600))
+	targets := everyTarget()
+	for i := range targets {
+		targets[i].Stamp = aws
+	}
+	checkResults(t, dir, stamped, convertFile(t, dir, path, targets, &disk.ConvertOptions{Hash: true}))
+	require.Error(t, exec.Command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", path, filepath.Join(dir, "a.qcow2")).Run(), "not the source")
+}
+
 // TestConvertSparseTar reads Google's archive with Go's reader, too.
 func TestConvertSparseTar(t *testing.T) {
 	dir := t.TempDir()
