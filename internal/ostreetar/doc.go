@@ -20,5 +20,6 @@
 //
 // One thing differs on purpose: a symbolic link's target is always written as
 // it is. The reference cleans targets such as "a/./b", and then the object no
-// longer has its checksum, so that nobody can import the image.
+// longer has its checksum, so that nobody can import the image. [Writer.Compat]
+// does so, too.
 package ostreetar

@@ -2,6 +2,7 @@ package ostreetar
 
 import (
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -30,7 +31,7 @@ func putPath(field *[fieldSize]byte, path string, link bool) bool {
 	}
 	// A lone "." is kept, as in "./", the root.
 	lone := onlyDot(path)
-	first, slash := true, false
+	first, slash := !strings.HasPrefix(path, "/"), false
 	for rest := path; rest != ""; {
 		var part string
 		part, rest = cut(rest)
@@ -105,10 +106,10 @@ func putName(field *[fieldSize]byte, path string) bool {
 
 // putTarget sets the link field of a symbolic link and reports whether the
 // whole target is in it. If not, a K entry must carry it and the field keeps
-// the components that fitted. A target that does fit is copied as it is, see
-// the package comment.
-func putTarget(field *[fieldSize]byte, target string) bool {
-	if len(target) > fieldSize {
+// the components that fitted. A target that does fit is copied as it is but for
+// Compat, see the package comment.
+func (t *Writer) putTarget(field *[fieldSize]byte, target string) bool {
+	if len(target) > fieldSize || t.Compat && !strings.Contains(target, "//") {
 		return putPath(field, target, true)
 	}
 	copy(field[:], target)

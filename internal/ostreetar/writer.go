@@ -88,6 +88,10 @@ type Object struct {
 // Writer writes one layer. After an error it only repeats that error. It is
 // not safe for concurrent use.
 type Writer struct {
+	// Compat has the targets of links lose what the reference's do: see the package
+	// comment.
+	Compat bool
+
 	w       io.Writer
 	err     error
 	current header // of the last object; its links start from a copy
@@ -192,7 +196,7 @@ func (t *Writer) entry(o *Object, content io.Reader) error {
 	if o.Symlink {
 		t.empty = false
 		t.current = newHeader('2', o.UID, o.GID, o.Mode, 0)
-		if !putTarget(t.current.link(), o.Target) {
+		if !t.putTarget(t.current.link(), o.Target) {
 			t.long('K', o.Target)
 		}
 		t.named(&t.current, t.target)

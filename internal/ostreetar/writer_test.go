@@ -332,6 +332,20 @@ func TestSymlinkTargets(t *testing.T) {
 	}
 }
 
+// With Compat targets are those of the reference: image-v1b-symlink-dots of the shared data,
+// whose links these are, has them so.
+func TestCompatTargets(t *testing.T) {
+	for target, want := range map[string]string{
+		"a/./b": "a/b", "./c": "./c", "d/.": "d", "e/": "e/", "/": "//", "/./f": "/f", "..": "..", "../lib/x": "../lib/x", "//usr//lib": "//usr//lib",
+	} {
+		got := split(t, write(t, func(w *ostreetar.Writer) {
+			w.Compat = true
+			require.NoError(t, w.Object(&ostreetar.Object{Checksum: checksum, Mode: 0o120777, Symlink: true, Target: target}, nil))
+		}))
+		require.Equal(t, want, got[len(got)-1].link(), target)
+	}
+}
+
 func TestXattrs(t *testing.T) {
 	got := split(t, write(t, func(w *ostreetar.Writer) {
 		require.NoError(t, w.Object(&ostreetar.Object{

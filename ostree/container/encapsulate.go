@@ -76,6 +76,13 @@ type EncapsulateOptions struct {
 	// it was compressed, so that it need not be transferred.
 	Prior v1.Image
 
+	// Compat copies the reference's faults, so that digests can be compared with its
+	// images: dirtrees of /sysroot are left out, targets of links such as "a/./b" are
+	// others, an exclusive component without content has a layer, with the diff ID of the
+	// reserved one, and where a planner keeps the split of Prior, what is new is in the
+	// layer that was reserved. Not all such images can be imported. Not for [Plain].
+	Compat bool
+
 	// Labels are added, to annotations as well; they win over the commit's.
 	Labels map[string]string
 	// CopyKeys are metadata keys of the commit (strings) that become labels;
@@ -116,7 +123,8 @@ type EncapsulateStats struct {
 // Encapsulate makes an OSTree-native container image of a commit: byte for
 // byte what current bootc makes of it, or with [V1a] ostree-ext 0.15, but for
 // gzip's output and for what those tools get wrong (links such as "a/./b",
-// content in /sysroot, with ostree-ext the time of day in the history).
+// content in /sysroot, with ostree-ext the time of day in the history), most of
+// which [EncapsulateOptions.Compat] copies.
 //
 // All work is done under ctx before it returns: layers that are not in cache
 // are written there, in parallel. The image's methods then read cache, which
@@ -162,6 +170,9 @@ func encapsulate(ctx context.Context, cache *Cache, repo *ostree.Repo, commit os
 	if err != nil {
 		return nil, err
 	}
+	for _, p := range plans {
+		p.compat = opts.Compat
+	}
 	layers, err := buildLayers(ctx, cache, enc, plans, opts)
 	if err != nil {
 		return nil, err
@@ -194,6 +205,9 @@ func checkDialect(opts *EncapsulateOptions) error {
 		}
 	case Plain:
 		last = 1
+		if opts.Compat {
+			return fmt.Errorf("faults of the reference in dialect %s, which is not its: %w", Plain, errors.ErrUnsupported)
+		}
 	default:
 		return fmt.Errorf("dialect %q: %w", opts.Dialect, errors.ErrUnsupported)
 	}
@@ -273,6 +287,14 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 	if limit < 1 {
 		return nil, fmt.Errorf("%d exclusive components leave no layer for the others", len(exclusivePlans))
 	}
+	kept := -1 // layers of an earlier split, of which the last was reserved
+	if opts.Compat && opts.Prior != nil {
+		split, err := splitOf(opts.Prior)
+		if err != nil {
+			return nil, fmt.Errorf("prior image: %w", err)
+		}
+		kept, limit = len(split), limit+1
+	}
 	chunks, err := planChunks(ctx, cache, s, planned, owner, limit, opts)
 	if err != nil {
 		return nil, err
@@ -305,8 +327,10 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 	}
 	// Two layers without content would have one diff ID, and readers, which look
 	// for the last layer of the commit by its diff ID, would stop at the first.
-	plans = slices.DeleteFunc(plans, func(p *layerPlan) bool { return !p.commit && len(p.objects) == 0 })
-	if dialect != Plain {
+	if !opts.Compat {
+		plans = slices.DeleteFunc(plans, func(p *layerPlan) bool { return !p.commit && len(p.objects) == 0 })
+	}
+	if dialect != Plain && len(chunks) != kept {
 		plans = append(plans, &layerPlan{snapshot: s, dialect: dialect, parents: parents, name: reservedName})
 	}
 	return plans, weigh(ctx, cache, s, plans, opts)

@@ -23,6 +23,7 @@ type layerPlan struct {
 	// parents: directories come before the first path in them (format version
 	// 2). Not in the commit layer, which has them all.
 	parents bool
+	compat  bool // see EncapsulateOptions
 	// objects in ascending order of checksum, each with its paths in the order
 	// they are written.
 	objects []objectRun
@@ -36,6 +37,9 @@ type layerPlan struct {
 func (l *layerPlan) key() cacheKey {
 	k := newKeyHash()
 	k.text(layerKeyPrefix + string(l.dialect))
+	if l.compat {
+		k.text("compat")
+	}
 	if l.commit {
 		k.text("commit")
 		k.bytes(l.snapshot.commit[:])
@@ -165,6 +169,7 @@ func (l *layerPlan) write(ctx context.Context, to io.Writer) error {
 	if l.dialect == V1a {
 		w = ostreetar.NewWriterV1a(to)
 	}
+	w.Compat = l.compat
 	if l.commit {
 		if err := l.writeCommit(ctx, w); err != nil {
 			return err
@@ -307,6 +312,9 @@ func (l *layerPlan) writeCommit(ctx context.Context, w *ostreetar.Writer) error 
 	// The reference leaves these out, so that a commit with an empty sysroot and
 	// no other empty directory, or with anything in sysroot, is incomplete when
 	// imported. Where the objects are in the layer already, nothing differs.
+	if l.compat {
+		skipped = nil
+	}
 	for _, d := range skipped {
 		if err := once(d.meta, "dirmeta"); err != nil {
 			return err

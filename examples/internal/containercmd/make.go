@@ -38,6 +38,7 @@ type splitting struct {
 	planner, prior, contentMeta, arch  string
 	labels, copyKeys, copyKeysOptional []string
 	dialect                            string
+	compat                             bool
 }
 
 func (s *splitting) register(cmd *cobra.Command) {
@@ -52,6 +53,7 @@ func (s *splitting) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&s.copyKeys, "copymeta", nil, "metadata `KEY` of the commit that becomes a label; may be repeated")
 	flags.StringArrayVar(&s.copyKeysOptional, "copymeta-opt", nil, "the same for a `KEY` that may be missing; may be repeated")
 	flags.StringVar(&s.dialect, "dialect", "", "`v1a|v1b|plain` of the layers: of ostree-ext 0.15, of bootc (default), or without a commit")
+	flags.BoolVar(&s.compat, "compat", false, "copy the faults of the dialect's tool, to compare digests; not all such images can be imported")
 }
 
 // options turns flags into options; components and planner may be left to the
@@ -62,7 +64,7 @@ func (s *splitting) options(c *common, cmd *cobra.Command) (*container.Encapsula
 		return nil, err
 	}
 	o := &container.EncapsulateOptions{
-		Dialect: container.Dialect(s.dialect), FormatVersion: s.format, Codec: container.Codec(s.codec), Level: s.level, MaxLayers: s.maxLayers,
+		Dialect: container.Dialect(s.dialect), Compat: s.compat, FormatVersion: s.format, Codec: container.Codec(s.codec), Level: s.level, MaxLayers: s.maxLayers,
 		Labels: labels, CopyKeys: s.copyKeys, CopyKeysOptional: s.copyKeysOptional, Architecture: s.arch,
 		Logger: c.logger(cmd), Progress: c.progress(cmd),
 	}
