@@ -83,6 +83,9 @@ type Reader struct {
 	err      error
 }
 
+// maxEmptyReads is how often a source may give neither bytes nor an end.
+const maxEmptyReads = 100
+
 // OpenSource opens src for reading it once under the promises of opts.
 func OpenSource(ctx context.Context, src Source, opts *PutOptions) (*Reader, error) {
 	if err := ctx.Err(); err != nil {
@@ -110,6 +113,17 @@ func (r *Reader) Read(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	r.hash.Write(p[:n])
 	r.read += int64(n)
+	// What follows the promised bytes is known before the last of them is given away:
+	// who sends them would have an answer, or not, by the time of another call.
+	for range maxEmptyReads {
+		if err != nil || r.read != r.size {
+			break
+		}
+		var one [1]byte
+		var more int
+		more, err = r.body.Read(one[:])
+		r.read += int64(more)
+	}
 	switch {
 	case r.read > r.size:
 		r.err = fmt.Errorf("source has more than the promised %d bytes: %w", r.size, ErrDigest)
