@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -594,7 +595,7 @@ func (co *checkout) identical(ctx context.Context, dir int, name string, want *w
 		if _, err := unix.Seek(fd, 0, io.SeekStart); err != nil {
 			return err
 		}
-		if _, err := io.Copy(h, &contextReader{ctx, there}); err != nil {
+		if _, err := io.Copy(h, readers.Context{Ctx: ctx, R: there}); err != nil {
 			return err
 		}
 		if Checksum(h.Sum(nil)) == want.checksum {
@@ -602,19 +603,6 @@ func (co *checkout) identical(ctx context.Context, dir int, name string, want *w
 		}
 	}
 	return differs("content")
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // temp is a name that is free, unless somebody wants trouble; then making it

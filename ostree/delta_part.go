@@ -12,6 +12,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/decompress"
 	"github.com/okd-project/okd-streams/internal/gvariant"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -125,7 +126,7 @@ func (f *rawFile) ReadAt(p []byte, off int64) (int, error) {
 func unpackPart(ctx context.Context, s *spool, part *deltaPart, r io.Reader) error {
 	size := min(part.size, math.MaxInt64-1)
 	h := sha256.New()
-	in := &io.LimitedReader{R: io.TeeReader(&contextReader{ctx, r}, h), N: int64(size) + 1}
+	in := &io.LimitedReader{R: io.TeeReader(readers.Context{Ctx: ctx, R: r}, h), N: int64(size) + 1}
 	err := unpack(s, bufio.NewReaderSize(in, 64<<10))
 	// What follows the compressed bytes counts, too.
 	if _, e := io.Copy(io.Discard, in); err == nil {

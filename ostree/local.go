@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -554,7 +555,7 @@ func (p *localPull) copyStored(ctx context.Context, w *contentWriter, o *opened,
 	}
 	if err = retry(func() error { return unix.IoctlFileClone(f.fd, o.fd) }); err != nil {
 		if _, err = unix.Seek(o.fd, 0, io.SeekStart); err == nil {
-			_, err = io.CopyBuffer(struct{ io.Writer }{f}, &contextReader{ctx, o.rawFile}, buf)
+			_, err = io.CopyBuffer(struct{ io.Writer }{f}, readers.Context{Ctx: ctx, R: o.rawFile}, buf)
 		}
 	}
 	if err := w.shelf.finish(f, err, 0o644); err != nil {

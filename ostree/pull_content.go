@@ -10,6 +10,7 @@ import (
 	"io"
 
 	"github.com/okd-project/okd-streams/internal/inflate"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/unix"
 )
 
@@ -210,7 +211,7 @@ func (w *pullWorker) largeContent(ctx context.Context, c Checksum, body io.Reade
 	}
 	w.pullDesk = w.own
 	defer func() { w.pullDesk = nil }()
-	src := io.Reader(&contextReader{ctx, body})
+	src := io.Reader(readers.Context{Ctx: ctx, R: body})
 	if w.repo.settings.mode != ModeArchive {
 		w.large.Reset(src)
 		v, err := w.begin(w.large)

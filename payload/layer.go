@@ -22,6 +22,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
 
@@ -79,7 +80,7 @@ func (f *fetched) scanLayer(ctx context.Context, i int, scan func(r io.Reader) (
 		return err
 	}
 	defer rc.Close()
-	in, err := verify.NewReader(contextReader{ctx, rc}, desc.Digest, desc.Size)
+	in, err := verify.NewReader(readers.Context{Ctx: ctx, R: rc}, desc.Digest, desc.Size)
 	if err != nil {
 		return err
 	}
@@ -138,18 +139,6 @@ func (f *fetched) readLayer(ctx context.Context, i int, dir *folder) error {
 	}
 	next.apply(dir)
 	return nil
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // layerScan collects what one layer has in a folder.

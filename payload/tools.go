@@ -22,6 +22,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/okd-project/okd-streams/internal/atomicfile"
+	"github.com/okd-project/okd-streams/internal/readers"
 )
 
 // tool is a program for one operating system and architecture.
@@ -302,7 +303,7 @@ func (x *toolExtraction) write(ctx context.Context, t tool, file imageFile) (out
 	if err := os.Remove(work.Name()); err != nil {
 		return out, err
 	}
-	if _, err := io.Copy(work, contextReader{ctx, x.files.open(file)}); err != nil {
+	if _, err := io.Copy(work, readers.Context{Ctx: ctx, R: x.files.open(file)}); err != nil {
 		return out, err
 	}
 	out = Tool{File: x.name(t), Command: t.command, OS: t.os, Arch: t.arch, Component: t.component}
@@ -399,7 +400,7 @@ func writeTarball(ctx context.Context, w io.Writer, t tool, program *io.SectionR
 		if err := tw.WriteHeader(hdr); err != nil || r == nil {
 			return err
 		}
-		_, err := io.Copy(tw, contextReader{ctx, r})
+		_, err := io.Copy(tw, readers.Context{Ctx: ctx, R: r})
 		return err
 	}
 	err = errors.Join(
@@ -422,7 +423,7 @@ func writeZip(ctx context.Context, w io.Writer, t tool, program *io.SectionReade
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(f, contextReader{ctx, r})
+		_, err = io.Copy(f, readers.Context{Ctx: ctx, R: r})
 		return err
 	}
 	return errors.Join(

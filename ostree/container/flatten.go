@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/okd-project/okd-streams/internal/decompress"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -254,7 +255,7 @@ const (
 func mergeLayer(ctx context.Context, root *node, layer io.Reader, base int64, entries *int) error {
 	var changes []change
 	var hidden, cleared []string
-	counter := &countingReader{r: layer}
+	counter := &readers.Counter{R: layer}
 	tr := tar.NewReader(counter)
 	for {
 		if err := ctx.Err(); err != nil {
@@ -292,7 +293,7 @@ func mergeLayer(ctx context.Context, root *node, layer io.Reader, base int64, en
 			hidden = append(hidden, joinPath(dir, name))
 			continue
 		}
-		c, err := readEntry(h, base+counter.n)
+		c, err := readEntry(h, base+counter.N)
 		if err != nil {
 			return fmt.Errorf("%.200q: %w", h.Name, err)
 		}
@@ -492,15 +493,4 @@ func splitPath(path string) (dir, name string) {
 		return path[:i], path[i+1:]
 	}
 	return "", path
-}
-
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/verify"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
@@ -177,7 +178,7 @@ func (s *Source) openArchive(ctx context.Context, root *os.Root, archive bootima
 // SHA-256 with the record, in one reading.
 func readVerified(ctx context.Context, file io.Reader, archive bootimage.ImportedFile, each func(*tar.Reader, *tar.Header) error) error {
 	sum := sha256.New()
-	all := io.TeeReader(contextReader{ctx, file}, sum)
+	all := io.TeeReader(readers.Context{Ctx: ctx, R: file}, sum)
 	fault := func() error {
 		for r := tar.NewReader(all); ; {
 			header, err := r.Next()
@@ -219,10 +220,11 @@ const maxArchiveDocument = 4 << 20
 // openOCIArchive reads an archive once to verify it and to find its blobs.
 func openOCIArchive(ctx context.Context, file *os.File, archive bootimage.ImportedFile) (v1.Image, error) {
 	a := &ociArchive{file: file, blobs: map[string]extent{}}
-	count := &countingReader{Reader: file}
+	// A tar is read no further than the entry that it is at.
+	count := &readers.Counter{R: file}
 	err := readVerified(ctx, count, archive, func(_ *tar.Reader, header *tar.Header) error {
 		if header.Typeflag == tar.TypeReg {
-			a.blobs[path.Clean(header.Name)] = extent{count.n, header.Size}
+			a.blobs[path.Clean(header.Name)] = extent{count.N, header.Size}
 		}
 		return nil
 	})
@@ -245,19 +247,6 @@ func openOCIArchive(ctx context.Context, file *os.File, archive bootimage.Import
 		return nil, fmt.Errorf("%s: %w", archive.Name, err)
 	}
 	return partial.CompressedToImage(a)
-}
-
-// countingReader counts what was read; tar reads no further than the entry that
-// it is at.
-type countingReader struct {
-	io.Reader
-	n int64
-}
-
-func (r *countingReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.n += int64(n)
-	return n, err
 }
 
 func (a *ociArchive) open(name string) (*io.SectionReader, error) {

@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/okd-project/okd-streams/internal/decompress"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/stream"
@@ -147,7 +148,7 @@ func (s *Source) openTar(spec string) error {
 	}
 	s.Tree = endingWith(s.Tree, func(ctx context.Context, fault error) error {
 		// What lies behind the archive's end is part of the file, too.
-		if _, err := io.Copy(sum, contextReader{ctx, file}); err != nil {
+		if _, err := io.Copy(sum, readers.Context{Ctx: ctx, R: file}); err != nil {
 			return err
 		}
 		if got := hex.EncodeToString(sum.Sum(nil)); got != want {
@@ -204,19 +205,6 @@ func (r *checkedReader) Read(p []byte) (int, error) {
 		err = r.check(err)
 	}
 	return n, err
-}
-
-// contextReader ends when its context does.
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
 }
 
 func (s *Source) openOSTree(ctx context.Context, spec string) error {

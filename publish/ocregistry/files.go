@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/okd-project/okd-streams/internal/ociimage"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/unix"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
@@ -135,7 +136,7 @@ func (f *folder) put(ctx context.Context, r io.Reader, desc v1.Descriptor, count
 
 // place writes a file of known content: all of it under its name, or nothing.
 func (f *folder) place(ctx context.Context, r io.Reader, desc v1.Descriptor, final string, count func(int64)) error {
-	v, err := verify.NewReader(contextReader{ctx, r}, desc.Digest, desc.Size)
+	v, err := verify.NewReader(readers.Context{Ctx: ctx, R: r}, desc.Digest, desc.Size)
 	if err != nil {
 		return err
 	}
@@ -207,18 +208,6 @@ func (f *folder) syncDir(name string) error {
 		err = nil
 	}
 	return errors.Join(err, dir.Close())
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // countReader tells of what was read.

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/internal/ociimage"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/verify"
 	"github.com/okd-project/okd-streams/publish"
 )
@@ -399,7 +400,7 @@ func (f *folder) link(ctx context.Context, desc v1.Descriptor, from name.Reposit
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, contextReader{ctx, v})
+	_, err = io.Copy(io.Discard, readers.Context{Ctx: ctx, R: v})
 	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
