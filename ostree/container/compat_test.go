@@ -56,18 +56,28 @@ func TestCompatCopiesFaults(t *testing.T) {
 			opts.Compat, opts.Architecture = true, "amd64"
 			got, err := container.Encapsulate(t.Context(), openCache(t, t.TempDir()), repo, checksum(t, commit), &opts)
 			require.NoError(t, err)
-			wantConfig, err := want.RawConfigFile()
-			require.NoError(t, err)
-			gotConfig, err := got.RawConfigFile()
-			require.NoError(t, err)
-			require.Equal(t, string(wantConfig), string(gotConfig))
-			wantManifest, err := want.RawManifest()
-			require.NoError(t, err)
-			gotManifest, err := got.RawManifest()
-			require.NoError(t, err)
-			require.Equal(t, withoutDigests(t, wantManifest), withoutDigests(t, gotManifest))
+			requireSameDocuments(t, want, got)
 		})
 	}
 	_, err := container.Encapsulate(t.Context(), openCache(t, t.TempDir()), edge, checksum(t, commitEdge), &container.EncapsulateOptions{Dialect: container.Plain, Compat: true})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
+}
+
+// With Compat there are no more layers than asked for either, whatever the split before.
+func TestCompatKeepsTheLimit(t *testing.T) {
+	repo := newRepo(t)
+	c := commit(t, repo, sample)
+	cache := openCache(t, t.TempDir())
+	opts := container.EncapsulateOptions{Components: split(t, repo, c)}
+	for layers := range 8 {
+		opts.MaxLayers, opts.Prior = layers+2, nil
+		prior := encapsulate(t, cache, repo, c, &opts)
+		for _, limit := range []int{3, 4, 5} {
+			opts := opts
+			opts.Compat, opts.Prior, opts.MaxLayers, opts.Planner = true, prior, limit, container.Stable{}
+			m, err := encapsulate(t, cache, repo, c, &opts).Manifest()
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(m.Layers), 1+limit, "after %d layers", layers+2)
+		}
+	}
 }

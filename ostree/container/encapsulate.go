@@ -293,7 +293,9 @@ func planLayers(ctx context.Context, cache *Cache, s *snapshot, opts *Encapsulat
 		if err != nil {
 			return nil, fmt.Errorf("prior image: %w", err)
 		}
-		kept, limit = len(split), limit+1
+		if kept = len(split); kept == limit+1 {
+			limit = kept // which leaves none to be reserved
+		}
 	}
 	chunks, err := planChunks(ctx, cache, s, planned, owner, limit, opts)
 	if err != nil {
