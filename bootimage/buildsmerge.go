@@ -76,7 +76,7 @@ func (v *value) text() (text string) {
 // list is the items of a list or the members of an object under a key; none where
 // there is no such.
 func (v *value) list(key string) []member {
-	if l := v.member(key); l != nil {
+	if l := v.get(key); l != nil {
 		return l.members
 	}
 	return nil

@@ -58,10 +58,10 @@ var otherFiles = []string{CommitMetaFile, "ostree-commit-object", "coreos-assemb
 const maxFragments = 256
 
 // ImportBuild reads a build from coreos-assembler's folder of builds, the one with
-// builds.json; release.json at both places ([ReadRelease]). Artifacts that are missing, or of other bytes than recorded, are
-// errors; those of [io/fs.ErrNotExist] say what is not there. Artifacts that
-// builds.json says were cleaned up are left out. Give a folder as the FS of an
-// [os.Root], which follows no symbolic link out of it.
+// builds.json; release.json at both places ([ReadRelease]). Artifacts that are missing,
+// or of other bytes than recorded, are errors; those of [io/fs.ErrNotExist] say what is
+// not there. Artifacts that builds.json says were cleaned up are left out. Give a folder
+// as the FS of an [os.Root], which follows no symbolic link out of it.
 func ImportBuild(ctx context.Context, fsys fs.FS, arch string, opts *ImportOptions) (*ImportedBuild, error) {
 	var o ImportOptions
 	if opts != nil {

@@ -62,7 +62,11 @@ func FinalizeMeta(fragments ...[]byte) func(old []byte) ([]byte, error) {
 	})
 }
 
+// get is a value of an object; nil: it has none of that key, or is none.
 func (v *value) get(key string) *value {
+	if v == nil {
+		return nil
+	}
 	for _, m := range v.members {
 		if m.key == key {
 			return m.value

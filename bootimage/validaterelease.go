@@ -63,20 +63,12 @@ func (v *faults) releaseArch(at string, arch *value, release string) {
 			v.cloud(in+".image", platform.key, one)
 		}
 	}
-	for _, region := range arch.get("rhel-coreos-extensions").member("aws-winli").list("images") {
+	for _, region := range arch.get("rhel-coreos-extensions").get("aws-winli").list("images") {
 		v.cloud(join(at+`.rhel-coreos-extensions.aws-winli.images`, region.key), "aws-winli", region.value)
 	}
-	if azure := arch.get("rhel-coreos-extensions").member("azure-disk"); azure != nil {
+	if azure := arch.get("rhel-coreos-extensions").get("azure-disk"); azure != nil {
 		v.cloud(at+".rhel-coreos-extensions.azure-disk", "azure-disk", azure)
 	}
-}
-
-// member is a value of what may be nil.
-func (v *value) member(key string) *value {
-	if v == nil {
-		return nil
-	}
-	return v.get(key)
 }
 
 func (v *faults) digestRef(at, text string) {

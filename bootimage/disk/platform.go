@@ -35,8 +35,9 @@ var notMade = map[string]string{
 // TargetFor gives how a platform wants its disk, as coreos-assembler makes it, without
 // name, size and stamp. Platforms without a way of their own take QCOW2. The error
 // wraps [errors.ErrUnsupported] for platforms whose disks are not made here: dasd,
-// nvidiabluefield and qemu-secex. That of powervs is then to be compressed with gzip. One of metal4k is made of a disk with sectors
-// of 4096 bytes alone, which it is a copy of.
+// nvidiabluefield and qemu-secex. That of powervs is then to be compressed with gzip.
+// One of metal4k is made of a disk with sectors of 4096 bytes alone, which it is a copy
+// of.
 func TargetFor(platform string) (Target, error) {
 	if what, ok := notMade[platform]; ok {
 		return Target{}, &Error{Op: "target", Target: platform, Err: fmt.Errorf("it wants %s: %w", what, errors.ErrUnsupported)}

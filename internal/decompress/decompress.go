@@ -27,8 +27,9 @@ func NewReader(r io.Reader) (io.ReadCloser, error) { return NewParallelReader(r,
 
 // NewParallelReader is [NewReader] that decodes so many blocks of xz at once as there are
 // workers, if their headers say how large they are, as those of `xz -T` and of this module
-// do, and if they fit into so many bytes of memory, see [MaxXZAhead]. No byte of a block is given before the
-// block's check was verified. Close waits for the workers; r is read by who reads.
+// do, and if they fit into so many bytes of memory, see [MaxXZAhead]. No byte of a block is
+// given before the block's check was verified. Close waits for the workers; r is read by who
+// reads.
 func NewParallelReader(r io.Reader, workers int, memory int64) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	magic, err := br.Peek(6)
