@@ -118,6 +118,17 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// TestFarthest: at every place the bytes that are farthest away are still known.
+func TestFarthest(t *testing.T) {
+	const dist = deflate.MaxWindow - 1
+	content := bytes.Repeat(samples()["noise"][:dist], 20)
+	for level := 1; level <= 9; level++ {
+		size := len(packed(t, encoder(t, level), len(content), content))
+		// A match of 258 bytes takes two bytes; the lower levels do not find all of them.
+		require.Less(t, size, dist+(len(content)-dist)/258*5, "level %d", level)
+	}
+}
+
 // TestSizes: not larger than what the encoder of Go makes of it at its level 6, but for
 // what is lost where its blocks happen to end better.
 func TestSizes(t *testing.T) {
