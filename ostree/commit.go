@@ -186,6 +186,7 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		opts.Cache.start(t.started)
 		b.whole = r.holds(ctx, opts.Cache.tree)
 		t.present.many = !b.whole && len(opts.Cache.needed) >= 256*listAfter
+		t.latest = func(kind ObjectType, c *Checksum) bool { return opts.Cache.object(kind, c) && b.whole }
 	}
 	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
 	if known, err := r.wholeTree(ctx, src, opts); err != nil {

@@ -277,11 +277,14 @@ func (w *contentWriter) copy(ctx context.Context, dst io.Writer, body io.Reader,
 
 // store writes a content object whose content is in memory, unless it is there.
 func (w *contentWriter) store(o object, c Checksum, data []byte) error {
+	isLink := o.Mode&ModeType == ModeSymlink
+	if isLink && w.txn.latest != nil && w.txn.latest(TypeFile, &c) {
+		return nil
+	}
 	write, err := w.claim(&c)
 	if err != nil || !write {
 		return err
 	}
-	isLink := o.Mode&ModeType == ModeSymlink
 	switch {
 	case w.repo.settings.mode == ModeArchive:
 		w.zbuf.Reset()

@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
+
+	"github.com/okd-project/okd-streams/internal/xxhash"
 )
 
 // DevInoCache remembers the checksums of files on this machine, so that a
@@ -64,10 +67,13 @@ const maxCacheAge = 8
 
 // cacheMagic begins the file. The checksum of the dirtree of the latest tree follows,
 // which has the objects of all records last needed one save ago, or zeros; then records
-// of key, checksum and flags, sorted, and the SHA-256 of all that. A key is dev, ino,
+// of key, checksum and flags, sorted, and the check of all that. A key is dev, ino,
 // ctime and state, integers big-endian; the flags are how many saves ago the record was
-// last needed, at least 1, and a bit that says that there are no attributes.
-const cacheMagic = "okd-streams devino 3\n"
+// last needed, at least 1, and a bit that says that there are no attributes. Objects that
+// no regular file stands for have their type as ino of a device that does not exist, and
+// half of their checksum as state. The end, XXH64 of all before it, is there to find damage:
+// who can write the file can have any tree committed.
+const cacheMagic = "okd-streams devino 4\n"
 
 const (
 	cacheHead   = len(cacheMagic) + ChecksumSize
@@ -75,6 +81,8 @@ const (
 	cacheRecord = keySize + ChecksumSize + 1
 	keySize     = cacheInode + 16
 	bareBit     = 0x80
+	cacheCheck  = 8
+	noDevice    = math.MaxUint64
 )
 
 // maxCacheSize bounds the file: ten million files.
@@ -108,14 +116,14 @@ func OpenDevInoCache(path string) (*DevInoCache, error) {
 // decode takes the records of an undamaged file.
 func (c *DevInoCache) decode(data []byte) {
 	body, ok := bytes.CutPrefix(data, []byte(cacheMagic))
-	if !ok || len(body) < 2*sha256.Size || (len(body)-2*sha256.Size)%cacheRecord != 0 {
+	if !ok || len(body) < ChecksumSize+cacheCheck || (len(body)-ChecksumSize-cacheCheck)%cacheRecord != 0 {
 		return
 	}
-	end := len(data) - sha256.Size
-	if Checksum(data[end:]) != sum(data[:end]) {
+	end := len(data) - cacheCheck
+	if binary.BigEndian.Uint64(data[end:]) != xxhash.Sum64(data[:end]) {
 		return
 	}
-	records := body[ChecksumSize : len(body)-sha256.Size]
+	records := body[ChecksumSize : len(body)-cacheCheck]
 	for at := cacheRecord; at < len(records); at += cacheRecord {
 		if bytes.Compare(records[at-cacheRecord:][:keySize], records[at:][:keySize]) >= 0 {
 			return
@@ -162,7 +170,7 @@ func (c *DevInoCache) Save() error {
 		added = append(added, append(record, flags))
 	}
 	slices.SortFunc(added, bytes.Compare)
-	data := append(make([]byte, 0, cacheHead+len(c.old)+len(added)*cacheRecord+sha256.Size), cacheMagic...)
+	data := append(make([]byte, 0, cacheHead+len(c.old)+len(added)*cacheRecord+cacheCheck), cacheMagic...)
 	latest := c.latest
 	if c.commits != 1 {
 		latest = Checksum{}
@@ -190,8 +198,7 @@ func (c *DevInoCache) Save() error {
 	if latest == c.tree && bytes.Equal(data[cacheHead:], c.old) {
 		return nil
 	}
-	check := sum(data)
-	if err := c.replace(append(data, check[:]...)); err != nil {
+	if err := c.replace(binary.BigEndian.AppendUint64(data, xxhash.Sum64(data))); err != nil {
 		return &Error{Op: "save cache", Target: c.path, Err: err}
 	}
 	return nil
@@ -300,6 +307,23 @@ const (
 	fineTime   = 20_000_000
 	coarseTime = 2_000_000_000
 )
+
+// object reports whether an object that stands for no regular file, a dirtree or a symbolic
+// link, is one of c.tree, and remembers that the latest tree has it.
+func (c *DevInoCache) object(kind ObjectType, sum *Checksum) bool {
+	k := cacheKey{inodeState: inodeState{dev: noDevice, ino: uint64(kind)}, state: [16]byte(sum[:])}
+	var buf [keySize]byte
+	key := k.append(buf[:0])
+	i := c.find(key)
+	if record, ok := c.record(i, key); ok && Checksum(record[keySize:]) == *sum {
+		c.needed[i].Store(true)
+		return record[cacheRecord-1]&^bareBit == 1
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.added[k] = cacheValue{sum: *sum}
+	return false
+}
 
 // add remembers a file unless it changed so shortly before it was read that it
 // could have changed again with the same time stamp.

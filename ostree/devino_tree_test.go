@@ -11,8 +11,8 @@ import (
 	"github.com/okd-project/okd-streams/ostree"
 )
 
-// A commit does not ask for the objects of cached files where a ref leads to the tree
-// that the cache was last used for, and nowhere else: whatever happened to the repository
+// A commit does not ask for the objects of cached files, symbolic links and directories
+// where a ref leads to the tree that the cache was last used for, and nowhere else: whatever happened to the repository
 // or with the cache, no commit lacks an object.
 func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 	const ref = "day"
@@ -21,6 +21,9 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 		for i := range 8 {
 			require.NoError(t, os.WriteFile(fmt.Sprintf("%s/%s%d", dir, name, i), []byte(fmt.Sprint(name, i)), 0o644))
 		}
+		require.NoError(t, os.Symlink("to "+name, dir+"/link"))
+		require.NoError(t, os.Mkdir(dir+"/below", 0o755))
+		require.NoError(t, os.WriteFile(dir+"/below/"+name, nil, 0o644))
 		settle(t, dir)
 		return dir
 	}
@@ -34,35 +37,42 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 		require.NoError(t, err)
 		return c
 	}
-	object := func(t *testing.T, r *ostree.Repo, c ostree.Checksum, name string) string {
+	// objects are the files of a file, a link and a directory of the tree.
+	objects := func(t *testing.T, r *ostree.Repo, c ostree.Checksum) (files []string) {
 		read, err := r.ReadCommit(t.Context(), c)
 		require.NoError(t, err)
 		tree, err := r.ReadDirTree(t.Context(), read.RootTree)
 		require.NoError(t, err)
 		for _, f := range tree.Files {
-			if f.Name == name {
-				return objectFile(r, f.Object, "file")
+			if f.Name == "f3" || f.Name == "link" {
+				files = append(files, objectFile(r, f.Object, "file"))
 			}
 		}
-		t.Fatalf("no %s", name)
-		return ""
+		files = append(files, objectFile(r, tree.Dirs[0].Tree, "dirtree"))
+		require.Len(t, files, 3)
+		return files
+	}
+	harm := func(t *testing.T, r *ostree.Repo, c ostree.Checksum) {
+		for _, file := range objects(t, r, c) {
+			require.NoError(t, os.Remove(file))
+		}
 	}
 	for _, tc := range []struct {
 		name   string
 		before func(t *testing.T, r *ostree.Repo, dir, path string) // with the cache at path
-		lacks  bool                                                 // the object of f3, removed by hand, is not missed
+		lacks  bool                                                 // objects that were removed by hand are not missed
 	}{
 		{name: "a ref leads to it", lacks: true, before: func(t *testing.T, r *ostree.Repo, dir, path string) {
 			cache := open(t, path)
 			c := commit(t, r, openDir(t, dir), cache, ref)
 			require.NoError(t, cache.Save())
-			require.NoError(t, os.Remove(object(t, r, c, "f3")))
+			harm(t, r, c)
 		}},
 		{name: "no ref leads to it", before: func(t *testing.T, r *ostree.Repo, dir, path string) {
 			cache := open(t, path)
 			c := commit(t, r, openDir(t, dir), cache, "")
 			require.NoError(t, cache.Save())
-			require.NoError(t, os.Remove(object(t, r, c, "f3")))
+			harm(t, r, c)
 		}},
 		{name: "the ref is gone and all pruned", before: func(t *testing.T, r *ostree.Repo, dir, path string) {
 			cache := open(t, path)
@@ -77,7 +87,7 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 			cache := open(t, path)
 			c := commit(t, r, openDir(t, dir), cache, ref)
 			require.NoError(t, cache.Save())
-			require.NoError(t, os.Remove(object(t, r, c, "f3")))
+			harm(t, r, c)
 			require.NoError(t, os.MkdirAll(r.Path()+"/state", 0o755))
 			require.NoError(t, os.WriteFile(r.Path()+"/state/"+c.String()+".commitpartial", nil, 0o644))
 		}},
@@ -85,7 +95,7 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 			cache := open(t, path)
 			c := commit(t, r, openDir(t, dir), cache, ref)
 			require.NoError(t, cache.Save())
-			require.NoError(t, os.Remove(object(t, r, c, "f3")))
+			harm(t, r, c)
 			require.NoError(t, os.WriteFile(filepath.Join(r.Path(), "refs/heads", ref), []byte("none"), 0o644))
 		}},
 		{name: "files in the cache are not in the tree", before: func(t *testing.T, r *ostree.Repo, dir, path string) {
@@ -131,12 +141,16 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 			want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), openDir(t, dir), nil)
 			require.NoError(t, err)
 			require.Equal(t, want, got)
-			_, err = os.Stat(object(t, r, got, "f3"))
+			for _, file := range objects(t, r, got) {
+				if tc.lacks {
+					require.NoFileExists(t, file)
+				} else {
+					require.FileExists(t, file)
+				}
+			}
 			if tc.lacks {
-				require.ErrorIs(t, err, os.ErrNotExist)
 				return
 			}
-			require.NoError(t, err)
 			if tc.name != "the ref is broken" {
 				require.NoError(t, r.Fsck(t.Context(), nil))
 			}

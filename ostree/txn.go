@@ -8,10 +8,13 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/okd-project/okd-streams/internal/unix"
 )
@@ -36,8 +39,10 @@ type txn struct {
 	shelves []*shelf
 
 	present present
-	mu      sync.Mutex
-	claims  claims
+	// latest, unless nil, knows dirtrees and symbolic links that are in the repository.
+	latest func(ObjectType, *Checksum) bool
+	mu     sync.Mutex
+	claims claims
 
 	limited bool
 	free    atomic.Int64 // bytes that may still be written, if limited
@@ -431,6 +436,9 @@ func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 	if len(data) > MaxMetadataSize {
 		return c, false, fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
 	}
+	if kind == TypeDirTree && s.txn.latest != nil && s.txn.latest(kind, &c) {
+		return c, false, nil
+	}
 	s.path = appendObjectPath(s.path[:0], &c, kind.String())
 	write, err := s.txn.claim(kind, &c, s.path)
 	if err != nil || !write {
@@ -504,15 +512,21 @@ func (t *txn) publish(ctx context.Context, wanted func(ObjectType, *Checksum) bo
 			return pathError("unlink", from, err)
 		}
 	}
-	// One after the other: the kernel lets one rename between folders happen at a time
-	// in a file system, and others that wait for it only take processor time.
+	// Whole folders one after the other: the kernel lets one rename between folders happen
+	// at a time in a file system, and others that wait for it only take processor time.
+	workers := 1
+	if t.filled || t.single {
+		workers = min(runtime.GOMAXPROCS(0), maxWorkers)
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers)
 	for i := range moves {
-		if len(moves[i]) == 0 {
-			continue
+		if len(moves[i]) > 0 {
+			group.Go(func() error { return t.moveAll(gctx, i, t.claims.those(moves[i])) })
 		}
-		if err := t.moveAll(ctx, i, t.claims.those(moves[i])); err != nil {
-			return err
-		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	if err := t.fsyncDirs(func(i int) bool { return len(moves[i]) > 0 }); err != nil {
 		return err
@@ -579,8 +593,16 @@ func (t *txn) moveAll(ctx context.Context, first int, moves iter.Seq[move]) erro
 			return err
 		}
 		from, to := t.way(&m)
-		err := retry(func() error { return unix.Renameat(t.staging, from, t.repo.objects, to) })
-		if err != nil {
+		// A link and the removal of the other each take hold of one folder. Where there are
+		// no hard links, or the object is to be replaced, it is a rename.
+		err := unix.Linkat(t.staging, from, t.repo.objects, to, 0)
+		if err == nil {
+			if err := unix.Unlinkat(t.staging, from, 0); err != nil {
+				return pathError("unlink", from, err)
+			}
+			continue
+		}
+		if err := retry(func() error { return unix.Renameat(t.staging, from, t.repo.objects, to) }); err != nil {
 			return pathError("rename to", "objects/"+to, err)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/okd-project/okd-streams/internal/xxhash"
 )
 
 // MaxSize is the most bytes that a frame may hold: what all readers have memory for.
@@ -95,7 +97,7 @@ func (e *Encoder) Append(dst, content []byte) ([]byte, error) {
 		out = e.appendBlocks(out, begin, end)
 	}
 	e.content = nil
-	return binary.LittleEndian.AppendUint32(out, uint32(xxh64(content))), nil
+	return binary.LittleEndian.AppendUint32(out, uint32(xxhash.Sum64(content))), nil
 }
 
 // appendHeader writes a frame's header: a single segment with its size and a checksum.
