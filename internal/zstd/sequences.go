@@ -156,7 +156,7 @@ func (e *Encoder) chooseTable(out []byte, kind int, counts []uint32, total uint3
 				return out, k.fixed, fixedTable
 			}
 		}
-		return append(out, s), runOf(s), runTable
+		return append(out, s), &noChoice, runTable
 	}
 	none := 1 << 62
 	known, ok := k.current.cost(counts)
@@ -194,15 +194,8 @@ type kind struct {
 	limit                 uint
 }
 
-// runs are tables without a choice.
-var runs = func() (tables [64]fse) {
-	for s := range tables {
-		tables[s] = fse{symbols: s}
-	}
-	return tables
-}()
-
-func runOf(s uint8) *fse { return &runs[s&63] }
+// noChoice is the table of a kind of which there is one code only: no bits are written.
+var noChoice fse
 
 // writeSequences writes from the last to the first, into a buffer that is large enough.
 func writeSequences(buf []byte, list []coded, literals, offsets, matches *fse) int {
