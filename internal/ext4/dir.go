@@ -4,16 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
+
+	"github.com/okd-project/okd-streams/internal/pathwalk"
 )
 
 const rootInode = 2
-
-// maxLinks is how many symbolic links are followed on the way to a file, as the
-// kernel does.
-const maxLinks = 40
 
 // ReadFile gives the content of a file, at most [MaxFileSize] bytes. Names are
 // paths from the root of the file system; symbolic links are followed within it.
@@ -52,39 +49,17 @@ func (f *FS) lookup(name string) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	way := []*inode{root} // from the root to where we are; the parent of the root is itself
-	left := strings.Split(name, "/")
-	for links := 0; len(left) > 0; {
-		part := left[0]
-		left = left[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			way = way[:max(1, len(way)-1)]
-			continue
-		}
-		in, err := f.child(way[len(way)-1], part)
-		if err != nil {
-			return nil, fmt.Errorf("ext4: %s: %w", name, err)
-		}
+	in, err := pathwalk.Walk(root, name, f.child, func(in *inode) (string, bool, error) {
 		if in.kind() != modeLink {
-			way = append(way, in)
-			continue
-		}
-		if links++; links > maxLinks {
-			return nil, fmt.Errorf("ext4: %s: too many symbolic links: %w", name, fs.ErrInvalid)
+			return "", false, nil
 		}
 		target, err := f.content(in, 4095)
-		if err != nil {
-			return nil, fmt.Errorf("ext4: %s: %w", name, err)
-		}
-		if path.IsAbs(string(target)) {
-			way = way[:1]
-		}
-		left = append(strings.Split(string(target), "/"), left...)
+		return string(target), true, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ext4: %s: %w", name, err)
 	}
-	return way[len(way)-1], nil
+	return in, nil
 }
 
 // child finds an entry of a directory.
