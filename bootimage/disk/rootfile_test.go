@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage/disk"
+	"github.com/okd-project/okd-streams/internal/interop"
 )
 
 const (
@@ -38,6 +40,77 @@ func rootDisk(system []byte, name string) []byte {
 	return raw
 }
 
+// coreosDisk is a disk with the partitions of one of Fedora CoreOS, and an XFS on the last.
+func coreosDisk(t testing.TB) []byte {
+	t.Helper()
+	return packedFile(t, "testdata/coreos.gz", func() string {
+		dir := t.TempDir()
+		system, raw, proto := filepath.Join(dir, "system"), filepath.Join(dir, "raw"), filepath.Join(dir, "proto")
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "aleph"), []byte(alephText), 0o644))
+		require.NoError(t, os.WriteFile(proto, []byte("/\n0 0\nd--755 0 0\n.aleph-version.json ---644 0 0 "+dir+"/aleph\n"+alephPath+" l--777 0 0 .aleph-version.json\nboot d--755 0 0\n$\nostree d--755 0 0\n$\n$\n"), 0o644))
+		for _, command := range [][]string{
+			{"truncate", "-s", "21M", raw},
+			{"truncate", "-s", "16M", system},
+			{"mkfs.xfs", "-q", "--unsupported", "-L", "root", "-m", "uuid=910678ff-f77e-4a7d-8d53-86f2ac47a823", "-p", proto, system},
+			{"sgdisk", "-U", "00000000-0000-4000-a000-000000000001", "-n", "1:0:+1M", "-c", "1:BIOS-BOOT", "-t", "1:ef02", "-n", "2:0:+1M", "-c", "2:EFI-SYSTEM", "-t", "2:ef00", "-n", "3:0:+1M", "-c", "3:boot", "-n", "4:0:+16M", "-c", "4:root", raw},
+			{"dd", "if=" + system, "of=" + raw, "bs=1M", "seek=4", "conv=notrunc"},
+		} {
+			out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+		return raw
+	})
+}
+
+// TestRootFileXFS reads a file of a disk as CoreOS has it, in each format.
+func TestRootFileXFS(t *testing.T) {
+	raw := coreosDisk(t)
+	root := openRoot(t)
+	targets := []disk.Target{{Name: "a.raw", Format: disk.Raw}, {Name: "a.qcow2", Format: disk.QCOW2}, {Name: "a.vmdk", Format: disk.VMDK}, {Name: "a.vhdx", Format: disk.VHDX}}
+	_, err := disk.Convert(t.Context(), root, openRaw(t, bytes.NewReader(raw), len(raw)), targets, &disk.ConvertOptions{NoSync: true})
+	require.NoError(t, err)
+	for _, target := range targets {
+		file, err := root.Open(target.Name)
+		require.NoError(t, err)
+		defer file.Close()
+		info, err := file.Stat()
+		require.NoError(t, err)
+		image, err := disk.Open(t.Context(), file, info.Size(), nil)
+		require.NoError(t, err)
+		data, err := disk.RootFile(t.Context(), image, image.Size(), alephPath)
+		require.NoError(t, err, target.Name)
+		require.Equal(t, alephText, string(data))
+		_, err = disk.RootFile(t.Context(), image, image.Size(), "ostree/none")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	}
+
+	const start = 4 << 20
+	require.Equal(t, "XFSB", string(raw[start:start+4]))
+	raw[start+32] ^= 1
+	_, err = disk.RootFile(t.Context(), bytes.NewReader(raw), int64(len(raw)), alephPath)
+	require.ErrorIs(t, err, disk.ErrCorrupt)
+	require.ErrorContains(t, err, "disk: read "+alephPath+": xfs: superblock: checksum")
+}
+
+// TestRootFileQEMU reads it of what qemu-img makes of the disk.
+func TestRootFileQEMU(t *testing.T) {
+	interop.Peer(t, "qemu-img")
+	raw := filepath.Join(t.TempDir(), "raw")
+	require.NoError(t, os.WriteFile(raw, coreosDisk(t), 0o600))
+	for _, args := range [][]string{{"-O", "qcow2"}, {"-O", "qcow2", "-c"}, {"-O", "vmdk", "-o", "subformat=streamOptimized"}, {"-O", "vpc"}, {"-O", "vhdx"}} {
+		name := raw + "." + args[1]
+		out, err := exec.CommandContext(t.Context(), "qemu-img", append(append([]string{"convert", "-f", "raw"}, args...), raw, name)...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		file, err := os.ReadFile(name)
+		require.NoError(t, err)
+		image, err := disk.Open(t.Context(), bytes.NewReader(file), int64(len(file)), nil)
+		require.NoError(t, err)
+		data, err := disk.RootFile(t.Context(), image, image.Size(), alephPath)
+		require.NoError(t, err, args)
+		require.Equal(t, alephText, string(data))
+	}
+}
+
 func TestRootFile(t *testing.T) {
 	system := rootSystem(t)
 	typed := rootDisk(system, "other")
@@ -60,7 +133,7 @@ func TestRootFile(t *testing.T) {
 		is     error
 		want   string
 	}{
-		"xfs":      {[]byte("XFSB" + string(make([]byte, 1<<16))), "root", errors.ErrUnsupported, "disk: read .coreos-aleph-version.json: its root file system is xfs, and only ext4 is read"},
+		"xfs":      {[]byte("XFSB" + string(make([]byte, 1<<16))), "root", errors.ErrUnsupported, "disk: read .coreos-aleph-version.json: xfs: version 0"},
 		"btrfs":    {btrfs, "root", errors.ErrUnsupported, "its root file system is btrfs"},
 		"luks":     {[]byte("LUKS\xba\xbe" + string(make([]byte, 1<<16))), "root", errors.ErrUnsupported, "is LUKS, encrypted"},
 		"empty":    {make([]byte, 1<<16), "root", errors.ErrUnsupported, "its root file system is not known"},
@@ -86,8 +159,8 @@ func TestRootFile(t *testing.T) {
 // What a disk was made from is in its root file system.
 func ExampleRootFile() {
 	raw := make([]byte, 1<<20)
-	copy(raw, "XFSB")
+	copy(raw[65536+64:], "_BHRfS_M")
 	_, err := disk.RootFile(context.Background(), bytes.NewReader(raw), int64(len(raw)), ".coreos-aleph-version.json")
 	fmt.Println(err, errors.Is(err, errors.ErrUnsupported))
-	// Output: disk: read .coreos-aleph-version.json: its root file system is xfs, and only ext4 is read: unsupported operation true
+	// Output: disk: read .coreos-aleph-version.json: its root file system is btrfs, and only ext4 and xfs are read: unsupported operation true
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/okd-project/okd-streams/internal/ext4"
+	"github.com/okd-project/okd-streams/internal/xfs"
 )
 
 // StampOptions are options of [Stamp]; nil and the zero value are good.
@@ -205,7 +206,7 @@ func openBoot(s *source, p Partition) (*boot, error) {
 
 // corrupt makes the damage of a file system one of a disk.
 func corrupt(err error) error {
-	if errors.Is(err, ext4.ErrCorrupt) && !errors.Is(err, ErrCorrupt) {
+	if (errors.Is(err, ext4.ErrCorrupt) || errors.Is(err, xfs.ErrCorrupt)) && !errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("%w: %w", err, ErrCorrupt)
 	}
 	return err

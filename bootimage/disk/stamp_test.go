@@ -90,10 +90,18 @@ func bootSystem(t testing.TB) []byte {
 // packedSystem is a file system that is kept, made of a folder.
 func packedSystem(t testing.TB, packed string, folder func() string) []byte {
 	t.Helper()
-	if *updateBoot {
+	return packedFile(t, packed, func() string {
 		file := filepath.Join(t.TempDir(), "boot")
 		mke2fs(t, folder(), file, "512k", "-O", "^has_journal,^resize_inode", "-N", "64")
-		data, err := os.ReadFile(file)
+		return file
+	})
+}
+
+// packedFile is a file that is kept; with -update-boot it is made anew first.
+func packedFile(t testing.TB, packed string, create func() string) []byte {
+	t.Helper()
+	if *updateBoot {
+		data, err := os.ReadFile(create())
 		require.NoError(t, err)
 		var out bytes.Buffer
 		z, err := gzip.NewWriterLevel(&out, gzip.BestCompression)

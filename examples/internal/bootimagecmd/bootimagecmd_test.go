@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/bootimage/disk"
 	"github.com/okd-project/okd-streams/examples/internal/bootimagecmd"
 	"github.com/okd-project/okd-streams/examples/internal/ui"
 	"github.com/okd-project/okd-streams/internal/interop"
@@ -299,7 +300,7 @@ func TestCheckDisk(t *testing.T) {
 		require.NoError(t, err)
 		return raw
 	}
-	raw, plain := system("root.gz"), system("boot.gz")
+	raw, plain, coreos := system("root.gz"), system("boot.gz"), system("coreos.gz")
 	dir := t.TempDir()
 	write := func(name string, data []byte) string {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o644))
@@ -310,15 +311,37 @@ func TestCheckDisk(t *testing.T) {
 	}
 	code, stdout, stderr := call(t.Context(), "", "check", "--aleph", write("disk", raw), release("10.0.20261125-0"))
 	require.Zero(t, code, stdout+stderr)
-	code, stdout, _ = call(t.Context(), "", "check", "--aleph", write("disk", raw), release("1"))
-	require.Equal(t, ui.ExitVerification, code)
-	require.Contains(t, stdout, "version: is 10.0.20261125-0, the release is 1")
+	disks := []string{write("disk", raw), write("coreos", coreos)}
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	image, err := disk.Open(t.Context(), bytes.NewReader(coreos), int64(len(coreos)), nil)
+	require.NoError(t, err)
+	for _, format := range []disk.Format{disk.QCOW2, disk.VMDK} {
+		name := "coreos." + string(format)
+		_, err := disk.Convert(t.Context(), root, image, []disk.Target{{Name: name, Format: format}}, &disk.ConvertOptions{NoSync: true})
+		require.NoError(t, err)
+		disks = append(disks, filepath.Join(dir, name))
+	}
+	for _, file := range disks {
+		code, stdout, stderr := call(t.Context(), "", "check", "--aleph", file, release("10.0.20261125-0"))
+		require.Zero(t, code, file+stdout+stderr)
+		code, stdout, _ = call(t.Context(), "", "check", "--aleph", file, release("1"))
+		require.Equal(t, ui.ExitVerification, code)
+		require.Contains(t, stdout, "version: is 10.0.20261125-0, the release is 1")
+	}
+	running := bytes.Clone(coreos) // its log has a record behind that of the unmount
+	log := bytes.Index(running, []byte("\xfe\xed\xba\xbe"))
+	copy(running[log+1024:], running[log:log+512])
+	btrfs := make([]byte, 1<<17)
+	copy(btrfs[65536+64:], "_BHRfS_M")
 	for _, tt := range []struct {
 		data   []byte
 		want   string
 		advice string
 	}{
-		{append([]byte("XFSB"), make([]byte, 1<<17-4)...), "its root file system is xfs, and only ext4 is read", "give the file itself: virt-cat"},
+		{running, "was not unmounted cleanly", "give the file itself: virt-cat"},
+		{btrfs, "its root file system is btrfs, and only ext4 and xfs are read", "give the file itself: virt-cat"},
 		{plain, "file does not exist", "give a disk of CoreOS"},
 	} {
 		code, stdout, stderr = call(t.Context(), "", "check", "--aleph", write("other", tt.data), release("1"))

@@ -78,7 +78,7 @@ and release.json. No fault: exit code 0. Faults: 3.
 	flags := cmd.Flags()
 	flags.StringVar(&f.previous, "previous", "", "`DOCUMENT` that a stream's metadata is to replace: nothing may be missing")
 	flags.StringVar(&f.index, "index", "", "`DOCUMENT` with the index of releases that an updates document is of")
-	flags.StringVar(&f.aleph, "aleph", "", "`FILE` .coreos-aleph-version.json of a disk that is to be published as a release.json, or the disk, where its root file system is ext4")
+	flags.StringVar(&f.aleph, "aleph", "", "`FILE` .coreos-aleph-version.json of a disk that is to be published as a release.json, or the disk, where its root file system is ext4 or XFS")
 	flags.StringVar(&f.arch, "arch", "x86_64", "`ARCHITECTURE` of that disk")
 	flags.StringVar(&f.release, "release", "", "`VERSION` that a ConfigMap should be of")
 	flags.StringArrayVar(&f.keys, "key", nil, "`FILE` of OpenPGP public keys, one of which must have signed the document; may be repeated")
