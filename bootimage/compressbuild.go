@@ -374,30 +374,40 @@ func writeWhole(root *os.Root, name string, mode fs.FileMode, fn func(io.Writer)
 }
 
 // record writes into meta.json what became of an artifact.
-func (r *repacking) record(ctx context.Context, name string, old, made Image) (err error) {
+func (r *repacking) record(ctx context.Context, name string, old, made Image) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	lock, err := lockFile(ctx, r.root, metaLock)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	meta, err := readFile(r.root.FS(), MetaFile, DecodeMeta)
-	if err != nil {
-		return err
-	}
-	err = meta.Edit(func(m *Meta) error {
+	return editMeta(ctx, r.root, r.opts.Now, func(m *Meta) error {
 		if m.Images[name] != old {
 			return fmt.Errorf("%s was changed by others meanwhile", MetaFile)
 		}
 		m.Images[name] = made
-		if !r.opts.Now.IsZero() {
-			m.MetaStamp = json.Number(strconv.FormatInt(r.opts.Now.UnixNano(), 10))
+		return nil
+	})
+}
+
+// editMeta changes meta.json under coreos-assembler's lock.
+func editMeta(ctx context.Context, root *os.Root, now time.Time, edit func(*Meta) error) (err error) {
+	lock, err := lockFile(ctx, root, metaLock)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	meta, err := readFile(root.FS(), MetaFile, DecodeMeta)
+	if err != nil {
+		return err
+	}
+	err = meta.Edit(func(m *Meta) error {
+		if err := edit(m); err != nil {
+			return err
+		}
+		if !now.IsZero() {
+			m.MetaStamp = json.Number(strconv.FormatInt(now.UnixNano(), 10))
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return writeWhole(r.root, MetaFile, 0o644, func(w io.Writer) error { return meta.Encode(w) })
+	return writeWhole(root, MetaFile, 0o644, func(w io.Writer) error { return meta.Encode(w) })
 }

@@ -21,7 +21,8 @@
 // the metadata of the stream.
 //
 // [CompressBuild] compresses the artifacts of such a folder, [UncompressBuild] takes it
-// back, verified; [Compress] and [Uncompress] are the same for streams.
+// back, verified; [Compress] and [Uncompress] are the same for streams. bootimage/convert
+// makes the artifacts of platforms of its raw disk, and records them by [AddArtifacts].
 //
 // # The metadata of a stream
 //

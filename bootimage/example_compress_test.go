@@ -103,3 +103,28 @@ func ExampleUncompressBuild() {
 	}
 	// Output: qemu own-10.0.20261125-0-qemu.x86_64.qcow2.gz -> own-10.0.20261125-0-qemu.x86_64.qcow2
 }
+
+func ExampleAddArtifacts() {
+	build, remove := exampleBuild()
+	defer remove()
+	err := bootimage.AddArtifacts(context.Background(), build, time.Time{}, func(_ context.Context, meta *bootimage.Meta) (map[string]bootimage.Image, error) {
+		name := bootimage.ArtifactPath(meta.Name, meta.BuildID, "vmware", meta.Arch, "ova")
+		data := []byte("another disk")
+		sum := sha256.Sum256(data)
+		return map[string]bootimage.Image{"vmware": {Path: name, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data))}}, build.WriteFile(name, data, 0o444)
+	})
+	if err != nil {
+		panic(err)
+	}
+	file, err := build.Open(bootimage.MetaFile)
+	if err != nil {
+		panic(err)
+	}
+	defer file.Close()
+	meta, err := bootimage.DecodeMeta(file)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(meta.Value().Images), meta.Value().Images["vmware"].Path)
+	// Output: 2 own-10.0.20261125-0-vmware.x86_64.ova
+}

@@ -56,6 +56,10 @@ type ConvertOptions struct {
 	// Hash fills [Result.SHA256]. Raw, VMDK, VHD, GCP and KubeVirt are hashed as they are
 	// written, others read again.
 	Hash bool
+	// Verify, if not nil, is called with the SHA-256 of the disk's bytes, hexadecimal, which
+	// are hashed as they are read, before any file has its name. Its error is Convert's,
+	// and leaves no file.
+	Verify func(sha256 string) error
 	// NoSync leaves it to the system when results reach the disk: after a power cut
 	// there may be a file under its final name that is not whole.
 	NoSync bool
@@ -121,6 +125,11 @@ func Convert(ctx context.Context, dst *os.Root, src *Image, targets []Target, op
 		if err != nil {
 			return nil, &Error{Op: "convert", Target: t.Name, Err: err}
 		}
+	}
+	c.readers = c.writers
+	if o.Verify != nil {
+		c.whole = &hashSink{hash: sha256.New(), size: src.Size()}
+		c.readers = append(slices.Clip(c.writers), &writer{sink: c.whole, in: make(chan *chunk, maxChunks)})
 	}
 	if err := c.run(ctx); err != nil {
 		return nil, err
@@ -204,6 +213,8 @@ type conversion struct {
 	src     *Image
 	opts    ConvertOptions
 	writers []*writer
+	whole   *hashSink // for Verify; nil: nobody asked
+	readers []*writer // all that chunks are handed to
 	files   []*output // also temporary ones
 	codecs  []codec   // that are wanted
 	free    chan *chunk
@@ -336,19 +347,22 @@ func (c *conversion) run(ctx context.Context) error {
 	for range workers {
 		group.Go(c.pack)
 	}
-	for _, w := range c.writers {
+	for _, w := range c.readers {
 		group.Go(func() error { return w.run(c) })
 	}
 	group.Go(func() error {
 		defer close(c.jobs)
 		defer func() {
-			for _, w := range c.writers {
+			for _, w := range c.readers {
 				close(w.in)
 			}
 		}()
 		return c.read(groupCtx)
 	})
 	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := c.verify(); err != nil {
 		return err
 	}
 	// What comes last may need memory of its own.
@@ -369,6 +383,17 @@ func (c *conversion) run(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// verify asks whether what was read is the disk that was meant.
+func (c *conversion) verify() error {
+	if c.whole == nil {
+		return nil
+	}
+	if err := c.opts.Verify(c.whole.sum()); err != nil {
+		return &Error{Op: "read", Target: string(c.src.Format()), Err: err}
+	}
+	return nil
 }
 
 // read reads the disk once and hands chunks to all.
@@ -442,11 +467,11 @@ func (c *conversion) hand(ctx context.Context, piece *chunk) error {
 			}
 		}
 	}
-	if used == 0 && !slices.Contains(c.forced, piece.off) || len(c.writers) == 0 {
+	if used == 0 && !slices.Contains(c.forced, piece.off) || len(c.readers) == 0 {
 		c.free <- piece
 		return nil
 	}
-	piece.refs.Store(int32(len(c.writers)))
+	piece.refs.Store(int32(len(c.readers)))
 	for _, k := range c.codecs {
 		piece.packed[k].err.Store(nil)
 		piece.packed[k].wg.Add(used)
@@ -456,7 +481,7 @@ func (c *conversion) hand(ctx context.Context, piece *chunk) error {
 			}
 		}
 	}
-	for _, w := range c.writers {
+	for _, w := range c.readers {
 		select {
 		case w.in <- piece:
 		case <-ctx.Done():

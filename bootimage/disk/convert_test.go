@@ -3,6 +3,8 @@ package disk_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -196,6 +198,53 @@ func TestConvertFails(t *testing.T) {
 			require.Len(t, entries, 2)
 		})
 	}
+}
+
+// TestConvertVerify: the disk is hashed in the one read, wherever its holes are, and before
+// files have their names.
+func TestConvertVerify(t *testing.T) {
+	zero := make([]byte, 3<<20+512)
+	for name, raw := range map[string][]byte{"disk": newDisk(), "zero": zero, "sector": append([]byte("x"), zero[:511]...)} {
+		sum := sha256.Sum256(raw)
+		for _, targets := range [][]disk.Target{everyTarget(), nil} {
+			r := &counted{ReaderAt: bytes.NewReader(raw), reads: make(map[int64]int)}
+			root := openRoot(t)
+			calls := 0
+			opts := &disk.ConvertOptions{NoSync: true, Verify: func(got string) error {
+				require.Equal(t, hex.EncodeToString(sum[:]), got, name)
+				for _, target := range targets {
+					_, err := root.Lstat(target.Name)
+					require.ErrorIs(t, err, fs.ErrNotExist)
+				}
+				calls++
+				return nil
+			}}
+			_, err := disk.Convert(t.Context(), root, openRaw(t, r, len(raw)), targets, opts)
+			require.NoError(t, err)
+			require.Equal(t, 1, calls)
+			require.Equal(t, int64(len(raw)), r.bytes)
+
+			root = openRoot(t)
+			opts.Verify = func(string) error { return io.ErrClosedPipe }
+			_, err = disk.Convert(t.Context(), root, openRaw(t, r, len(raw)), targets, opts)
+			require.ErrorIs(t, err, io.ErrClosedPipe)
+			entries, err := os.ReadDir(root.Name())
+			require.NoError(t, err)
+			require.Empty(t, entries)
+		}
+	}
+	// Of a file with holes, at its start and its end, too.
+	dir := t.TempDir()
+	path := filepath.Join(dir, "disk.raw")
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	_, err = file.WriteAt([]byte("data"), 9<<20+5)
+	require.NoError(t, errors.Join(err, file.Truncate(20<<20), file.Close()))
+	want := fileSum(t, path)
+	convertFile(t, dir, path, []disk.Target{{Name: "a.qcow2", Format: disk.QCOW2}}, &disk.ConvertOptions{Verify: func(got string) error {
+		require.Equal(t, want, got)
+		return nil
+	}})
 }
 
 // TestConvertLeftover takes the file that a killed conversion left, and refuses to

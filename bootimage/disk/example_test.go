@@ -88,3 +88,12 @@ func ExampleConvert() {
 	// coreos-aws.x86_64.vmdk 8388608
 	// coreos-azure.x86_64.vhd 8388608
 }
+
+func ExampleFormat_Extension() {
+	target, err := disk.TargetFor("gcp")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(target.Format, target.Format.Extension())
+	// Output: gcp tar.gz
+}

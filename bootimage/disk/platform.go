@@ -47,3 +47,15 @@ func TargetFor(platform string) (Target, error) {
 	}
 	return Target{Format: QCOW2}, nil
 }
+
+// extensions are those of files whose format is not named by one.
+var extensions = map[Format]string{GCP: "tar.gz", KubeVirt: "ociarchive", PowerVS: "ova"}
+
+// Extension is what coreos-assembler's names of files in the format end with, without
+// a dot: qcow2, tar.gz, …
+func (f Format) Extension() string {
+	if e, ok := extensions[f]; ok {
+		return e
+	}
+	return string(f)
+}

@@ -65,3 +65,14 @@ func ExampleTargetFor() {
 	// openstack qcow2 false
 	// disk: target nvidiabluefield: it wants a BFB, which NVIDIA's mkbfb makes: unsupported operation
 }
+
+// TestExtension: as the files of platforms are named.
+func TestExtension(t *testing.T) {
+	for platform, want := range map[string]string{
+		"aws": "vmdk", "azure": "vhd", "gcp": "tar.gz", "hyperv": "vhdx", "kubevirt": "ociarchive", "metal": "raw", "powervs": "ova", "qemu": "qcow2", "vmware": "ova",
+	} {
+		target, err := disk.TargetFor(platform)
+		require.NoError(t, err)
+		require.Equal(t, want, target.Format.Extension(), platform)
+	}
+}

@@ -26,7 +26,7 @@ type kubeVirtSink struct {
 }
 
 func newKubeVirtSink(f, disk *output, t Target, workers int) *kubeVirtSink {
-	name, _, _ := strings.Cut(t.Name, ".")
+	name := strings.TrimSuffix(t.Name, path.Ext(t.Name))
 	if name == "" {
 		name = "disk"
 	}

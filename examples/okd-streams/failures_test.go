@@ -128,6 +128,7 @@ func TestFailures(t *testing.T) {
 		bootimage mirror --dir folder auth.json
 		bootimage download --stream-base-url x
 		bootimage compress none
+		bootimage convert none aws
 		bootimage uncompress junk
 		disk probe none
 		disk probe folder

@@ -32,6 +32,7 @@ var arrows = []struct {
 	{room: "ostree", may: nil},
 
 	{room: "bootimage/disk", may: nil},
+	{room: "bootimage/convert", may: []string{"bootimage", "bootimage/disk"}},
 	{room: "bootimage/live", may: []string{"bootimage", "bootimage/disk", "ostree"}},
 	{room: "bootimage", may: []string{"stream"}},
 

@@ -57,16 +57,17 @@ func Command() *cobra.Command {
 	flags.StringVar(&c.baseURL, "base-url", "", "`URL` of the folder of builds, for a meta.json")
 	flags.StringVar(&c.registry, "registry", "docker://", "where release payloads are read from: docker:// or dir:`PATH`")
 	c.remote.Add(flags)
-	root.AddCommand(c.find(), c.download(), c.mirror(), c.compress(), c.uncompress(), c.drift(), c.compare(), c.check(), c.export())
+	root.AddCommand(c.find(), c.download(), c.mirror(), c.convert(), c.compress(), c.uncompress(), c.drift(), c.compare(), c.check(), c.export())
 	return root
 }
 
-// leaf makes a command of so many documents whose errors say what to do next.
+// leaf makes a command of so many documents, or of more where its use ends with "...",
+// whose errors say what to do next.
 func (c *common) leaf(use, short, long string, args int, run func(cmd *cobra.Command, args []string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Long: short + ".\n" + long + documents, DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, given []string) error {
-			if len(given) != args {
+			if len(given) < args || len(given) > args && !strings.HasSuffix(use, "...") {
 				return explain(cmd, ui.WrongArguments(cmd, given))
 			}
 			return nil

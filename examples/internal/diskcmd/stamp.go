@@ -21,7 +21,7 @@ func (c *common) stamp() *cobra.Command {
 In the boot entries of the ext4 file system for /boot, ignition.platform.id and the
 console's arguments become those of the platform; in GRUB's configuration, the
 console's commands. It needs no root and mounts nothing. Platforms:
-  `+wrap(disk.Platforms(), 80)+`
+  `+ui.Wrap(disk.Platforms(), 80)+`
 A disk with coreos/platforms.json on its boot file system is stamped by that table.
 To make images for several platforms of one disk, see okd-streams disk convert.
 `, 0, func(cmd *cobra.Command, args []string) (err error) {
@@ -124,24 +124,4 @@ func printStamped(w io.Writer, output string, s *disk.Stamped) error {
 		rows = append(rows, []string{"changed", "nothing"})
 	}
 	return ui.Table(w, rows)
-}
-
-// wrap puts words on lines of so many characters, the following ones indented.
-func wrap(words []string, width int) string {
-	var text strings.Builder
-	line := 0
-	for i, word := range words {
-		switch {
-		case i == 0:
-		case line+2+len(word) > width:
-			text.WriteString(",\n  ")
-			line = 0
-		default:
-			text.WriteString(", ")
-			line += 2
-		}
-		text.WriteString(word)
-		line += len(word)
-	}
-	return text.String()
 }
