@@ -12,37 +12,48 @@ import (
 	"github.com/okd-project/okd-streams/internal/interop"
 )
 
-// TestConvertDebian makes images of every format of a disk with the kernel and
-// programs of Debian, made without mounts, stamped and not, and lets the tools of the
-// formats compare them. The file systems in a result are clean.
-func TestConvertDebian(t *testing.T) {
-	interop.Peer(t, "qemu-img", "tar", "skopeo", "sgdisk", "mke2fs", "e2fsck", "truncate")
-	tree := interop.DebianTree(t)
-	dir := t.TempDir()
-	// /boot as CoreOS has it: kernels, and boot entries.
-	boot := bootFolder(t, coreosFiles())
+const (
+	mib            = 1 << 20
+	bootAt, rootAt = 129, 229 // MiB
+)
+
+// debianDisk makes a raw disk of so many MiB as CoreOS has it, without mounts: with the
+// kernel of a tree of Debian in /boot, and a folder of the tree as its root.
+func debianDisk(t *testing.T, tree, folder string, size int) (dir, path string, file *os.File) {
+	t.Helper()
+	dir = t.TempDir()
+	boot := bootFolder(t, coreosFiles()) // boot entries
 	for _, pattern := range []string{"vmlinuz-*", "initrd.img-*"} {
 		files, err := filepath.Glob(filepath.Join(tree, "boot", pattern))
 		require.NoError(t, err)
 		require.NotEmpty(t, files)
 		tool(t, dir, "cp", append(files, boot)...)
 	}
-	const mib, size, bootAt, rootAt = 1 << 20, 320, 129, 229
 	tool(t, dir, "truncate", "-s", fmt.Sprint(size, "M"), "disk.raw")
 	tool(t, dir, "sgdisk", "-n1:1M:+1M", "-t1:21686148-6449-6E6F-744E-656564454649", "-c1:BIOS-BOOT", "-n2:2M:+127M", "-t2:ef00", "-c2:EFI-SYSTEM",
 		"-n3:129M:+100M", "-t3:BC13C2FF-59E6-4262-A352-B275FD6F7172", "-c3:boot", "-n4:229M:0", "-t4:4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", "-c4:root", "disk.raw")
-	mke2fs(t, boot, filepath.Join(dir, "disk.raw"), "100M", "-E", fmt.Sprintf("offset=%d", bootAt*mib))
-	tool(t, dir, "mke2fs", "-q", "-F", "-t", "ext4", "-E", fmt.Sprintf("offset=%d", rootAt*mib), "-d", filepath.Join(tree, "usr", "sbin"), "disk.raw", fmt.Sprint(size-rootAt-1, "M"))
+	path = filepath.Join(dir, "disk.raw")
+	mke2fs(t, boot, path, "100M", "-E", fmt.Sprintf("offset=%d", bootAt*mib))
+	tool(t, dir, "mke2fs", "-q", "-F", "-t", "ext4", "-E", fmt.Sprintf("offset=%d", rootAt*mib), "-d", folder, "disk.raw", fmt.Sprint(size-rootAt-1, "M"))
 
-	path := filepath.Join(dir, "disk.raw")
 	file, err := os.Open(path)
 	require.NoError(t, err)
-	defer file.Close()
-	info, err := disk.Probe(t.Context(), file, size*mib)
+	t.Cleanup(func() { require.NoError(t, file.Close()) })
+	info, err := disk.Probe(t.Context(), file, int64(size)*mib)
 	require.NoError(t, err)
 	require.Len(t, info.Table.Partitions, 4)
 	require.Empty(t, info.Table.Faults)
+	return dir, path, file
+}
 
+// TestConvertDebian makes images of every format of a disk with the kernel and
+// programs of Debian, stamped and not, and lets the tools of the formats compare
+// them. The file systems in a result are clean.
+func TestConvertDebian(t *testing.T) {
+	interop.Peer(t, "qemu-img", "tar", "skopeo", "sgdisk", "mke2fs", "e2fsck", "truncate")
+	tree := interop.DebianTree(t)
+	const size = 320
+	dir, path, file := debianDisk(t, tree, filepath.Join(tree, "usr", "sbin"), size)
 	targets := everyTarget()[1:] // qemu-img has the raw disk
 	stamped := stampFile(t, file, size*mib, "vmware")
 	targets = append(targets, disk.Target{Name: "vmware.vmdk", Format: disk.VMDK, Stamp: stamped})
@@ -62,6 +73,25 @@ func TestConvertDebian(t *testing.T) {
 	platform, err := disk.PlatformOf(t.Context(), made, size*mib)
 	require.NoError(t, err)
 	require.Equal(t, "vmware", platform)
+}
+
+// TestConvertDebianWhole does so with all of Debian, in one format of each way that disks
+// are written.
+func TestConvertDebianWhole(t *testing.T) {
+	interop.Peer(t, "qemu-img", "tar", "sgdisk", "mke2fs", "truncate")
+	tree := interop.DebianTree(t)
+	dir, path, _ := debianDisk(t, tree, tree, 2304)
+	var sum string
+	results := convertFile(t, dir, path, []disk.Target{
+		{Name: "a.qcow2", Format: disk.QCOW2},
+		{Name: "a-zstd.qcow2", Format: disk.QCOW2, Compression: "zstd"},
+		{Name: "a.vmdk", Format: disk.VMDK},
+		{Name: "a.vhd", Format: disk.VHD},
+		{Name: "a.vhdx", Format: disk.VHDX},
+		{Name: "a.tar.gz", Format: disk.GCP},
+	}, &disk.ConvertOptions{NoSync: true, Verify: func(got string) error { sum = got; return nil }})
+	require.Equal(t, fileSum(t, path), sum)
+	checkResults(t, dir, path, results)
 }
 
 func stampFile(t testing.TB, file *os.File, size int64, platform string) *disk.Stamped {
