@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -119,12 +120,29 @@ func TestCosaSource(t *testing.T) {
 		require.True(t, decode(t, stdout).Unchanged)
 	}
 
+	// What is not stamped stays so.
+	b.meta(t, func(m *bootimage.Meta) {
+		image := m.Images["metal"]
+		image.Unstamped = true
+		m.Images["metal"] = image
+	})
+	unstamped := t.TempDir()
+	code, stdout, stderr := call(t, "-state", unstamped, "-source", "cosa:"+b.folder, "-json", "-quiet")
+	require.Zero(t, code, stderr)
+	data, err := os.ReadFile(filepath.Join(unstamped, "store", filepath.FromSlash(decode(t, stdout).Boot.Prefix), "meta.json"))
+	require.NoError(t, err)
+	d, err := bootimage.DecodeMeta(bytes.NewReader(data))
+	require.NoError(t, err)
+	for name, image := range d.Value().Images {
+		require.Equal(t, name == "metal", image.Unstamped, name)
+	}
+
 	// A disk that is named takes the place of the build's.
 	other := filepath.Join(t.TempDir(), "other.qcow2")
 	require.NoError(t, os.WriteFile(other, []byte("another qcow2"), 0o600))
 	b.disks["qemu"] = "another qcow2"
 	state := t.TempDir()
-	code, stdout, stderr := call(t, "-state", state, "-source", "cosa:"+b.folder, "-disk", "qemu="+other, "-json", "-quiet")
+	code, stdout, stderr = call(t, "-state", state, "-source", "cosa:"+b.folder, "-disk", "qemu="+other, "-json", "-quiet")
 	require.Zero(t, code, stderr)
 	b.requireRebuilt(t, state, decode(t, stdout))
 

@@ -40,6 +40,7 @@ type artifact struct {
 	name, file string
 	measured   bootimage.Measurement
 	source     publish.Source
+	unstamped  bool
 }
 
 // objectSource is a content object of the repository as a publish.Source.
@@ -196,7 +197,7 @@ func (b *build) artifacts(ctx context.Context) ([]artifact, error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, artifact{disk.Platform, name(disk.Platform, b.extension(disk.Path)), disk.Measured, source})
+		files = append(files, artifact{disk.Platform, name(disk.Platform, b.extension(disk.Path)), disk.Measured, source, disk.Unstamped})
 	}
 	if !given(archiveArtifact) {
 		img, err := b.encapsulated(ctx)
@@ -263,7 +264,9 @@ func (b *build) meta(ctx context.Context) (bootimage.Meta, error) {
 		ReleasePayload:        containerImage(&b.release.ImageOutputs),
 	}
 	for _, a := range artifacts {
-		m.Images[a.name] = a.measured.Image(a.file)
+		image := a.measured.Image(a.file)
+		image.Unstamped = a.unstamped
+		m.Images[a.name] = image
 	}
 	return m, nil
 }

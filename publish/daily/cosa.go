@@ -71,7 +71,7 @@ func (s *Source) openCosa(ctx context.Context, spec string, o SourceOptions) err
 		image := meta.Images[name]
 		if _, ok := there[image.Path]; ok && !slices.Contains(notDisks, name) {
 			s.Disks = append(s.Disks, Disk{
-				Platform: name, Path: filepath.Join(builds, b.ID, b.Arch, filepath.FromSlash(image.Path)), SHA256: image.SHA256,
+				Platform: name, Path: filepath.Join(builds, b.ID, b.Arch, filepath.FromSlash(image.Path)), SHA256: image.SHA256, Unstamped: image.Unstamped,
 			})
 		}
 	}

@@ -174,6 +174,9 @@ type Disk struct {
 	// SHA256 is what the file must have, lower-case hexadecimal; "": anything. A
 	// file that has another is an error that wraps [publish.ErrDigest].
 	SHA256 string
+	// Unstamped says that it was converted without being stamped for the platform, which
+	// the record then says, too.
+	Unstamped bool
 }
 
 // build is a run in progress.

@@ -68,9 +68,10 @@ type Pinned struct {
 
 // PinnedDisk is a disk and what was measured of it.
 type PinnedDisk struct {
-	Platform string                `json:"platform"`
-	Path     string                `json:"path"`
-	Measured bootimage.Measurement `json:"measured"`
+	Platform  string                `json:"platform"`
+	Path      string                `json:"path"`
+	Measured  bootimage.Measurement `json:"measured"`
+	Unstamped bool                  `json:"unstamped,omitempty"`
 }
 
 // inputs pins everything, writes the content of the tree into the repository,
@@ -307,7 +308,7 @@ func (b *build) pin(ctx context.Context) (*Pinned, error) {
 		if disk.SHA256 != "" && measured.SHA256 != disk.SHA256 {
 			return nil, fmt.Errorf("disk %s has SHA-256 %s, wanted is %s: %w", disk.Path, measured.SHA256, disk.SHA256, publish.ErrDigest)
 		}
-		p.Disks = append(p.Disks, PinnedDisk{disk.Platform, disk.Path, measured})
+		p.Disks = append(p.Disks, PinnedDisk{disk.Platform, disk.Path, measured, disk.Unstamped})
 	}
 	return p, nil
 }
