@@ -205,8 +205,7 @@ type writer struct {
 	in     chan *chunk
 	result Result
 
-	data     []byte // of a chunk that is stamped
-	encoders encoders
+	encoders encoders // of blocks that are stamped
 }
 
 type conversion struct {
@@ -369,7 +368,7 @@ func (c *conversion) run(ctx context.Context) error {
 	c.free, c.jobs = nil, nil
 	group, groupCtx = errgroup.WithContext(ctx)
 	for _, w := range c.writers {
-		w.data, w.encoders = nil, encoders{}
+		w.encoders = encoders{}
 		group.Go(func() error {
 			size, err := w.sink.finish(groupCtx, c.id(w.target))
 			if err == nil {
@@ -557,11 +556,11 @@ func (w *writer) run(c *conversion) error {
 
 // stamped gives a chunk as it is with the target's stamp.
 func (w *writer) stamped(piece *chunk) (*chunk, error) {
-	data := append(w.data[:0], piece.data...)
-	w.data = data
-	if !overlay(data, piece.off, w.target.Stamp.steps) {
+	if !overlaps(piece.off, chunkSize, w.target.Stamp.steps) { // as nearly all
 		return piece, nil
 	}
+	data := bytes.Clone(piece.data)
+	overlay(data, piece.off, w.target.Stamp.steps)
 	k := w.sink.codec()
 	mine := &chunk{off: piece.off, data: data, zero: piece.zero}
 	mine.packed[k].block = piece.packed[k].block

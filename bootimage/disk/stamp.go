@@ -375,17 +375,26 @@ func (r *stampedReader) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// overlay changes the bytes of a disk from an offset on, and reports whether there
-// was something to change.
-func overlay(b []byte, off int64, steps [][]patch) (changed bool) {
+// overlay changes the bytes of a disk from an offset on.
+func overlay(b []byte, off int64, steps [][]patch) {
 	for _, step := range steps {
 		for _, p := range step {
 			from, to := max(off, p.offset), min(off+int64(len(b)), p.offset+int64(len(p.data)))
 			if from < to {
 				copy(b[from-off:to-off], p.data[from-p.offset:])
-				changed = true
 			}
 		}
 	}
-	return changed
+}
+
+// overlaps reports whether there is something to change in n bytes from an offset on.
+func overlaps(off, n int64, steps [][]patch) bool {
+	for _, step := range steps {
+		for _, p := range step {
+			if p.offset < off+n && off < p.offset+int64(len(p.data)) {
+				return true
+			}
+		}
+	}
+	return false
 }
