@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -159,16 +160,19 @@ func TestSources(t *testing.T) {
 }
 
 // TestKilled kills the build without warning at random points and runs it
-// again: the digests are those of a run that nobody disturbed, and nothing is
-// left behind.
+// again: the digests and each byte that is published are those of a run that
+// nobody disturbed, and nothing is left behind.
 func TestKilled(t *testing.T) {
 	interop.Peer(t, "ostree", "go")
 	program := filepath.Join(t.TempDir(), "dailybuild")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	tree := smallSystem(t, 1500)
+	// One folder for all, as what is published names it: where a store is a
+	// folder, its files are what people download.
+	state := filepath.Join(t.TempDir(), "state")
 
-	start := func(state string) (*exec.Cmd, *bytes.Buffer) {
+	start := func() (*exec.Cmd, *bytes.Buffer) {
 		var stdout bytes.Buffer
 		cmd := exec.CommandContext(t.Context(), program, "-state", state, "-source", "dir:"+tree, "-json", "-quiet")
 		cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1795608000")
@@ -177,19 +181,20 @@ func TestKilled(t *testing.T) {
 		return cmd, &stdout
 	}
 	digests := func(s *daily.Summary) string {
-		return fmt.Sprint(s.Version, s.Build, s.Commit.Commit, s.Base.Digest, s.Node.Digest, s.Release.Digest)
+		return fmt.Sprint(s.Version, s.Build, s.Commit.Commit, s.Base.Digest, s.Node.Digest, s.Extensions.Digest, s.Release.Digest)
 	}
 	begin := time.Now()
-	cmd, stdout := start(t.TempDir())
+	cmd, stdout := start()
 	require.NoError(t, cmd.Wait())
 	whole := time.Since(begin)
-	want := digests(decode(t, stdout.String()))
+	want, wantFiles := digests(decode(t, stdout.String())), published(t, state)
+	require.Greater(t, len(wantFiles), 30)
 
 	random := rand.New(rand.NewPCG(3, 5))
 	for killed, tries := 0, 0; killed < 20; tries++ {
 		require.Less(t, tries, 200, "runs end before they are killed")
-		state := t.TempDir()
-		cmd, _ := start(state)
+		require.NoError(t, os.RemoveAll(state))
+		cmd, _ := start()
 		// Spread over the run, at a random place in each part.
 		after := time.Duration((float64(killed) + random.Float64()) / 20 * float64(whole))
 		time.Sleep(after)
@@ -199,13 +204,46 @@ func TestKilled(t *testing.T) {
 			continue
 		}
 		killed++
-		cmd, stdout := start(state)
+		cmd, stdout := start()
 		require.NoError(t, cmd.Wait(), "run after a kill at %s", after)
 		require.Equal(t, want, digests(decode(t, stdout.String())), "after a kill at %s", after)
+		require.Equal(t, wantFiles, published(t, state), "after a kill at %s", after)
 		out, err := exec.CommandContext(t.Context(), "ostree", "fsck", "-q", "--repo="+filepath.Join(state, "repo")).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		requireNoLeftovers(t, state)
 	}
+}
+
+// published is all that is in the store and the registry of a state folder:
+// modes of folders and files, checksums of files.
+func published(t *testing.T, state string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, place := range []string{"store", "registry"} {
+		require.NoError(t, filepath.WalkDir(filepath.Join(state, place), func(path string, e os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(state, path)
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			out[rel] = info.Mode().String()
+			if info.Mode().IsRegular() {
+				data, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				out[rel] += fmt.Sprintf(" %x", sha256.Sum256(data))
+			}
+			return nil
+		}))
+	}
+	return out
 }
 
 // requireNoLeftovers looks for temporary files of all rooms.
