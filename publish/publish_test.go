@@ -176,6 +176,30 @@ func TestUpdateAfterALostAnswer(t *testing.T) {
 	require.Equal(t, "line\n", string(data), "written once")
 }
 
+// TestUpdateOfABrokenStore: what the store itself tried for long is not tried
+// for ten times as long.
+func TestUpdateOfABrokenStore(t *testing.T) {
+	s := memstore.New()
+	puts, conflicts := 0, 0
+	faulty := publishtest.Faulty(s, func(c publishtest.Call) error {
+		if c.Op != "put" || c.After {
+			return nil
+		}
+		if puts++; puts == 3 && conflicts == 0 {
+			conflicts++ // between failures: the store is there
+			return &publish.Error{Op: "put", Target: c.Target, Err: publish.ErrConflict}
+		}
+		return &publish.Error{Op: "put", Target: c.Target, Err: errors.New("busy"), Retryable: true}
+	})
+	_, err := publish.Update(t.Context(), faulty, "doc", func([]byte) ([]byte, error) { return []byte("mine"), nil }, &publish.UpdateOptions{Delay: 1})
+	require.ErrorContains(t, err, "publish: update doc: after 6 attempts")
+	require.ErrorContains(t, err, "busy")
+	pe, ok := errors.AsType[*publish.Error](err)
+	require.True(t, ok)
+	require.True(t, pe.Retryable)
+	require.Equal(t, 6, puts, "two failures, a conflict, three failures")
+}
+
 // unconditional refuses conditions.
 type unconditional struct{ publish.Store }
 

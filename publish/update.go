@@ -23,6 +23,10 @@ const (
 	DefaultUpdateDelay = 50 * time.Millisecond
 	// maxUpdateDelay bounds the doubled waits.
 	maxUpdateDelay = 5 * time.Second
+	// updateFailures is how many writes may fail one after another for the
+	// store's own sake: it has tried each for long, and there are callers above
+	// ([Apply]) that try again.
+	updateFailures = 3
 )
 
 // UpdateOptions of [Update]; nil is the zero value.
@@ -32,7 +36,8 @@ type UpdateOptions struct {
 	// CacheControl of what is written; "": none.
 	CacheControl string
 	// Attempts is how often the document is read, transformed and written while
-	// others write it too; 0: [DefaultUpdateAttempts].
+	// others write it too; 0: [DefaultUpdateAttempts]. Three failures of the
+	// store in a row end it in any case.
 	Attempts int
 	// Delay before the second attempt, doubled for each later one up to 5 s;
 	// 0: [DefaultUpdateDelay].
@@ -51,8 +56,8 @@ type UpdateOptions struct {
 // no document. Nothing is written if fn returns what it was given. Documents
 // beyond [MaxDocumentSize] are refused.
 //
-// The error after the last attempt wraps [ErrConflict]. An error of fn is
-// returned as the cause.
+// The error after the last attempt wraps [ErrConflict], or the store's error if
+// that was what failed. An error of fn is returned as the cause.
 func Update(ctx context.Context, s Store, key string, fn func(old []byte) ([]byte, error), opts *UpdateOptions) (Info, error) {
 	var o UpdateOptions
 	if opts != nil {
@@ -73,6 +78,7 @@ func Update(ctx context.Context, s Store, key string, fn func(old []byte) ([]byt
 	if err := CheckKey(key); err != nil {
 		return fail(err)
 	}
+	failures := 0
 	for attempt := 1; ; attempt++ {
 		info, err := updateOnce(ctx, s, key, fn, &o)
 		if err == nil {
@@ -81,7 +87,10 @@ func Update(ctx context.Context, s Store, key string, fn func(old []byte) ([]byt
 		if !updateAgain(err) {
 			return fail(err)
 		}
-		if attempt == o.Attempts {
+		if failures++; errors.Is(err, ErrConflict) {
+			failures = 0
+		}
+		if attempt == o.Attempts || failures == updateFailures {
 			return Info{}, &Error{Op: "update", Target: key, Retryable: true, Err: fmt.Errorf("after %d attempts: %w", attempt, err)}
 		}
 		if err := wait(ctx, backoff(o.Delay, maxUpdateDelay, attempt, o.Jitter)); err != nil {
