@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,9 +240,7 @@ func TestServerFaults(t *testing.T) {
 				require.Contains(t, stderr, want)
 			}
 			require.NotContains(t, stderr, s3.SecretKey)
-			for _, request := range slices.Concat(registry.Requests(), store.Requests()) {
-				require.False(t, strings.HasPrefix(request, "PUT ") && (strings.Contains(request, "/streams/sample.json") || strings.Contains(request, "/manifests/0.0.0")), "announced: %s", request)
-			}
+			requireNotAnnounced(t, registry, store)
 			// The servers are well again: the run goes on.
 			registry.Set()
 			store.Set()
@@ -251,5 +248,81 @@ func TestServerFaults(t *testing.T) {
 			require.Zero(t, code, stderr)
 			require.False(t, decode(t, stdout).Unchanged)
 		})
+	}
+}
+
+// TestServerFaultsForGood: a server that is busy or broken for longer than
+// anybody waits is one clear error, too. That takes minutes of waiting and
+// hardly any work, so that all cases wait together, beside the other tests.
+func TestServerFaultsForGood(t *testing.T) {
+	interop.Peer(t, "go", "docker-registry")
+	s3 := interop.S3(t)
+	program := command(t).Path
+	uploads := func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/uploads/") }
+	puts := func(r *http.Request) bool {
+		return r.Method == http.MethodPut && strings.Contains(r.URL.Path, "builds.json")
+	}
+	const hours = 7200 // longer than a Retry-After that is waited for
+	cases := []*struct {
+		name            string
+		registry, store []interop.Fault
+		want            []string
+
+		proxies        [2]*interop.FaultProxy
+		args           []string
+		cmd            *exec.Cmd
+		stdout, stderr bytes.Buffer
+	}{
+		{name: "registry is busy", registry: []interop.Fault{{Match: uploads, Status: 429}}, want: []string{"429", "sample-", "after 6 attempts"}},
+		{name: "registry is broken", registry: []interop.Fault{{Match: uploads, Status: 503}}, want: []string{"503", "sample-", "after 6 attempts"}},
+		{name: "registry is busy for hours", registry: []interop.Fault{{Match: uploads, Status: 429, RetryAfter: hours}}, want: []string{"429", "sample-"}},
+		{name: "store is busy", store: []interop.Fault{{Match: puts, Status: 429}}, want: []string{"429", "builds.json", "after 3 attempts"}},
+		{name: "store is broken", store: []interop.Fault{{Match: puts, Status: 503}}, want: []string{"503", "builds.json", "after 3 attempts"}},
+		{name: "store is busy for hours", store: []interop.Fault{{Match: puts, Status: 429, RetryAfter: hours}}, want: []string{"429", "builds.json"}},
+	}
+	for _, tc := range cases {
+		registry, store := interop.Proxy(t, "http://"+interop.Registry(t), tc.registry...), interop.Proxy(t, s3.Endpoint, tc.store...)
+		tc.proxies = [...]*interop.FaultProxy{registry, store}
+		tc.args = []string{
+			"-state", t.TempDir(), "-quiet", "-json", "-registry", "docker://" + registry.Host + "/okd",
+			"-store", "s3://" + s3.Bucket + "/" + strings.ReplaceAll(tc.name, " ", "-") + "?endpoint=" + store.URL + "&region=" + s3.Region + "&path-style=true",
+		}
+		tc.cmd = exec.CommandContext(t.Context(), program, tc.args...)
+		tc.cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1795608000", "AWS_ACCESS_KEY_ID="+s3.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3.SecretKey)
+		tc.cmd.Stdout, tc.cmd.Stderr = &tc.stdout, &tc.stderr
+		require.NoError(t, tc.cmd.Start())
+	}
+	t.Parallel() // goes on when the other tests have ended, while these wait
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			require.Error(t, tc.cmd.Wait())
+			stderr := tc.stderr.String()
+			require.Equal(t, 1, tc.cmd.ProcessState.ExitCode(), stderr)
+			require.Empty(t, tc.stdout.String())
+			for _, want := range tc.want {
+				require.Contains(t, stderr, want)
+			}
+			require.NotContains(t, stderr, s3.SecretKey)
+			requireNotAnnounced(t, tc.proxies[:]...)
+			// The servers are well again: the run goes on.
+			for _, proxy := range tc.proxies {
+				proxy.Set()
+			}
+			again := exec.CommandContext(t.Context(), program, tc.args...)
+			again.Env = tc.cmd.Env
+			out, err := again.Output()
+			require.NoError(t, err)
+			require.False(t, decode(t, string(out)).Unchanged)
+		})
+	}
+}
+
+// requireNotAnnounced requires that nobody was told of a build.
+func requireNotAnnounced(t *testing.T, servers ...*interop.FaultProxy) {
+	t.Helper()
+	for _, server := range servers {
+		for _, request := range server.Requests() {
+			require.False(t, strings.HasPrefix(request, "PUT ") && (strings.Contains(request, "/streams/sample.json") || strings.Contains(request, "/manifests/0.0.0")), "announced: %s", request)
+		}
 	}
 }
