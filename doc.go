@@ -24,6 +24,8 @@
 //     cache in which each layer is compressed once.
 //   - bootimage: what a build made. The build catalogue in coreos-assembler's
 //     layout, measured artifacts, release and stream metadata.
+//   - bootimage/disk, bootimage/convert: formats of disks and stamps; a build's
+//     disk made into the artifacts of platforms.
 //   - payload: release payloads, assembled and read back with everything
 //     verified before a byte is used.
 //   - publish: the seams Store, Registry and Source; Plan and Apply; Update.
