@@ -75,9 +75,9 @@ func TestConvertDebian(t *testing.T) {
 	require.Equal(t, "vmware", platform)
 }
 
-// TestConvertDebianWhole does so with all of Debian, in one format of each way that disks
+// TestRealInputWholeDisk does so with all of Debian, in one format of each way that disks
 // are written.
-func TestConvertDebianWhole(t *testing.T) {
+func TestRealInputWholeDisk(t *testing.T) {
 	interop.Peer(t, "qemu-img", "tar", "sgdisk", "mke2fs", "truncate")
 	tree := interop.DebianTree(t)
 	dir, path, _ := debianDisk(t, tree, tree, 2304)
