@@ -53,7 +53,12 @@ func createOutput(root *os.Root, name string) (*output, error) {
 		now, lstatErr := root.Lstat(f.temp)
 		if err == nil && statErr == nil && lstatErr == nil && os.SameFile(ours, now) {
 			f.file = file
-			return f, file.Truncate(0)
+			// An empty file is left alone: what is cut to nothing, ext4 writes to the
+			// disk before it is closed.
+			if ours.Size() > 0 {
+				err = file.Truncate(0)
+			}
+			return f, err
 		}
 		if err := file.Close(); err != nil {
 			return nil, err
