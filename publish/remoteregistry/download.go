@@ -75,6 +75,10 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func (d *download) Read(p []byte) (int, error) {
 	for {
+		// What is under way already would still be given.
+		if err := d.ctx.Err(); err != nil {
+			return 0, err
+		}
 		n, err := d.body.Read(p)
 		d.at += int64(n)
 		if n > 0 {
@@ -86,8 +90,8 @@ func (d *download) Read(p []byte) (int, error) {
 		if n > 0 || err == nil || err == io.EOF {
 			return n, err
 		}
-		if d.ctx.Err() != nil {
-			return 0, d.ctx.Err()
+		if err := d.ctx.Err(); err != nil {
+			return 0, err
 		}
 		d.attempt++
 		if !httpx.Temporary(err) || d.attempt >= d.client.registry.opts.Attempts {
