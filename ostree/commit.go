@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"path"
@@ -107,8 +108,8 @@ const smallFile = 1 << 20
 
 // Limits of one batch of files that goes to a worker.
 const (
-	batchFiles = 64
-	batchBytes = 4 << 20
+	batchFiles = 16
+	batchBytes = 1 << 20
 )
 
 const maxWorkers = 64
@@ -178,15 +179,17 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 			err = e
 		}
 	}()
-	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], metas: make(map[string]*metaNode), gone: make(map[string]uint32), left: make(map[string]struct{})}
+	b := &builder{repo: r, txn: t, opts: opts, shelf: t.shelves[workers], metas: make(map[string]*metaNode), plain: make(map[plainMeta]*metaNode), gone: make(map[string]uint32), left: make(map[string]struct{})}
 	if opts.Stats != nil {
 		defer func() { *opts.Stats = b.stats.get() }()
 	}
 	if opts.Cache != nil {
-		opts.Cache.start(t.started)
-		b.whole = r.holds(ctx, opts.Cache.tree)
-		t.present.many = !b.whole && len(opts.Cache.needed) >= 256*listAfter
-		t.latest = func(kind ObjectType, c *Checksum) bool { return opts.Cache.object(kind, c) && b.whole }
+		b.cache = opts.Cache.use(t.started, opts.variant(r, src))
+		b.cache.whole = r.holds(ctx, opts.Cache.tree)
+		t.present.many = !b.cache.whole && opts.Cache.files() >= 256*listAfter
+		if b.cache.variant != asItIs {
+			t.latest = b.cache.dirtree
+		}
 	}
 	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
 	if known, err := r.wholeTree(ctx, src, opts); err != nil {
@@ -209,9 +212,9 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		}
 		commit.RootTree, commit.RootMeta = b.root.tree, b.root.meta.sum
 		b.forget() // what follows needs room of its own
-		if opts.Cache != nil {
+		if b.cache != nil {
 			// Before the objects are in their place: whoever trusts this looks for the tree.
-			opts.Cache.stored(commit.RootTree, !b.dropped)
+			b.cache.learn(commit.RootTree, !b.dropped)
 		}
 	}
 	if opts.SkipUnchanged && !opts.Parent.IsZero() {
@@ -362,20 +365,20 @@ type builder struct {
 	stats counters
 	done  atomic.Int64
 
-	whole   bool        // the repository has all objects of the cache's tree
+	cache   *cacheUse   // nil: none
 	noClone atomic.Bool // the file systems of source and repository share no blocks
 	noLinks atomic.Bool // nor files
 
-	root    *dirNode
-	gone    map[string]uint32 // files left out by Edit, which hard links may name
-	files   nodes[fileNode]
-	subs    nodes[dirNode]       // all directories but the root
-	metas   map[string]*metaNode // by what they are, serialized
-	names   names
-	spare   spare
-	left    map[string]struct{} // directories left out by Edit
-	last    string              // the directory last looked up
-	lastDir *dirNode
+	root  *dirNode
+	gone  map[string]uint32 // files left out by Edit, which hard links may name
+	files nodes[fileNode]
+	subs  nodes[dirNode]       // all directories but the root
+	metas map[string]*metaNode // by what they are, serialized
+	plain map[plainMeta]*metaNode
+	names names
+	spare spare
+	left  map[string]struct{} // directories left out by Edit
+	chain []pathNode          // directories looked up, each below the one before
 
 	encoder dirTreeEncoder
 	dropped bool                  // there may be content objects that are not in the tree
@@ -387,7 +390,9 @@ type dirNode struct {
 	meta  *metaNode
 	files nodeSet
 	dirs  nodeSet
-	tree  Checksum // of the dirtree, once it is staged
+	walk  *walkedDir // nil, or the folder that has more files
+	same  bool       // tree is that of the latest time
+	tree  Checksum   // of the dirtree, once it is staged
 }
 
 // metaNode is a dirmeta. A tree has few that differ.
@@ -397,6 +402,9 @@ type metaNode struct {
 	sum    Checksum // once it is staged
 	err    error    // of that
 }
+
+// plainMeta is a dirmeta without attributes.
+type plainMeta struct{ uid, gid, mode uint32 }
 
 // fileNode is a file in the tree. A worker fills in the checksum.
 type fileNode struct{ sum Checksum }
@@ -417,10 +425,7 @@ type batch struct {
 
 // collect walks src and has the workers store the files' content.
 func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
-	var without prune
-	if b.opts.Cache != nil {
-		without.cached = b.opts.Cache.search
-	}
+	without := prune{cache: b.cache}
 	if b.opts.Linked {
 		inodes, err := b.txn.inodes(ctx)
 		if err != nil {
@@ -469,6 +474,13 @@ func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 			if err != nil {
 				pending.close(0)
 				return err
+			}
+			if e.walked != nil {
+				if err := b.keep(&e); err != nil {
+					pending.close(0)
+					return err
+				}
+				continue
 			}
 			j, size, err := b.entry(gctx, w, e)
 			if err != nil {
@@ -633,6 +645,22 @@ func (o *CommitOptions) keepsTree(r *Repo) bool {
 	return o.Owner == nil && !o.canonical(r) && !o.SkipXattrs && o.Edit == nil && o.SELinux == nil
 }
 
+// variant tells a cache in which way entries are changed.
+func (o *CommitOptions) variant(r *Repo, src Tree) uint32 {
+	if o.keepsTree(r) && !r.settings.noXattrs {
+		if _, ok := src.(*dirTree); ok && !o.Linked {
+			return asItIs
+		}
+		return rearranged
+	}
+	var owner Owner
+	if o.Owner != nil {
+		owner = *o.Owner
+	}
+	how := fmt.Sprint(o.Owner != nil, owner, o.canonical(r), o.SkipXattrs || r.settings.noXattrs, o.Edit != nil, o.SELinux != nil)
+	return crc32.ChecksumIEEE([]byte(how)) | 2
+}
+
 // canonical reports whether owners, modes and attributes are made canonical.
 func (o *CommitOptions) canonical(r *Repo) bool {
 	return o.CanonicalPermissions || r.settings.mode == ModeBareUserOnly
@@ -670,16 +698,38 @@ func equalXattrs(a, b []Xattr) bool {
 	return slices.EqualFunc(a, b, func(x, y Xattr) bool { return x.Name == y.Name && string(x.Value) == string(y.Value) })
 }
 
+// pathNode is a directory by its path.
+type pathNode struct {
+	path string
+	dir  *dirNode
+}
+
 // lookup gives the directory that p is in, or nil, and p's last component.
 func (b *builder) lookup(p string) (*dirNode, string) {
-	parent, name := ".", p
 	if i := strings.LastIndexByte(p, '/'); i >= 0 {
-		parent, name = p[:i], p[i+1:]
+		return b.dir(p[:i]), p[i+1:]
 	}
-	if b.lastDir == nil || b.last != parent {
-		b.last, b.lastDir = parent, b.find(parent)
+	return b.dir("."), p
+}
+
+// dir gives the directory that p names, or nil. Sources give what is in a directory
+// soon after it.
+func (b *builder) dir(p string) *dirNode {
+	for i := len(b.chain); i > 0; i-- {
+		at := b.chain[i-1]
+		if at.path == p {
+			return at.dir
+		}
+		if below(p, at.path) {
+			break
+		}
+		b.chain = b.chain[:i-1]
 	}
-	return b.lastDir, name
+	d := b.find(p)
+	if d != nil {
+		b.chain = append(b.chain, pathNode{p, d})
+	}
+	return d
 }
 
 // find gives the directory that p names, or nil.
@@ -705,7 +755,7 @@ func (b *builder) remove(dir *dirNode, name string) {
 	b.dropped = true
 	dir.files.remove(&b.names, name)
 	dir.dirs.remove(&b.names, name)
-	b.lastDir = nil // it may have been below
+	b.chain = nil // its directories may have been below
 }
 
 func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
@@ -716,14 +766,9 @@ func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 	if old != nil && e.Implied {
 		return nil
 	}
-	data, err := (&DirMeta{UID: e.UID, GID: e.GID, Mode: e.Mode, Xattrs: e.Xattrs}).Marshal()
+	meta, err := b.dirMeta(e)
 	if err != nil {
 		return err
-	}
-	meta := b.metas[string(data)]
-	if meta == nil {
-		meta = &metaNode{data: data}
-		b.metas[string(data)] = meta
 	}
 	b.stats.dirs.Add(1)
 	if old != nil {
@@ -737,8 +782,30 @@ func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 	b.dropped = dir.files.remove(&b.names, name) || b.dropped
 	number, d := b.subs.add()
 	d.meta = meta
+	b.chain = append(b.chain, pathNode{e.Path, d})
 	_, err = dir.dirs.set(&b.names, name, number)
 	return err
+}
+
+// dirMeta gives the dirmeta of a directory.
+func (b *builder) dirMeta(e *Entry) (*metaNode, error) {
+	plain := plainMeta{e.UID, e.GID, e.Mode}
+	if len(e.Xattrs) == 0 && b.plain[plain] != nil {
+		return b.plain[plain], nil
+	}
+	data, err := (&DirMeta{UID: e.UID, GID: e.GID, Mode: e.Mode, Xattrs: e.Xattrs}).Marshal()
+	if err != nil {
+		return nil, err
+	}
+	meta := b.metas[string(data)]
+	if meta == nil {
+		meta = &metaNode{data: data}
+		b.metas[string(data)] = meta
+	}
+	if len(e.Xattrs) == 0 {
+		b.plain[plain] = meta
+	}
+	return meta, nil
 }
 
 // place gives name in dir a new file.
@@ -750,6 +817,19 @@ func (b *builder) place(dir *dirNode, name string, node uint32) error {
 	b.dropped = replaced || b.dropped
 	b.stats.files.Add(1)
 	return err
+}
+
+// keep puts the files of a folder that did not change in the tree.
+func (b *builder) keep(e *Entry) error {
+	dir := b.dir(e.Path)
+	if dir == nil {
+		return &Error{Op: "commit", Target: e.Path, Err: errNoParent}
+	}
+	dir.walk = e.walked
+	b.stats.files.Add(e.Size)
+	b.stats.hits.Add(e.Size)
+	b.progress(e.Size)
+	return nil
 }
 
 // link puts a hard link in the tree.
@@ -774,7 +854,7 @@ func (b *builder) link(e *Entry, dir *dirNode, name string, keep bool) error {
 
 // forget lets go of the tree.
 func (b *builder) forget() {
-	b.root, b.gone, b.lastDir, b.names = nil, nil, nil, names{}
+	b.root, b.gone, b.chain, b.names = nil, nil, nil, names{}
 	b.files, b.subs = nodes[fileNode]{}, nodes[dirNode]{}
 }
 

@@ -72,7 +72,7 @@ func (w *contentWriter) describe(e *Entry) (object, error) {
 	}
 	o.xattrs = marshalXattrs(xattrs)
 	w.header = appendFileHeader(w.header[:0], e.UID, e.GID, e.Mode, e.Target, o.xattrs)
-	w.header = slices.Grow(w.header, 16) // for newCacheKey
+	w.header = slices.Grow(w.header, 16) // for restOf
 	if len(w.header) > maxHeaderSize {
 		return o, fmt.Errorf("extended attributes of %d bytes, at most %d", len(o.xattrs), maxHeaderSize)
 	}
@@ -112,8 +112,15 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 	}
 	switch {
 	case e.Mode&ModeType == ModeSymlink:
+		if c, ok, err := w.cached(e); err != nil || ok {
+			j.node.sum = c
+			return err
+		}
 		w.begin()
 		j.node.sum = w.sum()
+		if e.slot != nil {
+			e.slot.set(&j.node.sum)
+		}
 		return w.store(o, j.node.sum, nil)
 	case j.data != nil:
 		w.begin()
@@ -125,33 +132,46 @@ func (w *contentWriter) job(ctx context.Context, j *job) error {
 	if e.Size < 0 || e.Open == nil && e.Size > 0 {
 		return fmt.Errorf("regular file of %d bytes without content", e.Size)
 	}
-	cache := w.opts.Cache
-	var key cacheKey
-	if cache != nil && e.Identity != (FileID{}) {
-		key = newCacheKey(e, w.header)
-		if c, latest, ok := cache.lookup(&key, e.cached); ok {
-			if ok = latest && w.whole; !ok {
-				if ok, err = w.known(&c); err != nil {
-					return err
-				}
-			}
-			if ok {
-				w.stats.hits.Add(1)
-				j.node.sum = c
-				return nil
-			}
-		}
-	} else {
-		cache = nil
+	if e.Identity == (FileID{}) {
+		e.slot = nil // its content is another than the file's
+	}
+	if c, ok, err := w.cached(e); err != nil || ok {
+		j.node.sum = c
+		return err
 	}
 	w.begin()
 	if err := w.content(ctx, o, j); err != nil {
 		return err
 	}
-	if cache != nil {
-		cache.add(&key, e, &j.node.sum)
+	if e.slot != nil {
+		e.slot.set(&j.node.sum)
 	}
 	return nil
+}
+
+// cached gives the object of a file or link that did not change since a cache saw it,
+// if it is in the repository.
+func (w *contentWriter) cached(e *Entry) (c Checksum, ok bool, err error) {
+	s := e.slot
+	if s == nil {
+		return c, false, nil
+	}
+	if w.cache.variant != asItIs {
+		s.describe(e, w.header)
+	}
+	if s.flags&hasSum == 0 {
+		return c, false, nil
+	}
+	if ok = s.latest; !ok {
+		if ok, err = w.known(&s.sum); err != nil {
+			return c, false, err
+		}
+	}
+	if ok {
+		w.stats.hits.Add(1)
+		s.learned = true
+	}
+	return s.sum, ok, nil
 }
 
 // known reports whether a content object is in the repository.
@@ -278,9 +298,6 @@ func (w *contentWriter) copy(ctx context.Context, dst io.Writer, body io.Reader,
 // store writes a content object whose content is in memory, unless it is there.
 func (w *contentWriter) store(o object, c Checksum, data []byte) error {
 	isLink := o.Mode&ModeType == ModeSymlink
-	if isLink && w.txn.latest != nil && w.txn.latest(TypeFile, &c) {
-		return nil
-	}
 	write, err := w.claim(&c)
 	if err != nil || !write {
 		return err

@@ -31,6 +31,9 @@ func (b *builder) writeDirs(ctx context.Context) error {
 			for _, f := range d.files.sorted(&b.names) {
 				b.used[b.files.at(f).sum] = struct{}{}
 			}
+			for _, sum := range d.walk.files {
+				b.used[Checksum([]byte(sum))] = struct{}{}
+			}
 		}
 		if len(below) == 0 {
 			break
@@ -96,15 +99,23 @@ type dirWriter struct {
 	shelf   *shelf
 	encoder dirTreeEncoder
 	buf     []byte
+	others  []namedSum
+}
+
+type namedSum struct {
+	name string
+	sum  *Checksum
 }
 
 // write stages the objects of a directory whose own directories are staged. Of
 // a directory that is staged, its checksums are kept alone.
 func (w *dirWriter) write(d *dirNode) (err error) {
-	w.encoder.reset()
-	for name, number := range d.files.sorted(&w.b.names) {
-		w.encoder.file(name, &w.b.files.at(number).sum)
+	if d.same = w.same(d); d.same {
+		d.tree = Checksum([]byte(d.walk.known.tree))
+		return w.finish(d)
 	}
+	w.encoder.reset()
+	w.files(d)
 	for name, number := range d.dirs.sorted(&w.b.names) {
 		sub := w.b.subs.at(number)
 		w.encoder.dir(name, &sub.tree, &sub.meta.sum)
@@ -113,12 +124,55 @@ func (w *dirWriter) write(d *dirNode) (err error) {
 	if d.tree, err = w.stage(TypeDirTree, w.buf); err != nil {
 		return err
 	}
+	return w.finish(d)
+}
+
+// finish stages what is left of a directory whose dirtree is there.
+func (w *dirWriter) finish(d *dirNode) error {
+	if d.walk != nil {
+		d.walk.tree = d.tree
+	}
 	d.meta.staged.Do(func() { d.meta.sum, d.meta.err = w.stage(TypeDirMeta, d.meta.data) })
 	if d.meta.err != nil {
 		return d.meta.err
 	}
-	d.files, d.dirs = nodeSet{}, nodeSet{}
+	d.files, d.dirs, d.walk = nodeSet{}, nodeSet{}, nil
 	return nil
+}
+
+// same reports whether nothing in a directory and below it changed since its dirtree was
+// in the latest tree.
+func (w *dirWriter) same(d *dirNode) bool {
+	if d.walk == nil || !d.walk.keeps || !d.walk.same() || Checksum([]byte(d.walk.known.tree)).IsZero() {
+		return false
+	}
+	for _, number := range d.dirs.sorted(&w.b.names) {
+		if !w.b.subs.at(number).same {
+			return false
+		}
+	}
+	return true
+}
+
+// files encodes the files of a directory: those that are known and the others, each in
+// the order of their names.
+func (w *dirWriter) files(d *dirNode) {
+	others := w.others[:0]
+	for name, number := range d.files.sorted(&w.b.names) {
+		others = append(others, namedSum{name, &w.b.files.at(number).sum})
+	}
+	w.others = others
+	for name, sum := range d.walk.files {
+		for len(others) > 0 && others[0].name < name {
+			w.encoder.file(others[0].name, others[0].sum)
+			others = others[1:]
+		}
+		object := Checksum([]byte(sum))
+		w.encoder.file(name, &object)
+	}
+	for _, o := range others {
+		w.encoder.file(o.name, o.sum)
+	}
 }
 
 func (w *dirWriter) stage(kind ObjectType, data []byte) (Checksum, error) {

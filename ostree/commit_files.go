@@ -154,6 +154,9 @@ func (s *nodeSet) sorted(n *names) iter.Seq2[string, uint32] {
 				return
 			}
 		}
+		if s.index == nil {
+			return
+		}
 		for _, name := range slices.Sorted(maps.Keys(s.index)) {
 			if !yield(name, s.index[name]) {
 				return

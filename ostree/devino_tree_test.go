@@ -59,6 +59,7 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name   string
+		tree   func(ostree.Tree) ostree.Tree                        // of the commit that is looked at; nil: the folder alone
 		before func(t *testing.T, r *ostree.Repo, dir, path string) // with the cache at path
 		lacks  bool                                                 // objects that were removed by hand are not missed
 	}{
@@ -98,7 +99,7 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 			harm(t, r, c)
 			require.NoError(t, os.WriteFile(filepath.Join(r.Path(), "refs/heads", ref), []byte("none"), 0o644))
 		}},
-		{name: "files in the cache are not in the tree", before: func(t *testing.T, r *ostree.Repo, dir, path string) {
+		{name: "files in the cache are not in the tree", tree: func(dir ostree.Tree) ostree.Tree { return ostree.Overlay(dir) }, before: func(t *testing.T, r *ostree.Repo, dir, path string) {
 			upper := t.TempDir()
 			require.NoError(t, os.WriteFile(upper+"/f3", []byte("above"), 0o644))
 			cache := open(t, path)
@@ -137,7 +138,11 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r, dir, path := newRepo(t, ostree.ModeBareUser), folder(t, "f"), filepath.Join(t.TempDir(), "cache")
 			tc.before(t, r, dir, path)
-			got := commit(t, r, openDir(t, dir), open(t, path), "next")
+			tree := openDir(t, dir)
+			if tc.tree != nil {
+				tree = tc.tree(tree)
+			}
+			got := commit(t, r, tree, open(t, path), "next")
 			want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), openDir(t, dir), nil)
 			require.NoError(t, err)
 			require.Equal(t, want, got)

@@ -3,6 +3,7 @@ package ostree
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
 )
 
@@ -53,12 +54,37 @@ var (
 	EncodeFilez = func(f *File) []byte {
 		return appendFilezHeader(nil, f.Size, f.UID, f.GID, f.Mode, f.Target, marshalXattrs(f.Xattrs))
 	}
-	DecodeDevIno = func(data []byte) int {
+	// DecodeDevIno gives the folders of a cache's file, those whose names are trusted, and the
+	// files with checksums.
+	DecodeDevIno = func(data []byte) (folders, trusted, files int) {
 		c := &DevInoCache{}
-		c.decode(data)
-		return len(c.needed)
+		_ = c.read(bytes.NewReader(data), len(data))
+		return c.counts()
+	}
+	// DecodeDevInoUnchecked is DecodeDevIno for what would follow the head.
+	DecodeDevInoUnchecked = func(data []byte) (folders, trusted, files int) {
+		head := binary.BigEndian.AppendUint32([]byte(cacheMagic), uint32(os.Geteuid()))
+		c := &DevInoCache{}
+		c.decode(string(append(head, data...)))
+		return c.counts()
 	}
 )
+
+func (c *DevInoCache) counts() (folders, trusted, files int) {
+	for _, d := range c.old {
+		folders++
+		if d.ctime != 0 {
+			trusted++
+		}
+		for at := uint32(0); d.check() && int(at) < len(d.entries); {
+			var e cacheEntry
+			if e, at = entryAt(d.entries, at); e.flags&hasSum != 0 {
+				files++
+			}
+		}
+	}
+	return folders, trusted, files
+}
 
 // ClaimTable is [claims] with one key of bytes for kind and checksum.
 type ClaimTable struct{ t claims }

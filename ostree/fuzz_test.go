@@ -2,6 +2,9 @@ package ostree_test
 
 import (
 	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -150,9 +153,30 @@ func FuzzParseConfig(f *testing.F) {
 }
 
 func FuzzDevInoCache(f *testing.F) {
-	f.Add([]byte("okd-streams devino 1\n"))
+	dir, path := f.TempDir(), filepath.Join(f.TempDir(), "cache")
+	for i := range 3 {
+		require.NoError(f, os.WriteFile(fmt.Sprint(dir, "/", i), nil, 0o644))
+	}
+	settle(f, dir)
+	cache, err := ostree.OpenDevInoCache(path)
+	require.NoError(f, err)
+	_, err = newRepo(f, ostree.ModeBareUser).Commit(f.Context(), openDir(f, dir), &ostree.CommitOptions{Cache: cache})
+	require.NoError(f, err)
+	require.NoError(f, cache.Save())
+	data, err := os.ReadFile(path)
+	require.NoError(f, err)
+	_, _, files := ostree.DecodeDevIno(data)
+	require.Equal(f, 3, files)
+	const head = len("okd-streams devino 5\n") + 4
+	seed := data[head : len(data)-4]
+	_, _, files = ostree.DecodeDevInoUnchecked(seed)
+	require.Equal(f, 3, files)
+	f.Add(seed)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fuzzbound.Linear(t, len(data), 8, func() { require.LessOrEqual(t, ostree.DecodeDevIno(data)*65, len(data)) })
+		fuzzbound.Linear(t, len(data), 8, func() {
+			folders, _, files := ostree.DecodeDevInoUnchecked(data)
+			require.LessOrEqual(t, 65*folders+34*files, len(data))
+		})
 	})
 }
 

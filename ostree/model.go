@@ -125,9 +125,9 @@ type Entry struct {
 	// not known.
 	Identity FileID
 
-	bare   bool  // a file on disk without attributes, whatever Xattrs has by now
-	linked bool  // a hard link to Object, of which only the kind of file is known yet
-	cached int32 // where a [DevInoCache] may have the file: 1 + the record's number
+	linked bool       // a hard link to Object, of which only the kind of file is known yet
+	slot   *cacheSlot // what a [DevInoCache] knows of a file on disk, and what it learns
+	walked *walkedDir // the folder Path, of which a [DevInoCache] has Size files; nothing else is set
 }
 
 // FileID is what the kernel tells about a file on disk that changes when its

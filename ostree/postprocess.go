@@ -94,7 +94,7 @@ func (t *postprocessed) entries(ctx context.Context, without prune) iter.Seq2[En
 			}
 		}
 		p := &arrangement{opts: &t.opts, yield: yield, dirs: make(map[string]struct{}), tops: make(map[string]string), modules: make(map[string]struct{})}
-		for e, err := range entriesWithout(ctx, t.src, prune{test: dropsAll, report: p.dropped, cached: without.cached}) {
+		for e, err := range entriesWithout(ctx, t.src, prune{test: dropsAll, report: p.dropped, cache: without.cache}) {
 			if err != nil {
 				yield(Entry{}, err)
 				return

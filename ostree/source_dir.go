@@ -61,7 +61,8 @@ func (t *dirTree) start() error {
 }
 
 func (t *dirTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
-	return t.entries(ctx, prune{})
+	use, _ := ctx.Value(cacheUseKey{}).(*cacheUse)
+	return t.entries(ctx, prune{cache: use})
 }
 
 func (t *dirTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
@@ -121,9 +122,11 @@ type listing struct {
 	path  string
 	id    FileID   // of the directory when its parent was listed
 	names dirNames // those of this part and what follows, if it is not the first
+	cache *walkedDir
 	taken atomic.Bool
-	done  chan struct{} // closed when what follows is there
+	done  sync.WaitGroup // of what follows
 	items []dirItem
+	kept  int64    // files that cache has, which are not in items
 	rest  *listing // nil: none
 	err   error    // an *Error
 }
@@ -134,6 +137,13 @@ type dirItem struct {
 	entry Entry
 	sub   *listing
 	out   bool
+}
+
+// newListing is a directory that is to be listed.
+func newListing(path string, id FileID) *listing {
+	l := &listing{path: path, id: id}
+	l.done.Add(1)
+	return l
 }
 
 // stop ends the reading ahead.
@@ -182,7 +192,7 @@ func (w *dirWalk) list(r *dirReader, l *listing) {
 		}
 	}
 	w.mu.Unlock()
-	close(l.done)
+	l.done.Done()
 	if subs > 0 {
 		w.changed.Broadcast()
 	}
@@ -204,7 +214,10 @@ func (w *dirWalk) part(r *dirReader, l *listing) bool {
 	if !l.taken.Swap(true) {
 		w.list(r, l)
 	}
-	<-l.done
+	l.done.Wait()
+	if l.cache != nil && l.err == nil && w.without.cache.variant == asItIs && !w.yield(Entry{Path: l.path, Size: l.kept, walked: l.cache}, nil) {
+		return false
+	}
 	w.mu.Lock()
 	full := w.held > maxAheadEntries
 	w.held -= len(l.items)
@@ -267,21 +280,23 @@ type dirReader struct {
 	dirents []byte
 	buf     []byte // link targets, names and values of attributes; the kernel's limit is 64 KiB
 	names   []dirName
-	text    []byte // the paths of names
+	text    []byte // of names
 	st      unix.Stat_t
 }
 
 // dirNames are names of a directory, sorted.
 type dirNames struct {
-	text  string // the paths of all: most of what a commit allocates would be names
+	text  string // has all
 	names []dirName
 }
 
 // dirName is a name as a listing has it.
 type dirName struct {
-	ino            uint64
-	at, start, end uint32 // in text the path begins, its last component does, and ends
-	dtype          byte   // DT_REG and the like
+	ino        uint64
+	start, end uint32 // in text
+	cached     uint32 // 1 + the place of the entry of that name that a cache has
+	summed     bool   // that entry has a checksum
+	dtype      byte   // DT_REG and the like; 0: not known
 }
 
 func newDirReader(w *dirWalk) *dirReader {
@@ -296,7 +311,8 @@ func (r *dirReader) top() *listing {
 	if r.without.skips(".") {
 		return l
 	}
-	l.err = r.entry(l, r.tree.fd, ".", ".")
+	l.path = "."
+	l.err = r.entry(l, r.tree.fd, ".", 0, &cachePart{})
 	return l
 }
 
@@ -321,8 +337,15 @@ func (r *dirReader) read(l *listing) error {
 	l.names = dirNames{}
 	first := names == nil
 	if first {
-		if text, err = r.readNames(fd, l.path); err != nil {
+		if use := r.without.cache; use != nil {
+			l.cache = use.dir(&now, r.tree.listed && r.without.object == nil)
+		}
+		if l.cache != nil && l.cache.listed {
+			text = r.cachedNames(l.cache.known.entries)
+		} else if text, err = r.readNames(fd, l.path); err != nil {
 			return err
+		} else if l.cache != nil {
+			r.findCached(text, l.cache.known.entries)
 		}
 		names = r.names
 	}
@@ -334,33 +357,50 @@ func (r *dirReader) read(l *listing) error {
 		if first && r.names != nil {
 			rest = slices.Clone(rest) // these are the next directory's soon
 		}
-		l.rest = &listing{path: l.path, id: l.id, names: dirNames{text, rest}, done: make(chan struct{})}
+		l.rest = newListing(l.path, l.id)
+		l.rest.cache, l.rest.names = l.cache, dirNames{text, rest}
 		names = names[:maxItems]
 	}
-	l.items = r.items(len(names))
+	part := newCachePart(l.cache, len(names))
+	room := len(names)
+	if l.cache != nil && l.cache.keeps {
+		room = 0
+		for i := range names {
+			if !names[i].summed {
+				room++
+			}
+		}
+	}
+	if room > 0 {
+		l.items = r.items(room)
+	}
 	for i := range names {
-		name, path := text[names[i].start:names[i].end], text[names[i].at:names[i].end]
-		if r.without.test != nil && r.without.test(path) {
-			l.items = append(l.items, dirItem{entry: Entry{Path: path}, out: true})
-			continue
-		}
+		n := &names[i]
+		name := text[n.start:n.end]
 		if i%256 == 0 && r.ctx.Err() != nil {
-			return dirError(path, r.ctx.Err())
+			return dirError(join(l.path, name), r.ctx.Err())
 		}
-		if r.linked(l, &names[i], name, path) {
+		if r.without.test != nil && r.without.test(join(l.path, name)) {
+			l.items = append(l.items, dirItem{entry: Entry{Path: join(l.path, name)}, out: true})
+			part.skip(name)
 			continue
 		}
-		if err := r.entry(l, fd, name, path); err != nil {
+		if r.linked(l, n, name) {
+			part.skip(name)
+			continue
+		}
+		if err := r.entry(l, fd, name, n.cached, &part); err != nil {
 			return err
 		}
 	}
+	part.end()
+	l.kept = part.files
 	return nil
 }
 
 // readNames reads the names of a directory, sorted, and gives what they are parts
 // of.
 func (r *dirReader) readNames(fd int, dir string) (string, error) {
-	prefix := join(dir, "")
 	names, text := r.names[:0], r.text[:0]
 	for {
 		n, err := unix.ReadDirent(fd, r.dirents)
@@ -381,8 +421,8 @@ func (r *dirReader) readNames(fd int, dir string) (string, error) {
 				return errors.New("more names than can be sorted")
 			}
 			at := len(text)
-			text = append(append(text, prefix...), name...)
-			names = append(names, dirName{ino, uint32(at), uint32(at + len(prefix)), uint32(len(text)), dtype})
+			text = append(text, name...)
+			names = append(names, dirName{ino: ino, start: uint32(at), end: uint32(len(text)), dtype: dtype})
 			return nil
 		})
 		if err != nil {
@@ -398,13 +438,40 @@ func (r *dirReader) readNames(fd int, dir string) (string, error) {
 	return all, nil
 }
 
-// linked adds path if its inode, as the listing has it, is a content object's:
+// cachedNames is readNames for a directory whose names a cache knows.
+func (r *dirReader) cachedNames(entries string) string {
+	r.names = r.names[:0]
+	for at := uint32(0); int(at) < len(entries); {
+		e, next := entryAt(entries, at)
+		start := at + cacheNameHead
+		r.names = append(r.names, dirName{start: start, end: start + uint32(len(e.name)), cached: at + 1, summed: e.flags&hasSum != 0})
+		at = next
+	}
+	return entries
+}
+
+// findCached finds the entries that a cache has of the names that were read.
+func (r *dirReader) findCached(text, entries string) {
+	i := 0
+	for at := uint32(0); int(at) < len(entries); {
+		e, next := entryAt(entries, at)
+		for i < len(r.names) && text[r.names[i].start:r.names[i].end] < e.name {
+			i++
+		}
+		if i < len(r.names) && text[r.names[i].start:r.names[i].end] == e.name {
+			r.names[i].cached, r.names[i].summed = at+1, e.flags&hasSum != 0
+		}
+		at = next
+	}
+}
+
+// linked adds name if its inode, as the listing has it, is a content object's:
 // there is nothing else to be known of it.
-func (r *dirReader) linked(l *listing, n *dirName, name, path string) bool {
+func (r *dirReader) linked(l *listing, n *dirName, name string) bool {
 	if r.without.object == nil || !r.tree.listed || !utf8.ValidString(name) {
 		return false
 	}
-	e := Entry{Path: path, Detached: true, Identity: FileID{Dev: l.id.Dev, Ino: n.ino}}
+	e := Entry{Detached: true, Identity: FileID{Dev: l.id.Dev, Ino: n.ino}}
 	switch n.dtype {
 	case unix.DT_REG:
 		e.Mode = ModeRegular
@@ -414,22 +481,36 @@ func (r *dirReader) linked(l *listing, n *dirName, name, path string) bool {
 		return false
 	}
 	if e.Object, e.linked = r.without.object(e.Identity); e.linked {
+		e.Path = join(l.path, name)
 		l.items = append(l.items, dirItem{entry: e})
 	}
 	return e.linked
 }
 
-// entry adds path, which is name in the directory open as fd.
-func (r *dirReader) entry(l *listing, fd int, name, path string) error {
-	if !utf8.ValidString(name) {
-		return dirError(path, errNotUTF8)
-	}
+// entry adds name in the directory open as fd.
+func (r *dirReader) entry(l *listing, fd int, name string, cached uint32, part *cachePart) error {
 	st := &r.st
-	if err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-		return dirError(path, err)
+	err := unix.Fstatat(fd, name, st, unix.AT_SYMLINK_NOFOLLOW)
+	for err == unix.EINTR {
+		err = unix.Fstatat(fd, name, st, unix.AT_SYMLINK_NOFOLLOW)
 	}
+	if err != nil {
+		return dirError(join(l.path, name), err)
+	}
+	if cached == 0 && !utf8.ValidString(name) {
+		return dirError(join(l.path, name), errNotUTF8)
+	}
+	var slot *cacheSlot
+	bare := false // there are no attributes
+	if part.walkedDir != nil {
+		var kept bool
+		if slot, bare, kept = part.look(st, name, cached); kept {
+			return nil
+		}
+	}
+	path := join(l.path, name)
 	item := dirItem{entry: Entry{
-		Path: path, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Detached: true,
+		Path: path, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Detached: true, slot: slot,
 		Identity: FileID{Dev: uint64(st.Dev), Ino: st.Ino, MtimeNs: st.Mtim.Nano(), CtimeNs: st.Ctim.Nano()},
 	}}
 	e := &item.entry
@@ -441,7 +522,7 @@ func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 	}
 	switch st.Mode & ModeType {
 	case ModeDir:
-		item.sub = &listing{path: path, id: e.Identity, done: make(chan struct{})}
+		item.sub = newListing(path, e.Identity)
 	case ModeRegular:
 		e.Size = st.Size
 		e.Open = r.tree.opener(path, st.Size, e.Identity)
@@ -459,15 +540,13 @@ func (r *dirReader) entry(l *listing, fd int, name, path string) error {
 	default:
 		return dirError(path, specialFile(specialKind(st.Mode)))
 	}
-	if r.without.cached != nil && st.Mode&ModeType == ModeRegular {
-		e.cached, e.bare = r.without.cached(e.Identity)
-	}
-	if !e.bare {
-		var err error
+	if !bare {
 		if e.Xattrs, err = r.xattrs(fd, name); err != nil {
 			return dirError(path, fmt.Errorf("extended attributes: %w", err))
 		}
-		e.bare = len(e.Xattrs) == 0
+		if slot != nil && len(e.Xattrs) == 0 {
+			slot.flags |= noXattrs
+		}
 	}
 	l.items = append(l.items, item)
 	return nil

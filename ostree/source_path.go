@@ -22,10 +22,8 @@ type prune struct {
 	// by the goroutine that reads it; of what is below one only where the tree
 	// comes by it.
 	report func(path string)
-	// cached gives what [Entry] keeps as cached of a regular file, and whether it
-	// is known to have no attributes. Called from any goroutine; nil: nothing is
-	// known.
-	cached func(FileID) (at int32, bare bool)
+	// cache knows folders; nil: nothing is known.
+	cache *cacheUse
 	// object gives the content object that a regular file or symbolic link is a
 	// hard link to, which then are not looked at further: Object says all of it.
 	// Called from any goroutine; nil: none is.
@@ -41,6 +39,10 @@ func (p prune) skips(path string) bool {
 	return true
 }
 
+// cacheUseKey is where a context has the cache of a commit: a Tree of somebody else's
+// may hand on the entries of a Dir.
+type cacheUseKey struct{}
+
 // pruned is a Tree that can leave paths out before it looks at them.
 type pruned interface {
 	entries(ctx context.Context, without prune) iter.Seq2[Entry, error]
@@ -50,6 +52,9 @@ type pruned interface {
 func entriesWithout(ctx context.Context, src Tree, without prune) iter.Seq2[Entry, error] {
 	if p, ok := src.(pruned); ok {
 		return p.entries(ctx, without)
+	}
+	if without.cache != nil {
+		ctx = context.WithValue(ctx, cacheUseKey{}, without.cache)
 	}
 	if without.test == nil {
 		return src.Entries(ctx)

@@ -39,8 +39,8 @@ type txn struct {
 	shelves []*shelf
 
 	present present
-	// latest, unless nil, knows dirtrees and symbolic links that are in the repository.
-	latest func(ObjectType, *Checksum) bool
+	// latest, unless nil, knows dirtrees that are in the repository.
+	latest func(*Checksum) bool
 	mu     sync.Mutex
 	claims claims
 
@@ -436,7 +436,7 @@ func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 	if len(data) > MaxMetadataSize {
 		return c, false, fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
 	}
-	if kind == TypeDirTree && s.txn.latest != nil && s.txn.latest(kind, &c) {
+	if kind == TypeDirTree && s.txn.latest != nil && s.txn.latest(&c) {
 		return c, false, nil
 	}
 	s.path = appendObjectPath(s.path[:0], &c, kind.String())

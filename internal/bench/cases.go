@@ -25,9 +25,9 @@ func (b *bench) copyFloor(ctx context.Context) ([]row, error) {
 }
 
 // commits is day one into an empty repository, day two into the same, and for
-// us day two with the device-inode cache into a copy of day one's.
+// us both with the device-inode cache into another.
 func (b *bench) commits(ctx context.Context, mode string) ([]row, error) {
-	const day1, day2, cached, theirs1, theirs2 = "day 1", "day 2", "day 2 cached", "ostree day 1", "ostree day 2"
+	const day1, day2, cached1, cached2, theirs1, theirs2 = "day 1", "day 2", "day 1 cached", "day 2 cached", "ostree day 1", "ostree day 2"
 	seen := make(map[string]string) // commits by day, the same on both sides
 	same := func(day, repo string) error {
 		ref, err := os.ReadFile(filepath.Join(repo, "refs", "heads", branch))
@@ -63,12 +63,19 @@ func (b *bench) commits(ctx context.Context, mode string) ([]row, error) {
 			if err := commit(day2, "2", repo, b.day2); err != nil {
 				return nil, err
 			}
-			// The same again in another repository, where day one fills the cache.
-			second := b.path("ours-cached", round)
-			if err := commit("day 1 cached", "1", second, b.tree, "-cache", cache); err != nil {
+			// The same again in another repository, where day one fills the cache, of a tree that
+			// is updated in place: files that are copied or linked anew, no cache can know.
+			second, work := b.path("ours-cached", round), b.path("tree", round)
+			if err := copyTree(ctx, work, b.tree); err != nil {
 				return nil, err
 			}
-			return costs, commit(cached, "2", second, b.day2, "-cache", cache)
+			if err := commit(cached1, "1", second, work, "-cache", cache); err != nil {
+				return nil, err
+			}
+			if err := update(ctx, work, b.tree, b.day2); err != nil {
+				return nil, err
+			}
+			return costs, commit(cached2, "2", second, work, "-cache", cache)
 		},
 		"ostree": func(round int) (map[string]cost, error) {
 			repo := b.path("ostree", round)
@@ -109,7 +116,7 @@ func (b *bench) commits(ctx context.Context, mode string) ([]row, error) {
 		{what: "commit " + mode, ours: got[day1], otherName: "ostree", other: got[theirs1], limits: first},
 		{what: "commit " + mode + ", day 2", ours: got[day2], otherName: "ostree", other: got[theirs2], limits: second},
 		{what: "commit " + mode + ", day 2", ours: got[day2], otherName: "our day 1", other: got[day1], limits: []limit{atMost("wall", wall, 0.8)}},
-		{what: "commit " + mode + ", day 2, cache", ours: got[cached], otherName: "our day 1", other: got[day1], limits: []limit{atMost("wall", wall, 0.1)}},
+		{what: "commit " + mode + ", day 2, cache", ours: got[cached2], otherName: "its day 1", other: got[cached1], limits: []limit{atMost("wall", wall, 0.1)}},
 	}, nil
 }
 
