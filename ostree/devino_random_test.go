@@ -33,17 +33,12 @@ func TestDevInoCacheOfChangingTrees(t *testing.T) {
 				if c.rand.IntN(3) > 0 {
 					time.Sleep(40 * time.Millisecond) // so that the cache trusts time stamps
 				}
-				cache, err := ostree.OpenDevInoCache(cachePath)
-				require.NoError(t, err)
 				opts, tree := c.way(t)
 				want, err := plain.Commit(t.Context(), tree(), &opts)
 				require.NoError(t, err)
-				var stats ostree.CommitStats
-				opts.Cache, opts.Stats, opts.Ref = cache, &stats, "day"
-				got, err := r.Commit(t.Context(), tree(), &opts)
-				require.NoError(t, err)
+				opts.Ref = "day"
+				got, stats := commitCached(t, r, tree(), cachePath, opts)
 				require.Equal(t, want, got, "step %d", step)
-				require.NoError(t, cache.Save())
 				require.NoError(t, r.Fsck(t.Context(), nil))
 				hits, files = hits+stats.CacheHits, files+stats.Files
 				for range c.rand.IntN(4) {
@@ -59,12 +54,7 @@ func TestDevInoCacheOfChangingTrees(t *testing.T) {
 
 			settle(t, c.root)
 			for again := range 2 {
-				cache, err := ostree.OpenDevInoCache(cachePath)
-				require.NoError(t, err)
-				var stats ostree.CommitStats
-				_, err = r.Commit(t.Context(), openDir(t, c.root), &ostree.CommitOptions{Ref: "day", Cache: cache, Stats: &stats})
-				require.NoError(t, err)
-				require.NoError(t, cache.Save())
+				_, stats := commitCached(t, r, openDir(t, c.root), cachePath, ostree.CommitOptions{Ref: "day"})
 				if again > 0 {
 					require.Equal(t, stats.Files, stats.CacheHits)
 					require.Zero(t, stats.MetadataWritten+stats.ContentWritten)

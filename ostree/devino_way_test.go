@@ -35,11 +35,7 @@ func TestDevInoCacheOfOtherWays(t *testing.T) {
 			commit := func(edit func(*ostree.Entry) (bool, error)) {
 				want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), openDir(t, dir), &ostree.CommitOptions{Edit: edit})
 				require.NoError(t, err)
-				cache, err := ostree.OpenDevInoCache(path)
-				require.NoError(t, err)
-				got, err := r.Commit(t.Context(), openDir(t, dir), &ostree.CommitOptions{Ref: "day", Edit: edit, Cache: cache})
-				require.NoError(t, err)
-				require.NoError(t, cache.Save())
+				got, _ := commitCached(t, r, openDir(t, dir), path, ostree.CommitOptions{Ref: "day", Edit: edit})
 				require.Equal(t, want, got)
 				_, err = r.Prune(t.Context(), &ostree.PruneOptions{RefsOnly: true})
 				require.NoError(t, err)
@@ -93,12 +89,7 @@ func TestDevInoCacheOfOtherTrees(t *testing.T) {
 		tree := func() ostree.Tree { return changedTree{openDir(t, dir), step.content} }
 		want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), tree(), nil)
 		require.NoError(t, err)
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		var stats ostree.CommitStats
-		got, err := r.Commit(t.Context(), tree(), &ostree.CommitOptions{Ref: "day", Cache: cache, Stats: &stats})
-		require.NoError(t, err)
-		require.NoError(t, cache.Save())
+		got, stats := commitCached(t, r, tree(), path, ostree.CommitOptions{Ref: "day"})
 		require.Equal(t, want, got)
 		require.Equal(t, step.hits, stats.CacheHits)
 	}
@@ -111,14 +102,10 @@ func TestDevInoCacheOfFreshFiles(t *testing.T) {
 		require.NoError(t, os.Mkdir(dir+"/below", 0o755))
 		made := time.Now()
 		require.NoError(t, os.WriteFile(dir+"/below/f", []byte("content"), 0o644))
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		_, err = r.Commit(t.Context(), openDir(t, dir), &ostree.CommitOptions{Cache: cache})
-		require.NoError(t, err)
+		commitCached(t, r, openDir(t, dir), path, ostree.CommitOptions{})
 		if time.Since(made) > 15*time.Millisecond {
 			continue // they may be old enough
 		}
-		require.NoError(t, cache.Save())
 		data, err := os.ReadFile(path)
 		require.NoError(t, err)
 		folders, trusted, files := ostree.DecodeDevIno(data)
@@ -135,12 +122,7 @@ func TestDevInoCacheOfFutureFiles(t *testing.T) {
 	require.NoError(t, os.Chtimes(dir+"/f3", future, future))
 	time.Sleep(50 * time.Millisecond)
 	for _, hits := range []int64{0, 6} {
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		var stats ostree.CommitStats
-		_, err = r.Commit(t.Context(), openDir(t, dir), &ostree.CommitOptions{Cache: cache, Stats: &stats})
-		require.NoError(t, err)
-		require.NoError(t, cache.Save())
+		_, stats := commitCached(t, r, openDir(t, dir), path, ostree.CommitOptions{})
 		require.Equal(t, hits, stats.CacheHits)
 	}
 }
@@ -170,12 +152,7 @@ func TestDevInoCacheOfLargeFolders(t *testing.T) {
 		time.Sleep(40 * time.Millisecond)
 		want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), openDir(t, dir), nil)
 		require.NoError(t, err)
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		var stats ostree.CommitStats
-		got, err := r.Commit(t.Context(), openDir(t, dir), &ostree.CommitOptions{Ref: "day", Cache: cache, Stats: &stats})
-		require.NoError(t, err)
-		require.NoError(t, cache.Save())
+		got, stats := commitCached(t, r, openDir(t, dir), path, ostree.CommitOptions{Ref: "day"})
 		require.Equal(t, want, got)
 		require.NoError(t, r.Fsck(t.Context(), nil))
 		if stats.CacheHits > 0 {
@@ -195,11 +172,7 @@ func TestDevInoCacheOfArrangedFolder(t *testing.T) {
 	for _, tree := range []func() ostree.Tree{as, arranged, as} {
 		want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), tree(), nil)
 		require.NoError(t, err)
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		got, err := r.Commit(t.Context(), tree(), &ostree.CommitOptions{Ref: "day", Cache: cache})
-		require.NoError(t, err)
-		require.NoError(t, cache.Save())
+		got, _ := commitCached(t, r, tree(), path, ostree.CommitOptions{Ref: "day"})
 		require.Equal(t, want, got)
 		_, err = r.Prune(t.Context(), &ostree.PruneOptions{RefsOnly: true})
 		require.NoError(t, err)
@@ -210,11 +183,7 @@ func TestDevInoCacheOfArrangedFolder(t *testing.T) {
 // Another user may see other owners and attributes.
 func TestDevInoCacheOfAnotherUser(t *testing.T) {
 	dir, path := waysFolder(t), filepath.Join(t.TempDir(), "cache")
-	cache, err := ostree.OpenDevInoCache(path)
-	require.NoError(t, err)
-	_, err = newRepo(t, ostree.ModeBareUser).Commit(t.Context(), openDir(t, dir), &ostree.CommitOptions{Cache: cache})
-	require.NoError(t, err)
-	require.NoError(t, cache.Save())
+	commitCached(t, newRepo(t, ostree.ModeBareUser), openDir(t, dir), path, ostree.CommitOptions{})
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
 	_, _, files := ostree.DecodeDevIno(data)
@@ -238,12 +207,7 @@ func TestDevInoCacheOfLongNames(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, strings.Repeat("n", 255)), nil, 0o644))
 	settle(t, dir)
 	for _, hits := range []int64{0, 8} {
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		var stats ostree.CommitStats
-		_, err = r.Commit(t.Context(), openDir(t, dir), &ostree.CommitOptions{Ref: "day", Cache: cache, Stats: &stats})
-		require.NoError(t, err)
-		require.NoError(t, cache.Save())
+		_, stats := commitCached(t, r, openDir(t, dir), path, ostree.CommitOptions{Ref: "day"})
 		require.Equal(t, hits, stats.CacheHits)
 	}
 }

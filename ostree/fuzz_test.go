@@ -158,11 +158,7 @@ func FuzzDevInoCache(f *testing.F) {
 		require.NoError(f, os.Symlink("to", fmt.Sprint(dir, "/", i))) // which qemu can read
 	}
 	settle(f, dir)
-	cache, err := ostree.OpenDevInoCache(path)
-	require.NoError(f, err)
-	_, err = newRepo(f, ostree.ModeBareUser).Commit(f.Context(), openDir(f, dir), &ostree.CommitOptions{Cache: cache})
-	require.NoError(f, err)
-	require.NoError(f, cache.Save())
+	commitCached(f, newRepo(f, ostree.ModeBareUser), openDir(f, dir), path, ostree.CommitOptions{})
 	data, err := os.ReadFile(path)
 	require.NoError(f, err)
 	_, _, files := ostree.DecodeDevIno(data)

@@ -119,3 +119,16 @@ func same(t testing.TB, want, got string) {
 type seq = iter.Seq2[ostree.Entry, error]
 
 func nlink(st os.FileInfo) uint64 { return uint64(st.Sys().(*syscall.Stat_t).Nlink) }
+
+// commitCached commits with the cache in the file path, and saves it.
+func commitCached(t testing.TB, r *ostree.Repo, tree ostree.Tree, path string, opts ostree.CommitOptions) (ostree.Checksum, ostree.CommitStats) {
+	t.Helper()
+	cache, err := ostree.OpenDevInoCache(path)
+	require.NoError(t, err)
+	var stats ostree.CommitStats
+	opts.Cache, opts.Stats = cache, &stats
+	c, err := r.Commit(t.Context(), tree, &opts)
+	require.NoError(t, err)
+	require.NoError(t, cache.Save())
+	return c, stats
+}
