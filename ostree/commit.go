@@ -828,7 +828,9 @@ func (b *builder) keep(e *Entry) error {
 	dir.walk = e.walked
 	b.stats.files.Add(e.Size)
 	b.stats.hits.Add(e.Size)
-	b.progress(e.Size)
+	if e.Size > 0 {
+		b.progress(e.Size)
+	}
 	return nil
 }
 
