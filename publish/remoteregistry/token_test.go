@@ -1,0 +1,52 @@
+package remoteregistry_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/publish/remoteregistry"
+)
+
+// A token server that gives a refresh token with each token is asked by the credentials
+// of the user every time: go-containerregistry would ask by the refresh token, and changes
+// to it while other requests read what they ask by.
+func TestOneLogin(t *testing.T) {
+	const tokens = 4 // the first three run out at once
+	var mu sync.Mutex
+	var logins []string
+	var server *httptest.Server
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case r.URL.Path == "/token":
+			logins = append(logins, r.PostFormValue("refresh_token"))
+			fmt.Fprintf(w, `{"access_token": "token%d", "Refresh_Token": "another"}`, len(logins))
+		case r.Header.Get("Authorization") == fmt.Sprint("Bearer token", tokens) && strings.Contains(r.URL.Path, "/manifests/"):
+			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			w.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0", 64))
+			w.Header().Set("Content-Length", "2")
+		default:
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="x",scope="repository:a:pull"`, server.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	r := open(t, &remoteregistry.Options{AuthFile: login(t, map[string]string{host: `{"auth": "Og==", "identitytoken": "mine"}`})})
+	for len(logins) < tokens {
+		before := len(logins)
+		_, err := r.Head(t.Context(), repository(t, host, "a").Tag("t"))
+		if len(logins) == tokens {
+			require.NoError(t, err)
+		}
+		require.Greater(t, len(logins), before)
+	}
+	require.Equal(t, strings.Split(strings.Repeat(" mine", tokens)[1:], " "), logins)
+}
