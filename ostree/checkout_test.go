@@ -187,14 +187,7 @@ func TestDevInoCache(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cache")
 	r := newRepo(t, ostree.ModeBareUser)
 	commit := func(opts ostree.CommitOptions) (ostree.Checksum, ostree.CommitStats) {
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		var stats ostree.CommitStats
-		opts.Cache, opts.Stats = cache, &stats
-		c, err := r.Commit(t.Context(), openDir(t, source), &opts)
-		require.NoError(t, err)
-		require.NoError(t, cache.Save())
-		return c, stats
+		return commitCached(t, r, openDir(t, source), path, opts)
 	}
 	settle(t, source)
 	want, stats := commit(ostree.CommitOptions{})
@@ -247,12 +240,7 @@ func TestDevInoCacheForgets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cache")
 	r := newRepo(t, ostree.ModeBareUser)
 	hits := func(folder string) int64 {
-		cache, err := ostree.OpenDevInoCache(path)
-		require.NoError(t, err)
-		var stats ostree.CommitStats
-		_, err = r.Commit(t.Context(), openDir(t, folder), &ostree.CommitOptions{Cache: cache, Stats: &stats})
-		require.NoError(t, err)
-		require.NoError(t, cache.Save())
+		_, stats := commitCached(t, r, openDir(t, folder), path, ostree.CommitOptions{})
 		return stats.CacheHits
 	}
 	size := func() int64 {

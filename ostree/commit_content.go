@@ -72,7 +72,7 @@ func (w *contentWriter) describe(e *Entry) (object, error) {
 	}
 	o.xattrs = marshalXattrs(xattrs)
 	w.header = appendFileHeader(w.header[:0], e.UID, e.GID, e.Mode, e.Target, o.xattrs)
-	w.header = slices.Grow(w.header, 16) // for restOf
+	w.header = slices.Grow(w.header, 16) // for cacheSlot.describe
 	if len(w.header) > maxHeaderSize {
 		return o, fmt.Errorf("extended attributes of %d bytes, at most %d", len(o.xattrs), maxHeaderSize)
 	}

@@ -581,21 +581,14 @@ func (p *cachePart) end() {
 	}
 }
 
-// restOf hashes what the checksum of a file or link is of besides its content. What is
-// behind header is overwritten.
-func restOf(e *Entry, header []byte) (rest [restSize]byte) {
+// describe says what the checksum of a file or link is of besides its content, which may
+// be another than that of the inode. What is behind header is overwritten.
+func (s *cacheSlot) describe(e *Entry, header []byte) {
 	// In what room header has behind it.
 	b := binary.BigEndian.AppendUint64(header, uint64(e.Size))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Identity.MtimeNs))
 	full := sha256.Sum256(b)
-	copy(rest[:], full[:])
-	return rest
-}
-
-// describe says what the checksum of a file or link is of besides its content, which may
-// be another than that of the inode. What is behind header is overwritten.
-func (s *cacheSlot) describe(e *Entry, header []byte) {
-	if rest := restOf(e, header); s.flags&hasRest == 0 || s.rest != rest {
+	if rest := [restSize]byte(full[:restSize]); s.flags&hasRest == 0 || s.rest != rest {
 		s.flags &^= hasSum
 		s.flags |= hasRest
 		s.rest = rest

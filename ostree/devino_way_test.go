@@ -211,3 +211,28 @@ func TestDevInoCacheOfLongNames(t *testing.T) {
 		require.Equal(t, hits, stats.CacheHits)
 	}
 }
+
+// nestedTree is a Tree that commits another while it is read.
+type nestedTree struct {
+	ostree.Tree
+	commit func(context.Context) error
+}
+
+func (t nestedTree) Entries(ctx context.Context) iter.Seq2[ostree.Entry, error] {
+	if err := t.commit(ctx); err != nil {
+		return func(yield func(ostree.Entry, error) bool) { yield(ostree.Entry{}, err) }
+	}
+	return t.Tree.Entries(ctx)
+}
+
+// The cache of a commit is not that of another within it.
+func TestDevInoCacheOfNestedCommits(t *testing.T) {
+	dir, path, r := waysFolder(t), filepath.Join(t.TempDir(), "cache"), newRepo(t, ostree.ModeBareUser)
+	for _, hits := range []int64{0, 6} {
+		_, stats := commitCached(t, r, nestedTree{changedTree{openDir(t, dir), "outside"}, func(ctx context.Context) error {
+			_, err := newRepo(t, ostree.ModeBareUser).Commit(ctx, changedTree{openDir(t, dir), "within"}, nil)
+			return err
+		}}, path, ostree.CommitOptions{Ref: "day"})
+		require.Equal(t, hits, stats.CacheHits)
+	}
+}

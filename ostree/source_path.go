@@ -53,9 +53,8 @@ func entriesWithout(ctx context.Context, src Tree, without prune) iter.Seq2[Entr
 	if p, ok := src.(pruned); ok {
 		return p.entries(ctx, without)
 	}
-	if without.cache != nil {
-		ctx = context.WithValue(ctx, cacheUseKey{}, without.cache)
-	}
+	// Also without one: that of a commit around this is not for it.
+	ctx = context.WithValue(ctx, cacheUseKey{}, without.cache)
 	if without.test == nil {
 		return src.Entries(ctx)
 	}
