@@ -1,6 +1,7 @@
 package container_test
 
 import (
+	"archive/tar"
 	"context"
 	"encoding/json"
 	"errors"
@@ -561,8 +562,10 @@ func exampleBaseImage() (context.Context, string, v1.Image, error) {
 func FuzzPackages(f *testing.F) {
 	f.Add([]byte(`{"rpmdb.pkglist":[["kernel","0","6.12.0","1.el10","x86_64"]]}`), []byte("x"))
 	f.Add([]byte(`{"rpmdb.pkglist":[["a",1e9,"","",""],[]]}`), make([]byte, 1024))
+	f.Add([]byte("->\x00"), []byte{}) // content, whatever archive would make of it
 	f.Fuzz(func(t *testing.T, list, first []byte) {
-		img := imageOf(t, layerOf(t, archive(t, "usr/share/openshift/base/meta.json="+string(list))))
+		file := tar.Header{Name: "usr/share/openshift/base/meta.json", Mode: 0o644}
+		img := imageOf(t, layerOf(t, importTar(t, []tarEntry{{file, string(list)}})))
 		img = relabel(t, img, map[string]string{container.LabelMetaLayer: "true"})
 		var packages []ostree.Package
 		var err error
