@@ -20,5 +20,6 @@
 // 505. Any other request is repeated only when it cannot have been carried out:
 // no connection was made, or the answer was 429 or 503. A request with a body
 // needs [http.Request.GetBody]. A response that breaks off while its body is
-// being read is not repeated: the reader gets the error.
+// being read is not repeated: the reader gets the error. [Once] is for those
+// who repeat by themselves.
 package httpx

@@ -226,9 +226,17 @@ func (t *Transport) log(req *http.Request, attempt, status int, err error) {
 	t.opts.Logger.LogAttrs(req.Context(), slog.LevelDebug, "http request", attrs...)
 }
 
+// onceKey marks the context of requests that are not to be repeated.
+type onceKey struct{}
+
+// Once gives a context whose requests a [Transport] sends a single time, whatever
+// comes of them. It is for a caller who repeats by itself, as it alone knows how
+// to find out what arrived: the attempts of both would multiply.
+func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
+
 // again decides whether and when to send req once more.
 func (t *Transport) again(req *http.Request, resp *http.Response, sent bool, err error, attempt int) (time.Duration, bool) {
-	if attempt >= t.opts.Attempts || req.Context().Err() != nil {
+	if attempt >= t.opts.Attempts || req.Context().Err() != nil || req.Context().Value(onceKey{}) != nil {
 		return 0, false
 	}
 	if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {

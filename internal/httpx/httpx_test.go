@@ -72,6 +72,7 @@ func TestRetryRules(t *testing.T) {
 		status int
 		err    error
 		waited time.Duration // without jitter: 1 s, 2 s, 4 s …
+		once   bool
 	}{
 		{name: "fine", method: "GET", steps: []func(*http.Request) (*http.Response, error){status(200)}, calls: 1, status: 200},
 		{name: "500 then fine", method: "GET", steps: []func(*http.Request) (*http.Response, error){status(500), status(200)}, calls: 2, status: 200, waited: time.Second},
@@ -91,13 +92,20 @@ func TestRetryRules(t *testing.T) {
 		{name: "retry-after sooner than back-off", method: "GET", steps: []func(*http.Request) (*http.Response, error){status(429, "Retry-After", "0"), status(200)}, calls: 2, status: 200, waited: time.Second},
 		{name: "retry-after too long", method: "GET", steps: []func(*http.Request) (*http.Response, error){status(429, "Retry-After", "99999999999"), status(200)}, calls: 1, status: 429},
 		{name: "retry-after nonsense", method: "GET", steps: []func(*http.Request) (*http.Response, error){status(429, "Retry-After", "soon"), status(200)}, calls: 2, status: 200, waited: time.Second},
+		{name: "once, refused", method: "POST", once: true, steps: []func(*http.Request) (*http.Response, error){status(429), status(200)}, calls: 1, status: 429},
+		{name: "once, broken", method: "PUT", once: true, steps: []func(*http.Request) (*http.Response, error){status(500), status(200)}, calls: 1, status: 500},
+		{name: "once, never sent", method: "GET", once: true, steps: []func(*http.Request) (*http.Response, error){fault(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), status(200)}, calls: 1, err: syscall.ECONNREFUSED},
 		{name: "certificate", method: "GET", steps: []func(*http.Request) (*http.Response, error){fault(errors.New("x509: unknown authority"))}, calls: 1, err: errors.New("x509: unknown authority")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &script{steps: test.steps}
 				transport := httpx.NewTransport(s, &httpx.Options{Attempts: 4, BaseDelay: time.Second})
-				req, err := http.NewRequestWithContext(t.Context(), test.method, "http://host.example/x", nil)
+				ctx := t.Context()
+				if test.once {
+					ctx = httpx.Once(ctx)
+				}
+				req, err := http.NewRequestWithContext(ctx, test.method, "http://host.example/x", nil)
 				require.NoError(t, err)
 				if test.header != "" {
 					req.Header.Set(test.header, "x")

@@ -33,9 +33,12 @@ func mountQuery(digest v1.Hash, from name.Repository) string {
 // start begins an upload. query may ask for a mount, and then the answer may be
 // that nothing is left to do.
 func (p *pending) start(ctx context.Context, query string) (mounted bool, err error) {
-	resp, err := p.do(once(ctx), http.MethodPost, p.url("blobs", "uploads", query), http.Header{"Content-Length": {"0"}}, nil, http.StatusAccepted, http.StatusCreated)
+	if query == "" { // see upload.run; nobody repeats a mount
+		ctx = httpx.Once(ctx)
+	}
+	resp, err := p.do(ctx, http.MethodPost, p.url("blobs", "uploads", query), http.Header{"Content-Length": {"0"}}, nil, http.StatusAccepted, http.StatusCreated)
 	if err != nil {
-		return false, err
+		return false, withRetryAfter(resp, err)
 	}
 	resp.Body.Close()
 	if resp.StatusCode == http.StatusCreated {
@@ -97,7 +100,7 @@ func (p *pending) chunk(ctx context.Context, b *body, more bool) error {
 	if more || p.offset > 0 {
 		header.Set("Content-Range", fmt.Sprintf("%d-%d", p.offset, p.offset+b.size-1))
 	}
-	resp, err := p.do(once(ctx), http.MethodPatch, p.location.String(), header, b, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
+	resp, err := p.do(httpx.Once(ctx), http.MethodPatch, p.location.String(), header, b, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
 	if err != nil {
 		return withRetryAfter(resp, err)
 	}
@@ -121,7 +124,7 @@ func (p *pending) finish(ctx context.Context, digest v1.Hash, data []byte) error
 		target.RawQuery += "&"
 	}
 	target.RawQuery += "digest=" + url.QueryEscape(digest.String())
-	resp, err := p.do(once(ctx), http.MethodPut, target.String(), http.Header{"Content-Type": {"application/octet-stream"}}, bytesBody(data), http.StatusCreated, http.StatusNoContent, http.StatusOK)
+	resp, err := p.do(httpx.Once(ctx), http.MethodPut, target.String(), http.Header{"Content-Type": {"application/octet-stream"}}, bytesBody(data), http.StatusCreated, http.StatusNoContent, http.StatusOK)
 	if err != nil {
 		return withRetryAfter(resp, err)
 	}
@@ -172,7 +175,7 @@ func (p *pending) cancel(ctx context.Context) {
 	p.location = nil
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer stop()
-	if resp, err := p.do(once(ctx), http.MethodDelete, location.String(), nil, nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted); err == nil {
+	if resp, err := p.do(httpx.Once(ctx), http.MethodDelete, location.String(), nil, nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted); err == nil {
 		resp.Body.Close()
 	}
 }
@@ -206,6 +209,12 @@ func (p *pending) worthwhile(err error) bool {
 		return p.location != nil && !errors.Is(err, verify.ErrDigest)
 	}
 	return httpx.TemporaryStatus(e.status)
+}
+
+// isBusy says that the server was too busy to look at the request.
+func isBusy(err error) bool {
+	e, ok := errors.AsType[*statusError](err)
+	return ok && (e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable)
 }
 
 // wait pauses before the next attempt.

@@ -223,7 +223,7 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 		insecure: slices.Clone(o.Insecure),
 		next: httpx.NewTransport(base, &httpx.Options{
 			Attempts: o.Attempts, BaseDelay: o.Delay, HeaderTimeout: o.HeaderTimeout, StallTimeout: o.StallTimeout, Jitter: o.Jitter,
-			Repeatable: repeatable, Logger: o.Logger,
+			Logger: o.Logger,
 		}),
 	}
 	r.rt = transport.NewUserAgent(r.guard, o.UserAgent)
@@ -234,17 +234,6 @@ func Open(ctx context.Context, opts *Options) (*Registry, error) {
 		})
 	}
 	return r, nil
-}
-
-// onceKey marks the context of a request that changes an upload.
-type onceKey struct{}
-
-// once keeps the transport from repeating a request of which half may have
-// arrived: only the uploader knows how to find out.
-func once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
-
-func repeatable(req *http.Request) bool {
-	return req.Context().Value(onceKey{}) == nil && httpx.Repeatable(req)
 }
 
 // Head describes what ref names: media type, digest and size.

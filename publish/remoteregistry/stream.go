@@ -205,10 +205,14 @@ func (s *stream) enlarge(ctx context.Context, size int64) error {
 // recover finds out where the upload stands after err.
 func (s *stream) recover(ctx context.Context, err error) error {
 	known := false
-	if s.location != nil {
+	if at := s.location; at != nil {
 		var askErr error
 		if known, askErr = s.ask(ctx); askErr != nil {
 			return askErr
+		}
+		if !known && isBusy(err) { // all is as before, so far as a server can be trusted that does not tell
+			s.location = at
+			return nil
 		}
 	}
 	if known && s.offset >= s.sent && s.offset <= s.sent+int64(len(s.chunk)) {
@@ -243,7 +247,11 @@ func (s *stream) finishStream(ctx context.Context, desc v1.Descriptor) error {
 		if there || statErr != nil {
 			return statErr
 		}
-		if known, askErr := s.ask(ctx); askErr != nil || !known || s.offset != desc.Size {
+		at := s.location
+		known, askErr := s.ask(ctx)
+		if askErr == nil && !known && isBusy(err) {
+			s.location = at
+		} else if askErr != nil || !known || s.offset != desc.Size {
 			return errors.Join(err, askErr)
 		}
 	}

@@ -100,6 +100,64 @@ func TestStreamIsContinued(t *testing.T) {
 	}
 }
 
+// A server that is busy now and then, and does not tell how far an upload is,
+// gets a stream nevertheless.
+func TestStreamOfABusyServer(t *testing.T) {
+	t.Parallel()
+	target := server(t)
+	asks := func(r *http.Request) bool {
+		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/uploads/")
+	}
+	data := content(95, 10<<20)
+	for _, method := range []string{http.MethodPost, http.MethodPatch, http.MethodPut} {
+		for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+			after, uploads := 0, 1
+			switch method {
+			case http.MethodPatch:
+				after = 1
+			case http.MethodPost:
+				uploads += 3
+			}
+			proxy := interop.Proxy(t, target,
+				interop.Fault{Match: func(r *http.Request) bool { return r.Method == method }, Status: status, After: after, Times: 3},
+				interop.Fault{Match: asks, Status: http.StatusNotFound})
+			r := open(t, &remoteregistry.Options{ChunkSize: 4 << 20})
+			repo := repository(t, proxy.Host, "okd/busy")
+			desc, err := r.WriteStream(t.Context(), repo, bytes.NewReader(data))
+			require.NoError(t, err, "%s %d", method, status)
+			require.True(t, bytes.Equal(data, readBlob(t, r, repo, desc)))
+			require.Equal(t, uploads, count(proxy.Requests(), http.MethodPost, ""), "it is not begun anew")
+		}
+	}
+}
+
+// What a registry refuses for good is asked for as often as the options say,
+// not as often for each time.
+func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
+	const attempts = 3
+	for _, method := range []string{http.MethodPost, http.MethodPatch, http.MethodPut} {
+		for _, size := range []int{1000, 9 << 20} { // in one request, and in several
+			if method == http.MethodPatch && size == 1000 {
+				continue
+			}
+			proxy := interop.Proxy(t, server(t), interop.Fault{
+				Match:  func(r *http.Request) bool { return r.Method == method && strings.Contains(r.URL.Path, "/blobs/") },
+				Status: http.StatusServiceUnavailable,
+			})
+			r := open(t, &remoteregistry.Options{Attempts: attempts, ChunkSize: 4 << 20, Concurrency: 1})
+			repo := repository(t, proxy.Host, "okd/a")
+			_, err := r.WriteStream(t.Context(), repo, bytes.NewReader(content(96, size)))
+			require.ErrorContains(t, err, "503")
+			require.Equal(t, attempts, proxy.Hits(), "stream of %d bytes: %s", size, method)
+			_, err = r.WriteImage(t.Context(), repo, image(t, 97, size), nil)
+			require.ErrorContains(t, err, "503")
+			require.ErrorContains(t, err, "after 3 attempts")
+			require.Equal(t, 2*attempts, proxy.Hits(), "blob of %d bytes: %s", size, method)
+		}
+	}
+}
+
 // The smallest chunk that a server wants is honoured.
 func TestChunkMinLength(t *testing.T) {
 	t.Parallel()

@@ -6,10 +6,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/publish/registryserver"
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
@@ -49,4 +51,32 @@ func TestOneLogin(t *testing.T) {
 		require.Greater(t, len(logins), before)
 	}
 	require.Equal(t, strings.Split(strings.Repeat(" mine", tokens)[1:], " "), logins)
+}
+
+// A token server that fails while an upload needs a new token is asked again, although the
+// transport repeats no request of an upload.
+func TestTokenForUpload(t *testing.T) {
+	var logins, failures atomic.Int64
+	registry, err := registryserver.Open(t.Context(), t.TempDir(), nil)
+	require.NoError(t, err)
+	var server *httptest.Server
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := r.Header.Get("Authorization")
+		switch {
+		case r.URL.Path == "/token" && logins.Load() == 1 && failures.Add(1) <= 2:
+			w.WriteHeader(http.StatusInternalServerError)
+		case r.URL.Path == "/token":
+			fmt.Fprintf(w, `{"token": "token%d"}`, logins.Add(1))
+		case token == "" || token == "Bearer token1" && r.Method == http.MethodPost:
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="x",scope="repository:a:pull,push"`, server.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			registry.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(func() { server.Close(); require.NoError(t, registry.Close()) })
+	_, err = open(t, nil).WriteStream(t.Context(), repository(t, strings.TrimPrefix(server.URL, "http://"), "a"), strings.NewReader("content"))
+	require.NoError(t, err)
+	require.EqualValues(t, 2, logins.Load())
+	require.EqualValues(t, 3, failures.Load())
 }
