@@ -95,6 +95,7 @@ type CommitOptions struct {
 // CommitStats says what a commit did.
 type CommitStats struct {
 	Files, Dirs     int64 // entries that were looked at: none of a commit of this repository, taken as it is
+	Bytes           int64 // of content of these files, but for Linked ones
 	ContentWritten  int64 // content objects that were new
 	MetadataWritten int64 // metadata objects that were new
 	BytesRead       int64 // of content
@@ -184,12 +185,9 @@ func (r *Repo) commit(ctx context.Context, src Tree, opts *CommitOptions) (_ Che
 		defer func() { *opts.Stats = b.stats.get() }()
 	}
 	if opts.Cache != nil {
-		b.cache = opts.Cache.use(t.started, opts.variant(r, src))
+		b.cache = opts.Cache.use(t.started, opts.variant(r))
 		b.cache.whole = r.holds(ctx, opts.Cache.tree)
 		t.present.many = !b.cache.whole && opts.Cache.files() >= 256*listAfter
-		if b.cache.variant != asItIs {
-			t.latest = b.cache.dirtree
-		}
 	}
 	commit := &Commit{Metadata: opts.Metadata, Parent: opts.Parent, Subject: opts.Subject, Body: opts.Body, Timestamp: opts.Timestamp}
 	if known, err := r.wholeTree(ctx, src, opts); err != nil {
@@ -342,7 +340,7 @@ func (b *builder) stageDetached(ctx context.Context, c Checksum, last []ObjectTy
 
 // counters are CommitStats while workers add to them.
 type counters struct {
-	files, dirs, content, meta, read, written, hits atomic.Int64
+	files, dirs, bytes, content, meta, read, written, hits atomic.Int64
 }
 
 func (c *counters) metadata(fresh bool) {
@@ -352,7 +350,7 @@ func (c *counters) metadata(fresh bool) {
 }
 
 func (c *counters) get() CommitStats {
-	return CommitStats{Files: c.files.Load(), Dirs: c.dirs.Load(), ContentWritten: c.content.Load(), MetadataWritten: c.meta.Load(),
+	return CommitStats{Files: c.files.Load(), Dirs: c.dirs.Load(), Bytes: c.bytes.Load(), ContentWritten: c.content.Load(), MetadataWritten: c.meta.Load(),
 		BytesRead: c.read.Load(), BytesWritten: c.written.Load(), CacheHits: c.hits.Load()}
 }
 
@@ -426,6 +424,9 @@ type batch struct {
 // collect walks src and has the workers store the files' content.
 func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 	without := prune{cache: b.cache}
+	if b.cache != nil && b.cache.variant == rearranged {
+		without.asIs = func(string) bool { return !b.opts.Linked }
+	}
 	if b.opts.Linked {
 		inodes, err := b.txn.inodes(ctx)
 		if err != nil {
@@ -646,11 +647,8 @@ func (o *CommitOptions) keepsTree(r *Repo) bool {
 }
 
 // variant tells a cache in which way entries are changed.
-func (o *CommitOptions) variant(r *Repo, src Tree) uint32 {
+func (o *CommitOptions) variant(r *Repo) uint32 {
 	if o.keepsTree(r) && !r.settings.noXattrs {
-		if _, ok := src.(*dirTree); ok && !o.Linked {
-			return asItIs
-		}
 		return rearranged
 	}
 	var owner Owner
@@ -825,11 +823,12 @@ func (b *builder) keep(e *Entry) error {
 	if dir == nil {
 		return &Error{Op: "commit", Target: e.Path, Err: errNoParent}
 	}
-	dir.walk = e.walked
-	b.stats.files.Add(e.Size)
-	b.stats.hits.Add(e.Size)
-	if e.Size > 0 {
-		b.progress(e.Size)
+	dir.walk = e.walked.dir
+	b.stats.files.Add(e.walked.files)
+	b.stats.hits.Add(e.walked.files)
+	b.stats.bytes.Add(e.walked.bytes)
+	if e.walked.files > 0 {
+		b.progress(e.walked.files)
 	}
 	return nil
 }
@@ -872,8 +871,13 @@ func (b *builder) file(ctx context.Context, w *contentWriter, e Entry, dir *dirN
 		// A later hard link may need what can't be read again then. If none
 		// does, the object is not kept.
 		b.gone[e.Path] = number
-	} else if err := b.place(dir, name, number); err != nil {
-		return job{}, 0, err
+	} else {
+		if err := b.place(dir, name, number); err != nil {
+			return job{}, 0, err
+		}
+		if e.Mode&ModeType == ModeRegular {
+			b.stats.bytes.Add(e.Size)
+		}
 	}
 	j := job{node: node, entry: e}
 	if e.Mode&ModeType != ModeRegular || e.Detached || e.Size == 0 && e.Open == nil {

@@ -156,7 +156,7 @@ func (w *contentWriter) cached(e *Entry) (c Checksum, ok bool, err error) {
 	if s == nil {
 		return c, false, nil
 	}
-	if w.cache.variant != asItIs {
+	if !s.asItIs {
 		s.describe(e, w.header)
 	}
 	if s.flags&hasSum == 0 {

@@ -43,6 +43,9 @@ func (b *builder) writeDirs(ctx context.Context) error {
 	writers := make([]dirWriter, len(b.txn.shelves))
 	for i := range writers {
 		writers[i] = dirWriter{b: b, shelf: b.txn.shelves[i]}
+		if b.cache != nil {
+			writers[i].latest = b.cache.dirtree
+		}
 	}
 	for depth, level := range slices.Backward(levels) {
 		levels[depth] = nil
@@ -97,6 +100,7 @@ func (b *builder) pathOf(top, d *dirNode, depth int) string {
 type dirWriter struct {
 	b       *builder
 	shelf   *shelf
+	latest  func(*Checksum) bool // nil: see shelf.latest
 	encoder dirTreeEncoder
 	buf     []byte
 	others  []namedSum
@@ -113,6 +117,10 @@ func (w *dirWriter) write(d *dirNode) (err error) {
 	if d.same = w.same(d); d.same {
 		d.tree = Checksum([]byte(d.walk.known.tree))
 		return w.finish(d)
+	}
+	w.shelf.latest = nil
+	if d.walk == nil {
+		w.shelf.latest = w.latest
 	}
 	w.encoder.reset()
 	w.files(d)

@@ -60,7 +60,7 @@ type dirKey struct {
 
 // Variants of commits: others are hashes of what they change.
 const (
-	asItIs     uint32 = iota // each object has what the inode has
+	asItIs     uint32 = iota // each object has what the inode has; see prune.asIs
 	rearranged               // the same, but what gives the entries may have changed them
 )
 
@@ -410,9 +410,9 @@ func (c *DevInoCache) find(key dirKey) (cachedDir, int) {
 // cacheUse is the use of a cache by one commit.
 type cacheUse struct {
 	cache   *DevInoCache
-	variant uint32
-	since   int64 // what changed later is not remembered
-	whole   bool  // the repository has all objects of the cache's tree
+	variant uint32 // of folders that do not come as they are
+	since   int64  // what changed later is not remembered
+	whole   bool   // the repository has all objects of the cache's tree
 
 	mu     sync.Mutex
 	dirs   []*walkedDir
@@ -442,6 +442,12 @@ type walkedDir struct {
 	tree   Checksum // once it is staged, if the dirtree has what is in the folder
 }
 
+// keptFiles are files of a folder that did not change.
+type keptFiles struct {
+	dir          *walkedDir
+	files, bytes int64
+}
+
 // cacheSlot is what is known of a file, link or directory that is looked at, and what is
 // learned of it.
 type cacheSlot struct {
@@ -451,19 +457,23 @@ type cacheSlot struct {
 	flags   byte
 	latest  bool // the latest tree has the object
 	learned bool // the commit has the entry
+	asItIs  bool
 	rest    [restSize]byte
 	sum     Checksum
 }
 
 // dir begins the walk of a folder. list: its inode tells when names change.
-func (u *cacheUse) dir(st *unix.Stat_t, list bool) *walkedDir {
+func (u *cacheUse) dir(st *unix.Stat_t, list, asIs bool) *walkedDir {
 	d := &walkedDir{key: dirKey{uint64(st.Dev), st.Ino, u.variant}, ctime: st.Ctim.Nano()}
+	if asIs {
+		d.key.variant = asItIs
+	}
 	if d.known, d.number = u.cache.find(d.key); !d.known.check() {
 		d.known, d.number = cachedDir{}, -1
 	}
 	d.listed = list && d.known.ctime != 0 && d.known.ctime == d.ctime
 	d.latest = u.whole && d.known.age == 1
-	d.keeps = d.latest && u.variant == asItIs
+	d.keeps = d.latest && asIs
 	if !u.settled(d.ctime) {
 		d.ctime = 0
 	}
@@ -509,7 +519,7 @@ func (d *walkedDir) files(yield func(name, sum string) bool) {
 type cachePart struct {
 	*walkedDir
 	size  int
-	files int64 // that are kept
+	kept  keptFiles
 	slots []cacheSlot
 }
 
@@ -525,7 +535,7 @@ func (p *cachePart) slot(name string) *cacheSlot {
 	if p.slots == nil {
 		p.slots = make([]cacheSlot, 0, p.size)
 	}
-	p.slots = append(p.slots, cacheSlot{name: name})
+	p.slots = append(p.slots, cacheSlot{name: name, asItIs: p.key.variant == asItIs})
 	return &p.slots[len(p.slots)-1]
 }
 
@@ -554,9 +564,12 @@ func (p *cachePart) look(st *unix.Stat_t, name string, cached uint32) (slot *cac
 			bare = e.flags&noXattrs != 0
 			known := e.flags&hasSum != 0
 			if kept = known && p.keeps; kept || dir {
-				p.kept = append(p.kept, cached-1)
+				p.walkedDir.kept = append(p.walkedDir.kept, cached-1)
 				if kept {
-					p.files++
+					p.kept.files++
+					if st.Mode&ModeType == ModeRegular {
+						p.kept.bytes += st.Size
+					}
 				}
 				return nil, bare, kept
 			}
@@ -575,10 +588,15 @@ func (p *cachePart) look(st *unix.Stat_t, name string, cached uint32) (slot *cac
 	return slot, bare, false
 }
 
-func (p *cachePart) end() {
+// end gives the files of the part that are kept, of a folder that comes as it is.
+func (p *cachePart) end() keptFiles {
 	if len(p.slots) > 0 {
 		p.walkedDir.slots = append(p.walkedDir.slots, p.slots)
 	}
+	if p.walkedDir != nil && p.key.variant == asItIs {
+		p.kept.dir = p.walkedDir
+	}
+	return p.kept
 }
 
 // describe says what the checksum of a file or link is of besides its content, which may

@@ -23,7 +23,7 @@ func TestDevInoCacheOfChangingTrees(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			c := &changingTree{rand: rand.New(rand.NewPCG(seed, 5)), root: t.TempDir()}
+			c := newChangingTree(t, seed)
 			for range 60 {
 				c.change(t)
 			}
@@ -34,11 +34,14 @@ func TestDevInoCacheOfChangingTrees(t *testing.T) {
 					time.Sleep(40 * time.Millisecond) // so that the cache trusts time stamps
 				}
 				opts, tree := c.way(t)
+				var all ostree.CommitStats
+				opts.Stats = &all
 				want, err := plain.Commit(t.Context(), tree(), &opts)
 				require.NoError(t, err)
 				opts.Ref = "day"
 				got, stats := commitCached(t, r, tree(), cachePath, opts)
 				require.Equal(t, want, got, "step %d", step)
+				require.Equal(t, [3]int64{all.Files, all.Dirs, all.Bytes}, [3]int64{stats.Files, stats.Dirs, stats.Bytes})
 				require.NoError(t, r.Fsck(t.Context(), nil))
 				hits, files = hits+stats.CacheHits, files+stats.Files
 				for range c.rand.IntN(4) {
@@ -64,17 +67,34 @@ func TestDevInoCacheOfChangingTrees(t *testing.T) {
 	}
 }
 
-// changingTree is a folder that is changed at random.
+// changingTree is a folder that is changed at random: the usr of a root file system, which
+// is arranged in one of the ways.
 type changingTree struct {
-	rand *rand.Rand
-	root string
-	n    int
+	rand      *rand.Rand
+	top, root string
+	n         int
+}
+
+func newChangingTree(t *testing.T, seed uint64) *changingTree {
+	top := t.TempDir()
+	for _, name := range []string{
+		"etc/hosts", "boot/vmlinuz-1", "boot/initrd.img-1", "var/lib/dpkg/status", "var/lib/dpkg/info/a.list", "var/lib/rpm/Packages", "var/log/x",
+		"usr/lib/modules/1/modules.dep", "usr/share/rpm/Packages", "usr/lib/sysimage/dpkg/info/b.list",
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(top, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(top, name), []byte(name), 0o644))
+	}
+	return &changingTree{rand: rand.New(rand.NewPCG(seed, 5)), top: top, root: top + "/usr"}
 }
 
 // way is one in which the tree is committed.
 func (c *changingTree) way(t *testing.T) (opts ostree.CommitOptions, tree func() ostree.Tree) {
 	tree = func() ostree.Tree { return openDir(t, c.root) }
-	switch c.rand.IntN(10) {
+	switch c.rand.IntN(12) {
+	case 5, 6, 7:
+		tree = func() ostree.Tree { return ostree.Postprocess(openDir(t, c.top), nil) }
+	case 8:
+		tree = func() ostree.Tree { return changedTree{ostree.Postprocess(openDir(t, c.top), nil), "changed"} }
 	case 0:
 		opts.Owner = &ostree.Owner{UID: 7, GID: 8}
 	case 1:

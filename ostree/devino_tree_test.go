@@ -69,6 +69,12 @@ func TestDevInoCacheTrustsTheLatestTree(t *testing.T) {
 			require.NoError(t, cache.Save())
 			harm(t, r, c)
 		}},
+		{name: "a ref leads to it, by entries that come one by one", lacks: true, tree: func(dir ostree.Tree) ostree.Tree { return ostree.Overlay(dir) }, before: func(t *testing.T, r *ostree.Repo, dir, path string) {
+			cache := open(t, path)
+			c := commit(t, r, ostree.Overlay(openDir(t, dir)), cache, ref)
+			require.NoError(t, cache.Save())
+			harm(t, r, c)
+		}},
 		{name: "no ref leads to it", before: func(t *testing.T, r *ostree.Repo, dir, path string) {
 			cache := open(t, path)
 			c := commit(t, r, openDir(t, dir), cache, "")

@@ -67,7 +67,7 @@ type changedTree struct {
 func (t changedTree) Entries(ctx context.Context) iter.Seq2[ostree.Entry, error] {
 	return func(yield func(ostree.Entry, error) bool) {
 		for e, err := range t.Tree.Entries(ctx) {
-			if e.Path == "f3" {
+			if filepath.Base(e.Path) == "f3" {
 				e.Size, e.Identity = int64(len(t.content)), ostree.FileID{}
 				e.Open = func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(t.content)), nil }
 			}
@@ -81,17 +81,76 @@ func (t changedTree) Entries(ctx context.Context) iter.Seq2[ostree.Entry, error]
 // A Tree outside of this package that hands on a folder's entries has use of the cache,
 // but for those that it gives another content.
 func TestDevInoCacheOfOtherTrees(t *testing.T) {
-	dir, path, r := waysFolder(t), filepath.Join(t.TempDir(), "cache"), newRepo(t, ostree.ModeBareUser)
-	for _, step := range []struct {
-		content string
-		hits    int64
-	}{{"CONTENT1", 0}, {"CONTENT2", 6}, {"CONTENT2", 6}, {"content", 6}} {
-		tree := func() ostree.Tree { return changedTree{openDir(t, dir), step.content} }
-		want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), tree(), nil)
-		require.NoError(t, err)
-		got, stats := commitCached(t, r, tree(), path, ostree.CommitOptions{Ref: "day"})
-		require.Equal(t, want, got)
-		require.Equal(t, step.hits, stats.CacheHits)
+	top := t.TempDir()
+	require.NoError(t, os.Rename(waysFolder(t), top+"/usr"))
+	settle(t, top)
+	for name, of := range map[string]func(ostree.Tree) ostree.Tree{
+		"a folder":         func(tree ostree.Tree) ostree.Tree { return tree },
+		"one laid over it": func(tree ostree.Tree) ostree.Tree { return ostree.Overlay(tree, literal(dir("."))) },
+		"its arrangement":  func(tree ostree.Tree) ostree.Tree { return ostree.Postprocess(tree, nil) },
+		"both":             func(tree ostree.Tree) ostree.Tree { return ostree.Postprocess(ostree.Overlay(tree), nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, r := filepath.Join(t.TempDir(), "cache"), newRepo(t, ostree.ModeBareUser)
+			for _, step := range []struct {
+				content string
+				hits    int64
+			}{{"CONTENT1", 0}, {"CONTENT2", 6}, {"CONTENT2", 6}, {"content", 6}} {
+				tree := func() ostree.Tree { return changedTree{of(openDir(t, top)), step.content} }
+				want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), tree(), nil)
+				require.NoError(t, err)
+				got, stats := commitCached(t, r, tree(), path, ostree.CommitOptions{Ref: "day"})
+				require.Equal(t, want, got)
+				require.Equal(t, step.hits, stats.CacheHits)
+			}
+		})
+	}
+}
+
+// Where Postprocess puts what it moves, a tree may have anything: a folder as others are
+// looked into entry by entry there.
+func TestDevInoCacheOfStrangePlaces(t *testing.T) {
+	for _, strange := range []string{
+		"usr/etc", "usr/lib", "usr/lib/modules", "usr/lib/modules/1", "usr/lib/modules/1/vmlinuz", "usr/lib/sysimage", "usr/lib/sysimage/dpkg",
+		"usr/lib/sysimage/dpkg/info", "usr/lib/sysimage/dpkg/status", "usr/share", "usr/share/rpm", "usr/share/rpm/Packages", "usr/other",
+	} {
+		for _, folder := range []bool{false, true} {
+			t.Run(fmt.Sprint(strange, folder), func(t *testing.T) {
+				t.Parallel()
+				dir, path, r := t.TempDir(), filepath.Join(t.TempDir(), "cache"), newRepo(t, ostree.ModeBareUser)
+				write := func(name, text string) {
+					require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+					require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+				}
+				for _, name := range []string{"boot/vmlinuz-1", "var/lib/dpkg/status", "var/lib/dpkg/info/a.list", "var/lib/rpm/Packages", "usr/bin/x", "usr/bin/below/y"} {
+					write(name, name)
+				}
+				if folder && strange != "usr/etc" || strange == "usr/etc" {
+					require.NoError(t, os.MkdirAll(filepath.Join(dir, strange, "folder"), 0o755))
+				}
+				if folder {
+					write(strange+"/file", "file")
+				} else if strange != "usr/etc" {
+					write(strange, "strange")
+				}
+				if strange != "usr/etc" {
+					write("etc/hosts", "hosts")
+				}
+				for day := range 4 {
+					settle(t, dir)
+					tree := func() ostree.Tree { return ostree.Postprocess(openDir(t, dir), nil) }
+					want, err := newRepo(t, ostree.ModeBareUser).Commit(t.Context(), tree(), nil)
+					require.NoError(t, err)
+					got, stats := commitCached(t, r, tree(), path, ostree.CommitOptions{Ref: "day"})
+					require.Equal(t, want, got, "day %d", day)
+					require.NoError(t, r.Fsck(t.Context(), nil))
+					require.Equal(t, day > 0, stats.CacheHits > 0)
+					if day == 1 {
+						write("usr/bin/x", "another")
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ type Entry struct {
 
 	linked bool       // a hard link to Object, of which only the kind of file is known yet
 	slot   *cacheSlot // what a [DevInoCache] knows of a file on disk, and what it learns
-	walked *walkedDir // the folder Path, of which a [DevInoCache] has Size files; nothing else is set
+	walked *keptFiles // of the folder Path; nothing else is set
 }
 
 // FileID is what the kernel tells about a file on disk that changes when its

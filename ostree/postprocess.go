@@ -82,7 +82,7 @@ type postprocessed struct {
 }
 
 func (t *postprocessed) Entries(ctx context.Context) iter.Seq2[Entry, error] {
-	return t.entries(ctx, prune{})
+	return t.entries(ctx, byContext(ctx))
 }
 
 func (t *postprocessed) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
@@ -94,12 +94,20 @@ func (t *postprocessed) entries(ctx context.Context, without prune) iter.Seq2[En
 			}
 		}
 		p := &arrangement{opts: &t.opts, yield: yield, dirs: make(map[string]struct{}), tops: make(map[string]string), modules: make(map[string]struct{})}
-		for e, err := range entriesWithout(ctx, t.src, prune{test: dropsAll, report: p.dropped, cache: without.cache}) {
+		in := prune{test: dropsAll, report: p.dropped, cache: without.cache}
+		if asIs := without.asIs; asIs != nil {
+			in.asIs = func(dir string) bool { return stays(dir) && asIs(dir) }
+		}
+		for e, err := range entriesWithout(ctx, t.src, in) {
 			if err != nil {
 				yield(Entry{}, err)
 				return
 			}
-			if !p.entry(e) {
+			if e.walked != nil {
+				if !yield(e, nil) {
+					return
+				}
+			} else if !p.entry(e) {
 				return
 			}
 		}
@@ -116,6 +124,17 @@ func dropsAll(path string) bool {
 	}
 	_, place := placeOf(path)
 	return place == placeDrop
+}
+
+// stays reports whether nothing in a directory is changed, comes to another place or
+// from one, also if the source has the strangest things there.
+func stays(dir string) bool {
+	for _, other := range []string{"usr/etc", modulesDir, rpmPath, dpkgPath} {
+		if below(dir, other) || below(other, dir) {
+			return false
+		}
+	}
+	return below(dir, "usr")
 }
 
 // arrangement is one pass of Postprocess.

@@ -440,5 +440,5 @@ func TestProgressAndStats(t *testing.T) {
 		Progress: func(e ostree.Event) { last = e.Done }, Stats: &stats})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, last)
-	require.Equal(t, ostree.CommitStats{Files: 3, Dirs: 2, ContentWritten: 2, MetadataWritten: 4, BytesRead: 4, BytesWritten: 4}, stats)
+	require.Equal(t, ostree.CommitStats{Files: 3, Dirs: 2, Bytes: 4, ContentWritten: 2, MetadataWritten: 4, BytesRead: 4, BytesWritten: 4}, stats)
 }

@@ -61,8 +61,7 @@ func (t *dirTree) start() error {
 }
 
 func (t *dirTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
-	use, _ := ctx.Value(cacheUseKey{}).(*cacheUse)
-	return t.entries(ctx, prune{cache: use})
+	return t.entries(ctx, byContext(ctx))
 }
 
 func (t *dirTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
@@ -126,9 +125,9 @@ type listing struct {
 	taken atomic.Bool
 	done  sync.WaitGroup // of what follows
 	items []dirItem
-	kept  int64    // files that cache has, which are not in items
-	rest  *listing // nil: none
-	err   error    // an *Error
+	kept  keptFiles // that are not in items
+	rest  *listing  // nil: none
+	err   error     // an *Error
 }
 
 // dirItem is an entry, and its listing if it is a directory; or, with nothing
@@ -215,7 +214,7 @@ func (w *dirWalk) part(r *dirReader, l *listing) bool {
 		w.list(r, l)
 	}
 	l.done.Wait()
-	if l.cache != nil && l.err == nil && w.without.cache.variant == asItIs && !w.yield(Entry{Path: l.path, Size: l.kept, walked: l.cache}, nil) {
+	if l.kept.dir != nil && l.err == nil && !w.yield(Entry{Path: l.path, walked: &l.kept}, nil) {
 		return false
 	}
 	w.mu.Lock()
@@ -338,7 +337,7 @@ func (r *dirReader) read(l *listing) error {
 	first := names == nil
 	if first {
 		if use := r.without.cache; use != nil {
-			l.cache = use.dir(&now, r.tree.listed && r.without.object == nil)
+			l.cache = use.dir(&now, r.tree.listed && r.without.object == nil, r.without.asIs != nil && r.without.asIs(l.path))
 		}
 		if l.cache != nil && l.cache.listed {
 			text = r.cachedNames(l.cache.known.entries)
@@ -393,8 +392,7 @@ func (r *dirReader) read(l *listing) error {
 			return err
 		}
 	}
-	part.end()
-	l.kept = part.files
+	l.kept = part.end()
 	return nil
 }
 

@@ -19,12 +19,13 @@ func Overlay(lower Tree, upper ...Tree) Tree {
 type overlayTree struct{ layers []Tree }
 
 func (t *overlayTree) Entries(ctx context.Context) iter.Seq2[Entry, error] {
-	return t.entries(ctx, prune{})
+	return t.entries(ctx, byContext(ctx))
 }
 
 // entries is one layer after the other, for a path that comes again replaces
 // what it named.
 func (t *overlayTree) entries(ctx context.Context, without prune) iter.Seq2[Entry, error] {
+	without.asIs = nil
 	return func(yield func(Entry, error) bool) {
 		dirs := make(map[string]struct{})
 		for _, layer := range t.layers {

@@ -24,6 +24,10 @@ type prune struct {
 	report func(path string)
 	// cache knows folders; nil: nothing is known.
 	cache *cacheUse
+	// asIs tells of a directory whether all that is in it, and nothing else, comes to
+	// the commit as it is and by that path: then files that cache knows need not come
+	// one by one. A function of the path alone, as test is; nil: of none.
+	asIs func(dir string) bool
 	// object gives the content object that a regular file or symbolic link is a
 	// hard link to, which then are not looked at further: Object says all of it.
 	// Called from any goroutine; nil: none is.
@@ -42,6 +46,12 @@ func (p prune) skips(path string) bool {
 // cacheUseKey is where a context has the cache of a commit: a Tree of somebody else's
 // may hand on the entries of a Dir.
 type cacheUseKey struct{}
+
+// byContext is what is asked of a Tree by somebody else's.
+func byContext(ctx context.Context) prune {
+	use, _ := ctx.Value(cacheUseKey{}).(*cacheUse)
+	return prune{cache: use}
+}
 
 // pruned is a Tree that can leave paths out before it looks at them.
 type pruned interface {

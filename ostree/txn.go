@@ -39,10 +39,8 @@ type txn struct {
 	shelves []*shelf
 
 	present present
-	// latest, unless nil, knows dirtrees that are in the repository.
-	latest func(*Checksum) bool
-	mu     sync.Mutex
-	claims claims
+	mu      sync.Mutex
+	claims  claims
 
 	limited bool
 	free    atomic.Int64 // bytes that may still be written, if limited
@@ -55,6 +53,8 @@ type shelf struct {
 	count  int
 	path   []byte
 	made   [256]bool // which folders of staging are there for sure: by first byte, or the first alone
+	// latest, unless nil, knows dirtrees that are in the repository.
+	latest func(*Checksum) bool
 }
 
 type claimKey struct {
@@ -436,7 +436,7 @@ func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 	if len(data) > MaxMetadataSize {
 		return c, false, fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
 	}
-	if kind == TypeDirTree && s.txn.latest != nil && s.txn.latest(&c) {
+	if kind == TypeDirTree && s.latest != nil && s.latest(&c) {
 		return c, false, nil
 	}
 	s.path = appendObjectPath(s.path[:0], &c, kind.String())

@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/okd-project/okd-streams/publish/daily"
 )
 
 // snapshot is everything below a folder: kinds, modes, sizes, content, and which
@@ -69,4 +72,24 @@ func TestSecondRunChangesNothing(t *testing.T) {
 		require.True(t, decode(t, stdout).Unchanged)
 		require.Equal(t, before, snapshot(t, dir))
 	}
+}
+
+// TestUnreadFiles: with -devino-cache the second day's run reads what changed, and gets
+// what a run that reads everything gets.
+func TestUnreadFiles(t *testing.T) {
+	tree, dir := smallSystem(t, 40), t.TempDir()
+	run := func(state string, more ...string) *daily.Summary {
+		code, stdout, stderr := call(t, append([]string{"-state", filepath.Join(dir, state), "-source", "dir:" + tree, "-json", "-quiet"}, more...)...)
+		require.Zero(t, code, stderr)
+		return decode(t, stdout)
+	}
+	time.Sleep(50 * time.Millisecond) // a file is not known before the clock has moved on
+	const files, links = 45, 7        // that the tree has, and that every system has besides
+	require.Equal(t, daily.Reuse{OfItems: files + links}, run("state", "-devino-cache").Steps[0].Reuse["unread"])
+	require.NoError(t, os.WriteFile(filepath.Join(tree, "usr/share/data/7/7"), []byte("another day"), 0o644))
+	second := run("state", "-devino-cache")
+	require.Equal(t, daily.Reuse{Items: files - 1, OfItems: files + links}, second.Steps[0].Reuse["unread"])
+	all := run("fresh")
+	require.Equal(t, all.Commit.Content, second.Commit.Content)
+	require.Equal(t, all.Commit.Bytes, second.Commit.Bytes)
 }

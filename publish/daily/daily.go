@@ -194,7 +194,6 @@ type build struct {
 	cache         *container.Cache
 	contentCommit ostree.Checksum
 	stats         ostree.CommitStats
-	bytes         int64 // of the source's files
 	layers        container.EncapsulateStats
 	files         []artifact // measured in this run
 

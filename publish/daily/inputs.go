@@ -114,9 +114,12 @@ func (b *build) inputs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	reuse := map[string]Reuse{"files": {Items: b.stats.Files - b.stats.ContentWritten, OfItems: b.stats.Files}}
+	if b.opts.TrustFiles {
+		reuse["unread"] = Reuse{Items: b.stats.CacheHits, OfItems: b.stats.Files}
+	}
 	b.records = append(b.records, Record{
-		Step: StepInputs, Build: b.id, Input: digest, Outputs: outputs, Started: started.UTC(), Seconds: b.env.now().Sub(started).Seconds(),
-		Reuse: map[string]Reuse{"files": {Items: b.stats.Files - b.stats.ContentWritten, OfItems: b.stats.Files}},
+		Step: StepInputs, Build: b.id, Input: digest, Outputs: outputs, Started: started.UTC(), Seconds: b.env.now().Sub(started).Seconds(), Reuse: reuse,
 	})
 	b.env.event(Event{Step: StepInputs, Phase: "done"})
 	return nil
@@ -370,7 +373,7 @@ func (b *build) assign(ctx context.Context, pinned *Pinned, digest string) error
 		Digest:  digest,
 		Content: b.contentCommit,
 		Files:   b.stats.Files,
-		Bytes:   b.bytes,
+		Bytes:   b.stats.Bytes,
 	}
 	if end.Build != "" {
 		var record Record

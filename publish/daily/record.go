@@ -29,7 +29,8 @@ type Record struct {
 	Started time.Time       `json:"started"` // UTC
 	Seconds float64         `json:"seconds"` // by [Env.Clock]
 	// Reused says that the last run found the step done. Reuse counts what the
-	// step itself did not have to do again ("files", "layers", "steps" of the plan).
+	// step itself did not have to do again ("files", "layers", "steps" of the plan;
+	// "unread" are the files that [Options.TrustFiles] kept from being read).
 	Reused bool             `json:"reused"`
 	Reuse  map[string]Reuse `json:"reuse,omitempty"`
 }

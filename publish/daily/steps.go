@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"maps"
 	"path/filepath"
 	"strings"
@@ -63,8 +62,7 @@ func (b *build) content(ctx context.Context) (tree, meta ostree.Checksum, err er
 	if err != nil {
 		return tree, meta, err
 	}
-	src := b.counted(ostree.Postprocess(source, nil))
-	checksum, err := b.repo.Commit(ctx, src, opts)
+	checksum, err := b.repo.Commit(ctx, ostree.Postprocess(source, nil), opts)
 	if err != nil {
 		return tree, meta, fmt.Errorf("source %s: %w", b.opts.SourceName, err)
 	}
@@ -125,21 +123,6 @@ func (b *build) imageTree(ctx context.Context, img v1.Image) (ostree.Tree, error
 		return nil, err
 	}
 	return b.repo.Tree(imported.Commit), nil
-}
-
-// counted is src, whose bytes are summed up as they pass.
-func (b *build) counted(src ostree.Tree) ostree.Tree {
-	return ostree.TreeFunc(func(ctx context.Context) iter.Seq2[ostree.Entry, error] {
-		return func(yield func(ostree.Entry, error) bool) {
-			b.bytes = 0
-			for e, err := range src.Entries(ctx) {
-				b.bytes += e.Size
-				if !yield(e, err) {
-					return
-				}
-			}
-		}
-	})
 }
 
 func (b *build) openRepo(ctx context.Context) (err error) {

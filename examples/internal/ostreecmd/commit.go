@@ -25,7 +25,7 @@ type commitFlags struct {
 	metaStrings, meta, keep, detached       []string
 	bootable, composefs, skipUnchanged      bool
 	timestamp, fsync                        string
-	noFsync, consume, table                 bool
+	noFsync, consume, table, devinoCache    bool
 	treeFlags
 	signFlags
 }
@@ -57,6 +57,7 @@ func (c *common) commit() *cobra.Command {
 	flags.StringVar(&f.timestamp, "timestamp", "", "`TIME` of the commit (default: $SOURCE_DATE_EPOCH, else now)")
 	flags.StringVar(&f.fsync, "fsync", "", "`true|false`: wait for the disk")
 	flags.BoolVar(&f.noFsync, "disable-fsync", false, "do not wait for the disk")
+	flags.BoolVar(&f.devinoCache, "devino-cache", false, "do not read files again that a commit with this flag had, with the device, inode, size and times that they have")
 	flags.BoolVar(&f.consume, "consume", false, "delete the folders that were committed, whose files become objects as they are where the repository can keep them")
 	flags.BoolVar(&f.table, "table-output", false, "print more, as KEY: VALUE")
 	f.treeFlags.register(cmd)
@@ -109,7 +110,7 @@ func (c *common) runCommit(ctx context.Context, cmd *cobra.Command, r *ostree.Re
 	if err != nil {
 		return err
 	}
-	if f.speedup || f.devinoCanonical {
+	if f.devinoCache || f.speedup || f.devinoCanonical {
 		// Beside the caches that libostree has there.
 		if opts.Cache, err = ostree.OpenDevInoCache(filepath.Join(r.Path(), "tmp", "cache", "okd-streams.devino")); err != nil {
 			return err

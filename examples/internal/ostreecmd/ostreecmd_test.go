@@ -161,6 +161,23 @@ func TestCheckout(t *testing.T) {
 	require.Empty(t, repo("diff", "os"), commit)
 }
 
+func TestCommitUnread(t *testing.T) {
+	workFolder(t)
+	initRepo(t, "bare-user")
+	time.Sleep(50 * time.Millisecond) // a file is not known before the clock has moved on
+	commit := func(more ...string) string {
+		return okd(t, append([]string{"--repo=repo", "commit", "-b", "os", "--timestamp=@1", "--table-output", "tree"}, more...)...)
+	}
+	require.Contains(t, commit("--devino-cache"), "Content Cache Hits: 0\n")
+	second := commit("--devino-cache")
+	_, total, _ := strings.Cut(second, "Content Total: ")
+	total, _, _ = strings.Cut(total, "\n")
+	require.NotEqual(t, "0", total)
+	require.Contains(t, second, "Content Cache Hits: "+total+"\n")
+	require.Contains(t, commit("--link-checkout-speedup"), "Content Cache Hits: ")
+	require.Contains(t, commit(), "Content Cache Hits: 0\n")
+}
+
 func TestCheckoutThatFails(t *testing.T) {
 	workFolder(t)
 	initRepo(t, "bare-user")

@@ -127,7 +127,7 @@ func reused(r daily.Record) string {
 		return "all of it"
 	}
 	var parts []string
-	for _, what := range []string{"files", "layers", "steps"} {
+	for _, what := range []string{"files", "unread", "layers", "steps"} {
 		if n, ok := r.Reuse[what]; ok {
 			part := fmt.Sprintf("%d of %d %s", n.Items, n.OfItems, what)
 			if n.OfBytes > 0 {
