@@ -86,6 +86,9 @@ func (f *FS) entries(dir *inode) (all []entry, err error) {
 	if dir.kind() != modeDir {
 		return nil, fmt.Errorf("not a directory: %w", fs.ErrInvalid)
 	}
+	if size := dir.size(); size > f.blocks*uint64(f.blockSize) { // it has no holes, as files may
+		return nil, fmt.Errorf("directory of %d bytes in a file system of %d blocks of %d: %w", size, f.blocks, f.blockSize, ErrCorrupt)
+	}
 	data, err := f.content(dir, MaxDirSize)
 	if err != nil {
 		return nil, err

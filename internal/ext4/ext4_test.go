@@ -3,6 +3,7 @@ package ext4_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -355,6 +356,21 @@ func TestChecksums(t *testing.T) {
 	require.Greater(t, wrong, 200)
 }
 
+// A directory has no holes, so that it is no larger than its file system.
+func TestLyingDirectory(t *testing.T) {
+	data := fixture(t, "old")
+	sb := data[1024:]
+	require.EqualValues(t, 0, binary.LittleEndian.Uint32(sb[0x18:]), "blocks of 1024 bytes")
+	table := binary.LittleEndian.Uint32(data[2048+8:]) // of the first group
+	root := int(table)*1024 + int(binary.LittleEndian.Uint16(sb[0x58:]))
+	_, err := open(t, data).ReadDir("/")
+	require.NoError(t, err)
+	binary.LittleEndian.PutUint32(data[root+4:], ext4.MaxDirSize)
+	require.Less(t, fuzzbound.Allocated(func() { _, err = open(t, data).ReadDir("/") }), 1<<20)
+	require.ErrorIs(t, err, ext4.ErrCorrupt)
+	require.ErrorContains(t, err, "directory of 16777216 bytes in a file system of 256 blocks of 1024")
+}
+
 // FuzzFS changes bytes of a file system: edits are four bytes each, an offset of
 // three and what is to be there.
 func FuzzFS(f *testing.F) {
@@ -371,7 +387,8 @@ func FuzzFS(f *testing.F) {
 			data[(int(e[0])|int(e[1])<<8|int(e[2])<<16)%len(data)] = e[3]
 		}
 		// Reading first, of what the image claims; the writing below is of what we have.
-		fuzzbound.Linear(t, len(data), 8, func() {
+		// A file may be one hole.
+		fuzzbound.Within(t, ext4.MaxFileSize+1<<20+8*len(data), func() {
 			if fsys, err := ext4.Open(bytes.NewReader(data), int64(len(data))); err == nil {
 				names, _ := fsys.ReadDir("/loader/entries")
 				for _, name := range names[:min(1, len(names))] {
