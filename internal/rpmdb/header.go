@@ -255,7 +255,7 @@ func (tags headerIndex) files() ([]string, error) {
 	if len(indexes) != len(bases) {
 		return nil, badHeader("%d names in %d directories", len(bases), len(indexes))
 	}
-	var prefix []byte
+	var prefix, full []byte
 	if len(bases) == 0 { // packages older than RPM 4
 		if bases, err = tags.strings(tagOldFileNames); err != nil {
 			return nil, err
@@ -282,7 +282,8 @@ func (tags headerIndex) files() ([]string, error) {
 		if len(prefix)+len(base) > maxPath {
 			return nil, badHeader("path %.80q… of %d bytes", prefix, len(prefix)+len(base))
 		}
-		file := string(prefix) + string(base)
+		full = append(append(full[:0], prefix...), base...)
+		file := string(full)
 		if !strings.HasPrefix(file, "/") {
 			return nil, badHeader("path %q is not absolute", file)
 		}

@@ -412,9 +412,9 @@ func ExamplePackages() {
 	// Output: true rpmdb: no rpmdb.sqlite in [usr/share/rpm usr/lib/sysimage/rpm var/lib/rpm]: file does not exist
 }
 
-// pathFactor: five bytes can name a file of a folder whose path has 4096, and a
-// path that is not clean is made twice.
-const pathFactor = 2000
+// pathFactor: three bytes can name a file of a folder whose path has 4096, which has
+// room for 4864, and a path that is not clean is made three times.
+const pathFactor = 5000
 
 func FuzzHeader(f *testing.F) {
 	f.Add(header(full...))
