@@ -424,8 +424,8 @@ type batch struct {
 // collect walks src and has the workers store the files' content.
 func (b *builder) collect(ctx context.Context, src Tree, workers int) error {
 	without := prune{cache: b.cache}
-	if b.cache != nil && b.cache.variant == rearranged {
-		without.asIs = func(string) bool { return !b.opts.Linked }
+	if b.cache != nil && b.cache.variant == rearranged && !b.opts.Linked {
+		without.asIs = func(string) bool { return true }
 	}
 	if b.opts.Linked {
 		inodes, err := b.txn.inodes(ctx)

@@ -43,9 +43,6 @@ func (b *builder) writeDirs(ctx context.Context) error {
 	writers := make([]dirWriter, len(b.txn.shelves))
 	for i := range writers {
 		writers[i] = dirWriter{b: b, shelf: b.txn.shelves[i]}
-		if b.cache != nil {
-			writers[i].latest = b.cache.dirtree
-		}
 	}
 	for depth, level := range slices.Backward(levels) {
 		levels[depth] = nil
@@ -100,7 +97,6 @@ func (b *builder) pathOf(top, d *dirNode, depth int) string {
 type dirWriter struct {
 	b       *builder
 	shelf   *shelf
-	latest  func(*Checksum) bool // nil: see shelf.latest
 	encoder dirTreeEncoder
 	buf     []byte
 	others  []namedSum
@@ -113,14 +109,10 @@ type namedSum struct {
 
 // write stages the objects of a directory whose own directories are staged. Of
 // a directory that is staged, its checksums are kept alone.
-func (w *dirWriter) write(d *dirNode) (err error) {
+func (w *dirWriter) write(d *dirNode) error {
 	if d.same = w.same(d); d.same {
 		d.tree = Checksum([]byte(d.walk.known.tree))
 		return w.finish(d)
-	}
-	w.shelf.latest = nil
-	if d.walk == nil {
-		w.shelf.latest = w.latest
 	}
 	w.encoder.reset()
 	w.files(d)
@@ -129,8 +121,14 @@ func (w *dirWriter) write(d *dirNode) (err error) {
 		w.encoder.dir(name, &sub.tree, &sub.meta.sum)
 	}
 	w.buf = w.encoder.bytes(w.buf[:0])
-	if d.tree, err = w.stage(TypeDirTree, w.buf); err != nil {
-		return err
+	d.tree = sum(w.buf)
+	// The cache has the dirtree of a folder that comes as it is with the folder.
+	if d.walk != nil || w.b.cache == nil || !w.b.cache.dirtree(&d.tree) {
+		fresh, err := w.shelf.metadataOf(TypeDirTree, &d.tree, w.buf)
+		if err != nil {
+			return err
+		}
+		w.b.stats.metadata(fresh)
 	}
 	return w.finish(d)
 }

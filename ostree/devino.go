@@ -518,9 +518,9 @@ func (d *walkedDir) files(yield func(name, sum string) bool) {
 // cachePart is a part of a walkedDir that is being listed. Without one it does nothing.
 type cachePart struct {
 	*walkedDir
-	size  int
-	kept  keptFiles
-	slots []cacheSlot
+	size    int
+	counted keptFiles
+	slots   []cacheSlot
 }
 
 func newCachePart(d *walkedDir, size int) cachePart {
@@ -564,11 +564,11 @@ func (p *cachePart) look(st *unix.Stat_t, name string, cached uint32) (slot *cac
 			bare = e.flags&noXattrs != 0
 			known := e.flags&hasSum != 0
 			if kept = known && p.keeps; kept || dir {
-				p.walkedDir.kept = append(p.walkedDir.kept, cached-1)
+				p.kept = append(p.kept, cached-1)
 				if kept {
-					p.kept.files++
+					p.counted.files++
 					if st.Mode&ModeType == ModeRegular {
-						p.kept.bytes += st.Size
+						p.counted.bytes += st.Size
 					}
 				}
 				return nil, bare, kept
@@ -594,9 +594,9 @@ func (p *cachePart) end() keptFiles {
 		p.walkedDir.slots = append(p.walkedDir.slots, p.slots)
 	}
 	if p.walkedDir != nil && p.key.variant == asItIs {
-		p.kept.dir = p.walkedDir
+		p.counted.dir = p.walkedDir
 	}
-	return p.kept
+	return p.counted
 }
 
 // describe says what the checksum of a file or link is of besides its content, which may

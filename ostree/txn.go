@@ -53,8 +53,6 @@ type shelf struct {
 	count  int
 	path   []byte
 	made   [256]bool // which folders of staging are there for sure: by first byte, or the first alone
-	// latest, unless nil, knows dirtrees that are in the repository.
-	latest func(*Checksum) bool
 }
 
 type claimKey struct {
@@ -433,26 +431,29 @@ func (t *txn) flush(f *rawFile) error {
 // checksum. Only the one goroutine that owns s calls it.
 func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 	c := sum(data)
+	fresh, err := s.metadataOf(kind, &c, data)
+	return c, fresh, err
+}
+
+// metadataOf is metadata for data of a known checksum.
+func (s *shelf) metadataOf(kind ObjectType, c *Checksum, data []byte) (fresh bool, err error) {
 	if len(data) > MaxMetadataSize {
-		return c, false, fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
+		return false, fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
 	}
-	if kind == TypeDirTree && s.latest != nil && s.latest(&c) {
-		return c, false, nil
-	}
-	s.path = appendObjectPath(s.path[:0], &c, kind.String())
-	write, err := s.txn.claim(kind, &c, s.path)
+	s.path = appendObjectPath(s.path[:0], c, kind.String())
+	write, err := s.txn.claim(kind, c, s.path)
 	if err != nil || !write {
-		return c, false, err
+		return false, err
 	}
 	f, err := s.create(s.path, c[0])
 	if err != nil {
-		return c, false, err
+		return false, err
 	}
 	if err := s.write(f, data); err != nil {
-		return c, false, err
+		return false, err
 	}
-	s.staged(kind, &c)
-	return c, true, nil
+	s.staged(kind, c)
+	return true, nil
 }
 
 // last stages a file that publish moves behind all others: a commit or its

@@ -184,6 +184,10 @@ func (pl *place) takeBack() {
 }
 
 // refused reports whether the host asks for fewer requests.
-func refused(resp *http.Response) bool {
-	return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
+func refused(resp *http.Response) bool { return BusyStatus(resp.StatusCode) }
+
+// BusyStatus reports whether a host that answers with this status was too busy to
+// look at the request: 429 and 503.
+func BusyStatus(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 }

@@ -255,7 +255,7 @@ func (r *Registry) handshake(ctx context.Context, auth authn.Authenticator, reg 
 			}
 		}
 	}
-	rt, err := transport.FromToken(reg, auth, &oneLogin{next: r.rt, realm: challenge.Parameters["realm"]}, challenge, token)
+	rt, err := transport.FromToken(reg, auth, newOneLogin(r.rt, challenge.Parameters["realm"]), challenge, token)
 	return rt, base, err
 }
 

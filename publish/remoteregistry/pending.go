@@ -214,7 +214,7 @@ func (p *pending) worthwhile(err error) bool {
 // isBusy says that the server was too busy to look at the request.
 func isBusy(err error) bool {
 	e, ok := errors.AsType[*statusError](err)
-	return ok && (e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable)
+	return ok && httpx.BusyStatus(e.status)
 }
 
 // wait pauses before the next attempt.

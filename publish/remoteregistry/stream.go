@@ -202,17 +202,24 @@ func (s *stream) enlarge(ctx context.Context, size int64) error {
 	return s.fill(ctx)
 }
 
+// askAfter is ask after a request that failed. Where a server was too busy for that and
+// does not tell how far the upload is, it is taken to be where it was.
+func (s *stream) askAfter(ctx context.Context, failed error) (known bool, err error) {
+	at := s.location
+	known, err = s.ask(ctx)
+	if err == nil && !known && isBusy(failed) {
+		s.location, known = at, true
+	}
+	return known, err
+}
+
 // recover finds out where the upload stands after err.
 func (s *stream) recover(ctx context.Context, err error) error {
 	known := false
-	if at := s.location; at != nil {
+	if s.location != nil {
 		var askErr error
-		if known, askErr = s.ask(ctx); askErr != nil {
+		if known, askErr = s.askAfter(ctx, err); askErr != nil {
 			return askErr
-		}
-		if !known && isBusy(err) { // all is as before, so far as a server can be trusted that does not tell
-			s.location = at
-			return nil
 		}
 	}
 	if known && s.offset >= s.sent && s.offset <= s.sent+int64(len(s.chunk)) {
@@ -247,11 +254,7 @@ func (s *stream) finishStream(ctx context.Context, desc v1.Descriptor) error {
 		if there || statErr != nil {
 			return statErr
 		}
-		at := s.location
-		known, askErr := s.ask(ctx)
-		if askErr == nil && !known && isBusy(err) {
-			s.location = at
-		} else if askErr != nil || !known || s.offset != desc.Size {
+		if known, askErr := s.askAfter(ctx, err); askErr != nil || !known || s.offset != desc.Size {
 			return errors.Join(err, askErr)
 		}
 	}

@@ -20,7 +20,15 @@ const maxTokenAnswer = 1 << 20
 // credentials that there are get the next token as well.
 type oneLogin struct {
 	next  http.RoundTripper
-	realm string // the token server
+	realm *url.URL // the token server; nil: none that could be asked
+}
+
+func newOneLogin(next http.RoundTripper, realm string) *oneLogin {
+	u, err := url.Parse(realm)
+	if err != nil {
+		u = nil
+	}
+	return &oneLogin{next, u}
 }
 
 func (o *oneLogin) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -50,6 +58,5 @@ func (o *oneLogin) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // asked reports whether a request goes to the token server.
 func (o *oneLogin) asked(u *url.URL) bool {
-	realm, err := url.Parse(o.realm)
-	return err == nil && u.Scheme == realm.Scheme && u.Host == realm.Host && u.Path == realm.Path
+	return o.realm != nil && u.Scheme == o.realm.Scheme && u.Host == o.realm.Host && u.Path == o.realm.Path
 }

@@ -42,7 +42,7 @@ func (f *treeFlags) register(cmd *cobra.Command) {
 	flags.BoolVar(&f.canonical, "canonical-permissions", false, "owner root, modes of 0755 at most, no extended attributes")
 	flags.BoolVar(&f.noXattrs, "no-xattrs", false, "leave extended attributes out")
 	flags.BoolVar(&f.roExecutables, "mode-ro-executables", false, "take the write bits off executable files")
-	flags.BoolVar(&f.speedup, "link-checkout-speedup", false, "do not read files that are hard links to the repository's objects, whose list takes a while; implies --devino-cache")
+	flags.BoolVar(&f.speedup, "link-checkout-speedup", false, "do not read files that are hard links to the repository's objects, whose list takes a while, or that a commit with this flag had, as --devino-cache")
 	flags.BoolVarP(&f.devinoCanonical, "devino-canonical", "I", false, "take hard links to the repository's objects for these objects, which no other flag changes; implies --link-checkout-speedup")
 	flags.StringVar(&f.statoverride, "statoverride", "", "`FILE` of lines MODE PATH: bits to add to a mode, or with = in front, all of them; decimal")
 	flags.StringVar(&f.policy, "selinux-policy", "", "label files by the SELinux policy in the root file system `PATH`")

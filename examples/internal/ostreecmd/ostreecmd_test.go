@@ -175,6 +175,7 @@ func TestCommitUnread(t *testing.T) {
 	require.NotEqual(t, "0", total)
 	require.Contains(t, second, "Content Cache Hits: "+total+"\n")
 	require.Contains(t, commit("--link-checkout-speedup"), "Content Cache Hits: ")
+	require.Contains(t, commit("--link-checkout-speedup"), "Content Cache Hits: "+total+"\n")
 	require.Contains(t, commit(), "Content Cache Hits: 0\n")
 }
 
