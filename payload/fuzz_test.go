@@ -35,6 +35,7 @@ func FuzzImageStream(f *testing.F) {
 	f.Add([]byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","x":[1.50],"metadata":{"name":"\u003c","creationTimestamp":"2026-01-02T03:04:05Z","labels":{"a":"b"},"annotations":{"a":"b"}},
 "spec":{"lookupPolicy":{"local":true,"y":1},"tags":[{"name":"a","annotations":null,"from":{"kind":"DockerImage","name":"q.io/a@sha256:1","uid":"u"},"generation":3,"importPolicy":{"importMode":"Legacy","scheduled":true},"referencePolicy":{"type":"Source"},"z":{}}]},
 "status":{"dockerImageRepository":"r","publicDockerImageRepository":"p","tags":[{"tag":"a","items":[{"created":"2026-01-02T03:04:05Z","dockerImageReference":"r","image":"i","generation":2}],"conditions":[{"type":"ImportSuccess","status":"False","generation":2}]}]}}`))
+	f.Add([]byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","status":{"tags":[{"tag":"a"},{"tag":"b","items":null},{"tag":"c","items":[]}]}}`))
 	sampleFiles(f, "sample", "is-*.json")
 	sampleFiles(f, "sample", "layer", "release-manifests", "image-references")
 	f.Fuzz(func(t *testing.T, data []byte) {

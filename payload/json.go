@@ -153,10 +153,11 @@ func yamlNodes(data []byte) int {
 }
 
 // decodeList decodes an array of at most limit elements; their number is known
-// before they are given memory.
+// before they are given memory. A list that is missing or null is nil, and an
+// empty one is not, as encoding/json has it.
 func decodeList[T any](raw json.RawMessage, limit int) ([]T, error) {
 	var parts []json.RawMessage
-	if raw == nil {
+	if raw == nil || string(raw) == "null" {
 		return nil, nil
 	}
 	if err := json.Unmarshal(raw, &parts); err != nil {
