@@ -342,6 +342,30 @@ func TestMergeMeta(t *testing.T) {
 			require.ErrorContains(t, err, name)
 		})
 	}
+	// Null is nothing, as to every reader of the record.
+	null := func(old, now string) []byte {
+		require.Contains(t, string(theirs), old)
+		return []byte(strings.Replace(string(theirs), old, now, 1))
+	}
+	for name, other := range map[string][]byte{
+		"in a list":        null(`"name": "eu-west-1"`, `"name": null, "o\u0077n": 1`),
+		"a digest":         null(`"sha256": "`+hash("v")+`"`, `"sha256": "`+hash("v")+`", "uncompressed-sha256": null`),
+		"what others have": null(`"summary": "theirs"`, `"summary": null`),
+		"an address":       null(`"build-url": "https://example.org/1"`, `"build-url": null`),
+	} {
+		for _, order := range [][2][]byte{{mine, other}, {other, mine}} {
+			once, err := bootimage.MergeMeta(order[1])(order[0])
+			require.NoError(t, err, name)
+			twice, err := bootimage.MergeMeta(order[1])(once)
+			require.NoError(t, err, name)
+			require.Equal(t, string(once), string(twice), name)
+			d, err := bootimage.DecodeMeta(bytes.NewReader(once))
+			require.NoError(t, err)
+			require.Contains(t, []string{"mine", "theirs"}, d.Value().Summary, name)
+		}
+	}
+	_, err = bootimage.MergeMeta(null(`"commit": "012345"`, `"commit": null`))(mine)
+	require.ErrorIs(t, err, fs.ErrExist)
 	_, err = bootimage.MergeMeta([]byte("{}"))(mine)
 	require.ErrorContains(t, err, "buildid")
 	_, err = bootimage.MergeMeta(bytes.Replace(mine, []byte(`"summary": "mine"`), []byte(`"own": [], "summary": "mine"`), 1))(bytes.Replace(mine, []byte(`"summary": "mine"`), []byte(`"own": {}, "summary": "mine"`), 1))

@@ -40,18 +40,22 @@ func CompareStreams(older, newer *streammd.Stream) []Change {
 	return compare(Entries(older), Entries(newer))
 }
 
+// compare pairs the first image of a key with the first, the second with the
+// second: lists of regions can name one twice.
 func compare(older, newer []Entry) (changes []Change) {
-	was := map[string]Entry{}
+	was := map[string][]Entry{}
 	for _, e := range older {
-		was[e.key()] = e
+		was[e.key()] = append(was[e.key()], e)
 	}
+	paired := map[string]int{}
 	for _, e := range newer {
-		o, ok := was[e.key()]
-		delete(was, e.key())
-		if !ok {
+		key := e.key()
+		if paired[key] == len(was[key]) {
 			changes = append(changes, Change{Entry: e, Kind: "added"})
 			continue
 		}
+		o := was[key][paired[key]]
+		paired[key]++
 		for _, f := range []struct{ name, from, to string }{
 			{"release", o.Release, e.Release},
 			{"url", o.URL, e.URL},
@@ -66,7 +70,9 @@ func compare(older, newer []Entry) (changes []Change) {
 		}
 	}
 	for _, e := range older {
-		if _, gone := was[e.key()]; gone {
+		if key := e.key(); paired[key] > 0 {
+			paired[key]--
+		} else {
 			changes = append(changes, Change{Entry: e, Kind: "removed"})
 		}
 	}

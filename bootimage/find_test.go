@@ -309,6 +309,29 @@ func TestDriftOfOKD(t *testing.T) {
 	}
 }
 
+// TestDriftOfRegionsTwice: the first of two images of a region is compared with
+// the first, the second with the second.
+func TestDriftOfRegionsTwice(t *testing.T) {
+	images := func(names ...string) []bootimage.Entry {
+		var list []bootimage.Entry
+		for _, name := range names {
+			list = append(list, bootimage.Entry{Arch: "x86_64", Platform: "aws", Region: "us-east-1", Image: name})
+		}
+		return list
+	}
+	changes := func(have, want []bootimage.Entry) (text []string) {
+		for _, d := range bootimage.DriftOf(have, want) {
+			for _, c := range d.Changes {
+				text = append(text, c.String()+" "+c.Entry.Image)
+			}
+		}
+		return text
+	}
+	require.Empty(t, changes(images("a", "b"), images("a", "b")))
+	require.Equal(t, []string{"x86_64 aws us-east-1: image: b -> c c", "x86_64 aws us-east-1: added d"}, changes(images("a", "b"), images("a", "c", "d")))
+	require.Equal(t, []string{"x86_64 aws us-east-1: removed b"}, changes(images("a", "b"), images("a")))
+}
+
 func TestCheckAleph(t *testing.T) {
 	release := indexRelease("x86_64")
 	commit, digest := strings.Repeat("ab", 32), "sha256:"+strings.Repeat("cd", 32)

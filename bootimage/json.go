@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -272,7 +274,9 @@ func (s style) apply(d, a, b *value, indent string) *value {
 
 func (s style) applyObject(d, a, b *value, indent string) *value {
 	inner, lines := s.inner(d, indent)
-	inA, inB, inD := a.index(), b.index(), d.index()
+	inA, inB := a.index(), b.index()
+	d, twice := d.readAs(inA, inB)
+	inD := d.index()
 	removed := map[string]bool{}
 	for _, m := range a.members {
 		if i, ok := inB[m.key]; !ok || b.members[i].value.null() && !m.value.null() {
@@ -292,7 +296,7 @@ func (s style) applyObject(d, a, b *value, indent string) *value {
 		case old != nil && old.equal(m.value):
 		case m.value.null():
 			continue
-		case there && old != nil:
+		case there && old != nil && !twice[m.key]:
 			changed[m.key] = s.apply(d.members[at].value, old, m.value, inner)
 		case there:
 			changed[m.key] = s.fresh(m.value, inner, lines)
@@ -331,6 +335,38 @@ func (s style) applyObject(d, a, b *value, indent string) *value {
 	put("")
 	s.space(out, d, indent, inner, lines)
 	return out
+}
+
+// readAs is v with the keys that encoding/json takes its members for, which it
+// finds in other case, too: known has the keys of what it made of v. twice are
+// those that v has in more than one case.
+func (v *value) readAs(known ...map[string]int) (as *value, twice map[string]bool) {
+	is := func(key string) bool {
+		return slices.ContainsFunc(known, func(keys map[string]int) bool { _, ok := keys[key]; return ok })
+	}
+	as = &value{kind: v.kind, members: slices.Clone(v.members), tail: v.tail}
+	there := v.index()
+	for i, m := range v.members {
+		if is(m.key) {
+			continue
+		}
+		for _, keys := range known {
+			for _, key := range slices.Sorted(maps.Keys(keys)) {
+				if strings.EqualFold(key, m.key) {
+					as.members[i].key = key
+				}
+			}
+		}
+		key := as.members[i].key
+		if _, ok := there[key]; ok && key != m.key {
+			if twice == nil {
+				twice = map[string]bool{}
+			}
+			twice[key] = true
+		}
+		there[key] = i
+	}
+	return as, twice
 }
 
 // index is where the keys of an object are.

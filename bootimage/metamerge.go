@@ -62,26 +62,27 @@ func FinalizeMeta(fragments ...[]byte) func(old []byte) ([]byte, error) {
 	})
 }
 
-// get is a value of an object; nil: it has none of that key, or is none.
+// get is a value of an object; nil: it has none of that key, or null, or is none.
 func (v *value) get(key string) *value {
 	if v == nil {
 		return nil
 	}
 	for _, m := range v.members {
-		if m.key == key {
+		if m.key == key && !m.value.null() {
 			return m.value
 		}
 	}
 	return nil
 }
 
-// plain is a value as text, without white space, to tell it from others.
+// plain is a value as text in one line, to tell it from others: as it stands in
+// a document that is written anew, which members that are null do not.
 func plain(v *value) string {
 	if v == nil {
 		return ""
 	}
 	var b strings.Builder
-	relayout(v, "", "", false).write(&b)
+	own.fresh(v, "", false).write(&b)
 	return b.String()
 }
 
@@ -129,6 +130,8 @@ func mergeMeta(d, add *Document[Meta]) error {
 // is newer.
 func joinValues(a, b *value, newer bool, path string) (*value, error) {
 	switch {
+	case a.null():
+		return b, nil
 	case a.kind == '{' && b.kind == '{':
 		// A file has one content: what was published under its name stays. An older
 		// record's file is not one half of the newer one's.
@@ -148,8 +151,9 @@ func joinValues(a, b *value, newer bool, path string) (*value, error) {
 			}
 			out.members = append(out.members, m)
 		}
+		there := a.index()
 		for _, m := range b.members {
-			if a.get(m.key) == nil {
+			if _, ok := there[m.key]; !ok {
 				out.members = append(out.members, m)
 			}
 		}

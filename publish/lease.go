@@ -105,6 +105,9 @@ func TakeLease(ctx context.Context, s Store, key, holder string, clock func() ti
 			case lease.held(now) && lease.Holder != holder && (lease.Turn != over.Turn || lease.Holder != over.Holder):
 				return nil, &LeasedError{Lease: lease}
 			case lease.Holder != holder || !lease.held(now):
+				if lease.Turn == math.MaxInt64 {
+					return nil, errors.New("not a lease: no turn follows its own")
+				}
 				lease = Lease{Holder: holder, Since: now, Turn: lease.Turn + 1}
 			}
 			lease.Until = now.Add(o.TTL)
@@ -167,7 +170,7 @@ func decodeLease(data []byte) (Lease, error) {
 	if err := json.Unmarshal(data, &l); err != nil {
 		return l, fmt.Errorf("not a lease: %w", err)
 	}
-	if len(l.Holder) > maxHolder || l.Turn < 0 || l.Turn == math.MaxInt64 {
+	if len(l.Holder) > maxHolder || l.Turn < 0 {
 		return l, errors.New("not a lease")
 	}
 	return l, nil

@@ -197,6 +197,7 @@ func TestLeaseRefuses(t *testing.T) {
 		"not JSON":     {put("<html>"), "run", 0, "not a lease"},
 		"large":        {put(strings.Repeat(" ", 5000)), "run", 0, "5000 bytes"},
 		"turn below 0": {put(`{"turn":-1}`), "run", 0, "not a lease"},
+		"last turn":    {put(`{"turn":9223372036854775807}`), "run", 0, "no turn follows"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := publish.TakeLease(t.Context(), tc.store, "lease.json", tc.holder, c.time, &publish.LeaseOptions{TTL: tc.ttl})
@@ -217,6 +218,7 @@ func TestLeaseRefuses(t *testing.T) {
 func FuzzLease(f *testing.F) {
 	f.Add([]byte(`{"holder":"run-1","since":"2026-11-26T12:00:00Z","until":"2026-11-26T13:00:00Z","turn":1}`))
 	f.Add([]byte(`{"turn":9223372036854775807}`))
+	f.Add([]byte(`{"turn":9223372036854775806}`))
 	f.Add([]byte("null"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, c := memstore.New(), newLeaseClock()
