@@ -1,6 +1,7 @@
 package dockerfile_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -63,9 +64,10 @@ func TestReplace(t *testing.T) {
 ARG VERSION=4.20
 FROM registry.example/builder:${VERSION} AS rhel
 FROM --platform=$BUILDPLATFORM registry.example/builder:c9s AS Build
-RUN --mount=type=bind,from=tools,target=/t \
-    # why
-    --mount=type=bind,from=tool,target=/u make
+RUN --security=x,from=tools --mount=type=bind,x-from=tools,type=from=tools,from=tools,target=/t \
+    # why ,from=tool, --mount=from=tool
+	--mount=from=tool,ty\
+pe=bind,target=/u make --mount=from=tool
 FROM registry.example/${VERSION}:base
 COPY --from=1 /x /y
 COPY --from=build /x /z
@@ -78,9 +80,10 @@ LABEL a=b`))
 	require.NoError(t, err)
 	require.Equal(t, `ARG VERSION=4.20
 FROM B AS build
-RUN --mount=type=bind,from=T,target=/t \
-    # why
-    --mount=type=bind,from=U,target=/u make
+RUN --security=x,from=tools --mount=type=bind,x-from=tools,type=from=tools,from=T,target=/t \
+    # why ,from=tool, --mount=from=tool
+	--mount=from=U,ty\
+pe=bind,target=/u make --mount=from=tool
 FROM X
 COPY --from=0 /x /y
 COPY --from=build /x /z
@@ -91,6 +94,12 @@ LABEL a=b
 `, string(got))
 	require.True(t, f.Declares("VERSION"))
 	require.False(t, f.Declares("TAGS"))
+
+	broken, err := dockerfile.Parse([]byte("FROM a\nCOPY --from=to\\\nol x y\n"))
+	require.NoError(t, err)
+	_, err = broken.Replace(nil, map[string]string{"a": "A", "tool": "U"})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "line 2: --from=tool: a line break in it")
 
 	_, err = f.Replace(nil, map[string]string{"tools": "T"})
 	require.ErrorContains(t, err, "line 4: image registry.example/builder:c9s has no replacement")
@@ -138,6 +147,7 @@ func TestFaults(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"FROM a AS b\nFROM b\nCOPY --from=c / /\n", "ARG X=1\nFROM a:${X:-$Y}\nRUN <<EOF\nEOF\n", "# escape=`\nFROM `\n a\n", "FROM a\nRUN --mount=from=b,type=bind x\nCOPY --from=0 . .\nFROM c\nCOPY --from=0 . .\n",
+		"FROM a\nRUN --mount=-from=r,type --mount=from=r,type x\n",
 	} {
 		f.Add([]byte(seed))
 	}

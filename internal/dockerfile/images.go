@@ -297,8 +297,8 @@ func (w *walker) stage(n int, replace func(reference) (string, error)) (string, 
 			}
 		case "RUN":
 			for _, mount := range in.flag("mount") {
-				for option := range strings.SplitSeq(mount, ",") {
-					if v, ok := strings.CutPrefix(option, "from="); ok {
+				for _, option := range mount.split() {
+					if v, ok := option.after("from="); ok {
 						err = errors.Join(err, w.substitute(in, e, "from=", v, vars, replace))
 					}
 				}
@@ -312,15 +312,16 @@ func (w *walker) stage(n int, replace func(reference) (string, error)) (string, 
 	return out.String(), nil
 }
 
-// edit is the text of an instruction, replaced up to at.
+// edit is the text of an instruction, and how much longer than raw it is up to
+// the last replacement.
 type edit struct {
-	text string
-	at   int
+	text  string
+	shift int
 }
 
 // substitute replaces what follows prefix, as it is written, by what it refers to.
-func (w *walker) substitute(in instruction, e *edit, prefix, written string, vars map[string]string, replace func(reference) (string, error)) error {
-	text, err := w.file.expand(written, lookup(vars))
+func (w *walker) substitute(in instruction, e *edit, prefix string, written excerpt, vars map[string]string, replace func(reference) (string, error)) error {
+	text, err := w.file.expand(written.text, lookup(vars))
 	if err != nil {
 		return fmt.Errorf("line %d: %s%w", in.line, prefix, err)
 	}
@@ -328,13 +329,13 @@ func (w *walker) substitute(in instruction, e *edit, prefix, written string, var
 	if err != nil {
 		return err
 	}
-	i := strings.Index(e.text[e.at:], prefix+written)
-	if i < 0 {
-		return fmt.Errorf("line %d: %s%.100s: a line break in it: %w", in.line, prefix, written, errors.ErrUnsupported)
+	at, ok := in.place(written)
+	if !ok {
+		return fmt.Errorf("line %d: %s%.100s: a line break in it: %w", in.line, prefix, written.text, errors.ErrUnsupported)
 	}
-	from := e.at + i + len(prefix)
-	e.text = e.text[:from] + to + e.text[from+len(written):]
-	e.at = from + len(to)
+	at += e.shift
+	e.text = e.text[:at] + to + e.text[at+len(written.text):]
+	e.shift += len(to) - len(written.text)
 	return nil
 }
 

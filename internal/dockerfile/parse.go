@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/okd-project/okd-streams/internal/lazyregexp"
 )
@@ -35,10 +36,32 @@ type stage struct {
 // line breaks at the end, of which text has the words after the name.
 type instruction struct {
 	name  string // capital letters
-	flags []string
+	flags []excerpt
 	text  string
 	raw   string
+	parts []part
 	line  int
+}
+
+// excerpt is a part of an instruction's line, which is what its continued lines
+// are together, and where it is in it.
+type excerpt struct {
+	text string
+	at   int
+}
+
+// part is what one line of raw, which begins at so many bytes, adds to the
+// instruction's line.
+type part struct{ at, raw, size int }
+
+// place is where an excerpt is in raw; false: a line ends within it.
+func (in *instruction) place(e excerpt) (int, bool) {
+	for _, p := range in.parts {
+		if e.at >= p.at && e.at+len(e.text) <= p.at+p.size {
+			return p.raw + e.at - p.at, true
+		}
+	}
+	return 0, false
 }
 
 // Parse reads a file. Errors name the line.
@@ -125,15 +148,16 @@ func (f *File) instructions(text string) ([]instruction, error) {
 		in := instruction{line: n + 1}
 		var joined, raw strings.Builder
 		for n < len(lines) {
-			line := lines[n]
+			line, at := lines[n], raw.Len()
 			n++
 			raw.WriteString(line)
 			if comment(line) || joined.Len() > 0 && blank(line) {
 				continue // within an instruction, too
 			}
-			part := strings.TrimRight(line, " \t\r\n")
-			goesOn := strings.HasSuffix(part, string(f.escape))
-			joined.WriteString(strings.TrimSuffix(part, string(f.escape)))
+			text := strings.TrimRight(line, " \t\r\n")
+			words, goesOn := strings.CutSuffix(text, string(f.escape))
+			in.parts = append(in.parts, part{at: joined.Len(), raw: at, size: len(words)})
+			joined.WriteString(words)
 			if !goesOn {
 				break
 			}
@@ -166,14 +190,15 @@ func comment(line string) bool { return strings.HasPrefix(strings.TrimLeft(line,
 
 // split finds the name, the flags and the rest.
 func (in *instruction) split(line string) error {
-	name, rest, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(line), "\t", " "), " ")
+	line = strings.TrimRightFunc(strings.ReplaceAll(line, "\t", " "), unicode.IsSpace)
+	name, rest, _ := strings.Cut(strings.TrimLeftFunc(line, unicode.IsSpace), " ")
 	if !word.MatchString(name) {
 		return fmt.Errorf("%.40q is not an instruction", name)
 	}
 	in.name = strings.ToUpper(name)
 	for rest = strings.TrimLeft(rest, " "); strings.HasPrefix(rest, "--"); rest = strings.TrimLeft(rest, " ") {
-		var flag string
-		flag, rest, _ = strings.Cut(rest, " ")
+		flag := excerpt{at: len(line) - len(rest)}
+		flag.text, rest, _ = strings.Cut(rest, " ")
 		in.flags = append(in.flags, flag)
 	}
 	in.text = rest
@@ -181,14 +206,30 @@ func (in *instruction) split(line string) error {
 }
 
 // flag gives the values of a flag.
-func (in *instruction) flag(name string) []string {
-	var values []string
+func (in *instruction) flag(name string) []excerpt {
+	var values []excerpt
 	for _, f := range in.flags {
-		if v, ok := strings.CutPrefix(f, "--"+name+"="); ok {
+		if v, ok := f.after("--" + name + "="); ok {
 			values = append(values, v)
 		}
 	}
 	return values
+}
+
+// after is what follows a prefix; false: e does not begin so.
+func (e excerpt) after(prefix string) (excerpt, bool) {
+	text, ok := strings.CutPrefix(e.text, prefix)
+	return excerpt{text, e.at + len(e.text) - len(text)}, ok
+}
+
+// split cuts e at each comma.
+func (e excerpt) split() []excerpt {
+	var list []excerpt
+	for text := range strings.SplitSeq(e.text, ",") {
+		list = append(list, excerpt{text, e.at})
+		e.at += len(text) + 1
+	}
+	return list
 }
 
 type document struct {
