@@ -14,6 +14,7 @@ import (
 
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 )
 
 // documents gives what a registry has of an index, beside files.
@@ -303,8 +304,13 @@ func FuzzBuildsOfIndex(f *testing.F) {
 	ours, err := bootimage.NewBuildIndex([]*bootimage.ImportedBuild{build})
 	require.NoError(f, err)
 	last := ours.Manifests[len(ours.Manifests)-1].Data
-	f.Add(last, build.Meta.Bytes(), true)
+	for outer := range mutants.Of(last) {
+		f.Add([]byte(outer), build.Meta.Bytes(), true)
+	}
 	index, _ := konflux(konfluxLabels)
+	for outer := range mutants.Of(index) {
+		f.Add([]byte(outer), build.Meta.Bytes(), false)
+	}
 	f.Add(index, []byte(`{"created": "2026-11-25T20:54:07.5Z", "config": {"Labels": {`+konfluxLabels+`}}}`), false)
 	f.Fuzz(func(t *testing.T, outer, inner []byte, record bool) {
 		index := outer

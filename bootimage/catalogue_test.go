@@ -21,6 +21,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/memstore"
 	"github.com/okd-project/okd-streams/publish/s3store"
@@ -762,7 +763,10 @@ func ExampleImportBuild() {
 func FuzzMergeMeta(f *testing.F) {
 	m := mustMeta(sampleMeta())
 	f.Add(m, []byte(`{"buildid":"b","name":"n","ostree-commit":"`+hash("c")+`","ostree-timestamp":"2026-11-25T20:54:07Z","ostree-version":"b","pkgdiff":[1,[2]]}`))
-	f.Add(m, m)
+	for doc := range mutants.Of(m) {
+		f.Add(m, []byte(doc))
+		f.Add([]byte(doc), m)
+	}
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		var merged []byte
 		var err error
@@ -780,6 +784,6 @@ func FuzzMergeMeta(f *testing.F) {
 }
 
 func FuzzDecodeCommitMeta(f *testing.F) {
-	f.Add([]byte(`{"version": "1", "rpmostree.rpmdb.pkglist": [["a", "0", "1", "2", "noarch"]], "own": 1.0}`))
+	mutants.Add(f, `{"version": "1", "rpmostree.rpmdb.pkglist": [["a", "0", "1", "2", "noarch"]], "own": 1.0}`)
 	fuzzDocument(f, bootimage.DecodeCommitMeta, func(c *bootimage.CommitMeta) { c.Synthetic = true })
 }

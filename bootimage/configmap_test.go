@@ -14,6 +14,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/stretchr/testify/require"
 )
 
@@ -273,8 +274,10 @@ func ExampleNewConfigMap() {
 }
 
 func FuzzDecodeConfigMap(f *testing.F) {
-	f.Add([]byte(smallConfigMap))
-	f.Add([]byte(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coreos-bootimages"}, "data": {"stream": "{\"stream\": \"s\"}"}}`))
+	mutants.Add(f,
+		smallConfigMap,
+		`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coreos-bootimages"}, "data": {"stream": "{\"stream\": \"s\"}"}}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := fuzzbound.Read(t, 4096, bootimage.DecodeConfigMap, data)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/stretchr/testify/require"
 )
 
@@ -165,7 +166,12 @@ func ExampleNewDiskIndex() {
 func FuzzDiskIndex(f *testing.F) {
 	d, err := bootimage.NewDiskIndex(disks(f))
 	require.NoError(f, err)
-	f.Add(d.Index.Data, d.Manifests[0].Data)
+	for index := range mutants.Of(d.Index.Data) {
+		f.Add([]byte(index), d.Manifests[0].Data)
+	}
+	for manifest := range mutants.Of(d.Manifests[0].Data) {
+		f.Add(d.Index.Data, []byte(manifest))
+	}
 	f.Fuzz(func(t *testing.T, index, manifest []byte) {
 		given := len(index)
 		var entries []bootimage.Entry

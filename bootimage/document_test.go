@@ -15,6 +15,7 @@ import (
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/stretchr/testify/require"
 )
 
@@ -248,9 +249,11 @@ func sameJSON(t *testing.T, want, have []byte) {
 }
 
 func FuzzDecodeBuilds(f *testing.F) {
-	f.Add([]byte("{\n  \"schema-version\": \"1.0.0\",\n  \"builds\": [\n    {\"id\": \"1\", \"arches\": []}\n  ]\n}\n"))
-	f.Add([]byte(`{"schema-version":"1.0.0","builds":[{"id":"2","arches":["x86_64","aarch64"],"policy-cleanup":{"a":1}}],"tags":[]}`))
-	f.Add([]byte(`{"schema-version":"1.0.0","builds":[{"id":"2","arches":["aarch64"],"policy-cleanup":1e400}],"TAGS":[]}`))
+	mutants.Add(f,
+		"{\n  \"schema-version\": \"1.0.0\",\n  \"builds\": [\n    {\"id\": \"1\", \"arches\": []}\n  ]\n}\n",
+		`{"schema-version":"1.0.0","builds":[{"id":"2","arches":["x86_64","aarch64"],"policy-cleanup":{"a":1}}],"tags":[]}`,
+		`{"schema-version":"1.0.0","builds":[{"id":"2","arches":["aarch64"],"policy-cleanup":1e400}],"TAGS":[]}`,
+	)
 	fuzzDocument(f, bootimage.DecodeBuilds, func(b *bootimage.Builds) {
 		b.Builds = append([]bootimage.BuildEntry{entry("new", "x86_64")}, b.Builds...)
 		b.Timestamp = time.Date(2026, 11, 25, 20, 54, 7, 0, time.UTC)
@@ -258,8 +261,10 @@ func FuzzDecodeBuilds(f *testing.F) {
 }
 
 func FuzzDecodeMeta(f *testing.F) {
-	f.Add(mustMeta(sampleMeta()))
-	f.Add([]byte(`{"buildid":"b","name":"n","ostree-commit":"` + hash("c") + `","ostree-timestamp":"2026-11-25T20:54:07Z","ostree-version":"b","images":{"qemu":{"path":"p","sha256":"` + hash("i") + `","size":5,"own":1.0}}}`))
+	mutants.Add(f,
+		string(mustMeta(sampleMeta())),
+		`{"buildid":"b","name":"n","ostree-commit":"`+hash("c")+`","ostree-timestamp":"2026-11-25T20:54:07Z","ostree-version":"b","images":{"qemu":{"path":"p","sha256":"`+hash("i")+`","size":5,"own":1.0}}}`,
+	)
 	fuzzDocument(f, bootimage.DecodeMeta, func(m *bootimage.Meta) {
 		if m.Images == nil {
 			m.Images = map[string]bootimage.Image{}
@@ -272,8 +277,10 @@ func FuzzDecodeMeta(f *testing.F) {
 func FuzzDecodeRelease(f *testing.F) {
 	d, err := bootimage.ReleaseFor([]bootimage.Meta{sampleMeta()}, sampleOptions())
 	require.NoError(f, err)
-	f.Add(d.Bytes())
-	f.Add([]byte(`{"release":"b","stream":"s","architectures":{"x86_64":{"media":{"metal":{"artifacts":{}}}}}}`))
+	mutants.Add(f,
+		string(d.Bytes()),
+		`{"release":"b","stream":"s","architectures":{"x86_64":{"media":{"metal":{"artifacts":{}}}}}}`,
+	)
 	fuzzDocument(f, bootimage.DecodeRelease, func(r *releasemd.Release) {
 		if r.Architectures == nil {
 			r.Architectures = map[string]releasemd.Arch{}
@@ -288,8 +295,10 @@ func FuzzDecodeStream(f *testing.F) {
 	require.NoError(f, err)
 	s, err := bootimage.StreamFor(d.Value(), &bootimage.StreamOptions{LastModified: sampleTime, Generator: "test"})
 	require.NoError(f, err)
-	f.Add(s.Bytes())
-	f.Add([]byte(`{"stream":"s","metadata":{"last-modified":"x"},"architectures":{"x86_64":{"artifacts":{},"images":{}}}}`))
+	mutants.Add(f,
+		string(s.Bytes()),
+		`{"stream":"s","metadata":{"last-modified":"x"},"architectures":{"x86_64":{"artifacts":{},"images":{}}}}`,
+	)
 	fuzzDocument(f, bootimage.DecodeStream, func(s *streammd.Stream) {
 		s.Metadata.Generator = "x"
 		for arch, a := range s.Architectures {

@@ -16,6 +16,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/stretchr/testify/require"
 )
 
@@ -430,10 +431,12 @@ func ExampleMetaEntries() {
 }
 
 func FuzzReadOrigin(f *testing.F) {
-	f.Add([]byte(published))
-	f.Add([]byte(smallConfigMap))
-	f.Add(mustMeta(sampleMeta()))
-	f.Add([]byte(`{"buildid":"1","baseURI":"https://x/s390x/","images":{"qemu":{"path":"a-qemu.qcow2","sha256":"` + strings.Repeat("0", 64) + `"}},"amis":{"x":{"hvm":"y"}}}`))
+	mutants.Add(f,
+		published,
+		smallConfigMap,
+		string(mustMeta(sampleMeta())),
+		`{"buildid":"1","baseURI":"https://x/s390x/","images":{"qemu":{"path":"a-qemu.qcow2","sha256":"`+strings.Repeat("0", 64)+`"}},"amis":{"x":{"hvm":"y"}}}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o, err := fuzzbound.Read(t, 4096, func(r io.Reader) (*bootimage.Origin, error) { return bootimage.ReadOrigin(r, nil) }, data)
 		if err != nil {
@@ -448,6 +451,6 @@ func FuzzReadOrigin(f *testing.F) {
 }
 
 func FuzzDecodeAleph(f *testing.F) {
-	f.Add([]byte(`{"build": "1", "own": 1.0, "container-image": {"image-digest": "x"}}`))
+	mutants.Add(f, `{"build": "1", "own": 1.0, "container-image": {"image-digest": "x"}}`)
 	fuzzDocument(f, bootimage.DecodeAleph, func(a *bootimage.Aleph) { a.Version = "2" })
 }

@@ -17,6 +17,7 @@ import (
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/stretchr/testify/require"
 )
 
@@ -443,7 +444,10 @@ func ExampleDocument_Reindent() {
 
 func FuzzStreamVerbs(f *testing.F) {
 	f.Add([]byte(smallStream), []byte(`{"metadata": {"generator": "x"}}`))
-	f.Add([]byte(`{"stream":"x","architectures":{}}`), []byte(`{"a":[null,{}]}`))
+	for doc := range mutants.Of(smallStream) {
+		f.Add([]byte(doc), []byte(`{"a":[null,{}]}`))
+		f.Add([]byte(smallStream), []byte(doc))
+	}
 	f.Add([]byte(`{"stream":"x","architectures":{},"a":1e400}`), []byte(`{"a":[1e400]}`))
 	f.Fuzz(func(t *testing.T, data, patch []byte) {
 		d, err := fuzzbound.Read(t, 500, bootimage.DecodeStream, data)

@@ -16,6 +16,7 @@ import (
 	releasemd "github.com/coreos/stream-metadata-go/release"
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/stretchr/testify/require"
 )
 
@@ -353,8 +354,10 @@ func TestZincatiReply(t *testing.T) {
 }
 
 func FuzzDecodeUpdates(f *testing.F) {
-	f.Add([]byte(`{"stream": "s", "metadata": {"last-modified": "x"}, "releases": [{"version": "1", "metadata": {"rollout": {"start_epoch": 5, "start_percentage": 0.50}}, "own": 1}]}`))
-	f.Add([]byte(`{"updates": {"barriers": []}}`))
+	mutants.Add(f,
+		`{"stream": "s", "metadata": {"last-modified": "x"}, "releases": [{"version": "1", "metadata": {"rollout": {"start_epoch": 5, "start_percentage": 0.50}}, "own": 1}]}`,
+		`{"updates": {"barriers": []}}`,
+	)
 	fuzzDocument(f, bootimage.DecodeUpdates, func(u *bootimage.Updates) {
 		u.Metadata.LastModified = "y"
 		for i := range u.Releases {
@@ -368,7 +371,7 @@ func FuzzDecodeUpdates(f *testing.F) {
 }
 
 func FuzzDecodeIndex(f *testing.F) {
-	f.Add([]byte(`{"stream": "s", "metadata": {"last-modified": "x"}, "releases": [{"version": "1", "metadata": "m", "commits": [], "own": 1.0}]}`))
+	mutants.Add(f, `{"stream": "s", "metadata": {"last-modified": "x"}, "releases": [{"version": "1", "metadata": "m", "commits": [], "own": 1.0}]}`)
 	fuzzDocument(f, bootimage.DecodeIndex, func(i *releasemd.Index) {
 		i.Releases = append(i.Releases, releasemd.IndexRelease{Version: "new", MetadataURL: "m"})
 		_ = bootimage.ValidateIndex(i)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/payload"
 )
 
@@ -280,7 +281,9 @@ func TestOperatorCapabilityPayloads(t *testing.T) {
 
 func FuzzObjects(f *testing.F) {
 	f.Add([]byte(namespace("a")+"---\n"+namespace("b")), false)
-	f.Add([]byte(`{"kind":"A","metadata":{"name":"x","annotations":{"release.openshift.io/feature-gate":"-A,B"}}}`), true)
+	for doc := range mutants.Of(`{"kind":"A","metadata":{"name":"x","annotations":{"release.openshift.io/feature-gate":"-A,B"}}}`, `{"kind":"List","items":[{"kind":"A","apiVersion":"v1","metadata":{"name":"x"}}]}`) {
+		f.Add([]byte(doc), true)
+	}
 	f.Add([]byte("kind: A\nmetadata: {name: a, annotations: {release.openshift.io/major-version: '-4,5'}}\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
 		if len(data) > 16<<10 {

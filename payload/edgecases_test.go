@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/payload"
 )
 
@@ -504,7 +505,7 @@ func TestDecodeMapping(t *testing.T) {
 }
 
 func FuzzMapping(f *testing.F) {
-	f.Add([]byte("a q.io/a\nb=q.io/b:c\n# x\n"))
+	mutants.Add(f, "a q.io/a\nb=q.io/b:c\n# x\n")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := fuzzbound.Parse(t, 512, payload.DecodeMapping, data)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/payload"
 )
 
@@ -30,12 +31,14 @@ func sampleFiles(f *testing.F, elem ...string) {
 }
 
 func FuzzImageStream(f *testing.F) {
-	f.Add([]byte(goodReferences))
-	f.Add([]byte(references("a", "q.io/a", "b", "q.io/b")))
-	f.Add([]byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","x":[1.50],"metadata":{"name":"\u003c","creationTimestamp":"2026-01-02T03:04:05Z","labels":{"a":"b"},"annotations":{"a":"b"}},
+	mutants.Add(f,
+		goodReferences,
+		references("a", "q.io/a", "b", "q.io/b"),
+		`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","x":[1.50],"metadata":{"name":"\u003c","creationTimestamp":"2026-01-02T03:04:05Z","labels":{"a":"b"},"annotations":{"a":"b"}},
 "spec":{"lookupPolicy":{"local":true,"y":1},"tags":[{"name":"a","annotations":null,"from":{"kind":"DockerImage","name":"q.io/a@sha256:1","uid":"u"},"generation":3,"importPolicy":{"importMode":"Legacy","scheduled":true},"referencePolicy":{"type":"Source"},"z":{}}]},
-"status":{"dockerImageRepository":"r","publicDockerImageRepository":"p","tags":[{"tag":"a","items":[{"created":"2026-01-02T03:04:05Z","dockerImageReference":"r","image":"i","generation":2}],"conditions":[{"type":"ImportSuccess","status":"False","generation":2}]}]}}`))
-	f.Add([]byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","status":{"tags":[{"tag":"a"},{"tag":"b","items":null},{"tag":"c","items":[]}]}}`))
+"status":{"dockerImageRepository":"r","publicDockerImageRepository":"p","tags":[{"tag":"a","items":[{"created":"2026-01-02T03:04:05Z","dockerImageReference":"r","image":"i","generation":2}],"conditions":[{"type":"ImportSuccess","status":"False","generation":2}]}]}}`,
+		`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","status":{"tags":[{"tag":"a"},{"tag":"b","items":null},{"tag":"c","items":[]}]}}`,
+	)
 	sampleFiles(f, "sample", "is-*.json")
 	sampleFiles(f, "sample", "layer", "release-manifests", "image-references")
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -58,8 +61,10 @@ func FuzzImageStream(f *testing.F) {
 }
 
 func FuzzMetadata(f *testing.F) {
-	f.Add([]byte(goodMetadata))
-	f.Add([]byte(`{"kind":"cincinnati-metadata-v0","version":"4.1.0+b","previous":["4.0.1"],"next":["4.2.0"],"metadata":{"url":"<&>","n":1.50,"d":{"x":[1e400]}},"other":1.0}`))
+	mutants.Add(f,
+		goodMetadata,
+		`{"kind":"cincinnati-metadata-v0","version":"4.1.0+b","previous":["4.0.1"],"next":["4.2.0"],"metadata":{"url":"<&>","n":1.50,"d":{"x":[1e400]}},"other":1.0}`,
+	)
 	sampleFiles(f, "sample", "layer", "release-manifests", "release-metadata")
 	sampleFiles(f, "cvo", "testdata", "*", "release-manifests", "release-metadata")
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -200,8 +205,10 @@ func FuzzLayer(f *testing.F) {
 }
 
 func FuzzDocuments(f *testing.F) {
-	f.Add([]byte(namespace("a") + "---\n" + namespace("b")))
-	f.Add([]byte("---\n---\r\n--- x\n----\n ---\n---"))
+	mutants.Add(f,
+		namespace("a")+"---\n"+namespace("b"),
+		"---\n---\r\n--- x\n----\n ---\n---",
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var docs [][]byte
 		fuzzbound.Linear(t, len(data), 64, func() { docs = payload.Documents(data) })

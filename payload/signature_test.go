@@ -34,6 +34,7 @@ import (
 	"github.com/okd-project/okd-streams/internal/cosign"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/internal/pgp"
 	"github.com/okd-project/okd-streams/payload"
 )
@@ -659,8 +660,10 @@ func TestPolicyCosign(t *testing.T) {
 }
 
 func FuzzMessage(f *testing.F) {
-	f.Add([]byte(`{"critical":{"type":"atomic container signature","image":{"docker-manifest-digest":"sha256:` + strings.Repeat("5", 64) + `"},"identity":{"docker-reference":"q.io/a"}},"optional":{"creator":"c","timestamp":1}}`))
-	f.Add([]byte(`{"critical":{},"critical":{}}`))
+	mutants.Add(f,
+		`{"critical":{"type":"atomic container signature","image":{"docker-manifest-digest":"sha256:`+strings.Repeat("5", 64)+`"},"identity":{"docker-reference":"q.io/a"}},"optional":{"creator":"c","timestamp":1}}`,
+		`{"critical":{},"critical":{}}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fuzzbound.Linear(t, len(data), 64, func() {
 			m, err := payload.DecodeMessage(data)
@@ -683,8 +686,10 @@ func FuzzMessage(f *testing.F) {
 func FuzzConfigMaps(f *testing.F) {
 	digest := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("5", 64)}
 	_, data, _ := payload.EncodeSignatureConfigMap(digest, [][]byte{[]byte("a")})
-	f.Add(data)
-	f.Add([]byte(trustMap("a", "x")))
+	mutants.Add(f,
+		string(data),
+		trustMap("a", "x"),
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 16<<10 {
 			return

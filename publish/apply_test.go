@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -529,10 +530,9 @@ func TestDecodePlanRefuses(t *testing.T) {
 }
 
 func FuzzDecodePlan(f *testing.F) {
-	if data, err := os.ReadFile(filepath.Join("testdata", "plan.json")); err == nil {
-		f.Add(data)
-	}
-	f.Add([]byte(`{"version":1,"name":"n","steps":[{"stage":"gates","gate":{"name":"g"}}]}`))
+	data, err := os.ReadFile(filepath.Join("testdata", "plan.json"))
+	require.NoError(f, err)
+	mutants.Add(f, string(data), `{"version":1,"name":"n","steps":[{"stage":"gates","gate":{"name":"g"}}]}`)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := fuzzbound.Read(t, 512, publish.DecodePlan, data)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/memstore"
 )
@@ -16,9 +17,11 @@ import (
 // appended behind them is found.
 func FuzzJournal(f *testing.F) {
 	const plan = "p"
-	f.Add([]byte(`{"plan":"p","step":"s","kind":"object","target":"a/b","revision":"1"}` + "\n" + `{"plan":"q","step":"s"}` + "\n\n" + `{"plan":"p","step":"cut`))
-	f.Add([]byte("{\"plan\":\"p\",\"step\":\"\"}\nnull\n[]\n{}"))
-	f.Add([]byte(strings.Repeat("x", 70<<10) + "\n{}\n"))
+	mutants.Add(f,
+		`{"plan":"p","step":"s","kind":"object","target":"a/b","revision":"1"}`+"\n"+`{"plan":"q","step":"s"}`+"\n\n"+`{"plan":"p","step":"cut`,
+		"{\"plan\":\"p\",\"step\":\"\"}\nnull\n[]\n{}",
+		strings.Repeat("x", 70<<10)+"\n{}\n",
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := memstore.New()
 		_, err := s.Put(t.Context(), "j/p.jsonl", publish.BytesSource(data), nil)

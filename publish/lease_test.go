@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/dirstore"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -216,10 +217,12 @@ func TestLeaseRefuses(t *testing.T) {
 }
 
 func FuzzLease(f *testing.F) {
-	f.Add([]byte(`{"holder":"run-1","since":"2026-11-26T12:00:00Z","until":"2026-11-26T13:00:00Z","turn":1}`))
-	f.Add([]byte(`{"turn":9223372036854775807}`))
-	f.Add([]byte(`{"turn":9223372036854775806}`))
-	f.Add([]byte("null"))
+	mutants.Add(f,
+		`{"holder":"run-1","since":"2026-11-26T12:00:00Z","until":"2026-11-26T13:00:00Z","turn":1}`,
+		`{"turn":9223372036854775807}`,
+		`{"turn":9223372036854775806}`,
+		"null",
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, c := memstore.New(), newLeaseClock()
 		_, err := s.Put(t.Context(), "lease.json", publish.BytesSource(data), nil)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 )
@@ -94,9 +95,13 @@ func TestTransferAttached(t *testing.T) {
 
 func FuzzDecodeCopies(f *testing.F) {
 	digest := sourceRepo + "@sha256:" + strings.Repeat("ab", 32)
-	f.Add(`[{"from":"` + digest + `","to":"` + mirrorRepo + `","tags":["a"],"platforms":["linux/arm64/v8"],"sparse":true,"stage":3}]`)
-	f.Add(`[{"from":"a/b:c","to":"x/y","tags":["../x"]}]`)
-	f.Add(`[]`)
+	for doc := range mutants.Of(
+		`[{"from":"`+digest+`","to":"`+mirrorRepo+`","tags":["a"],"platforms":["linux/arm64/v8"],"sparse":true,"stage":3}]`,
+		`[{"from":"a/b:c","to":"x/y","tags":["../x"]}]`,
+		`[]`,
+	) {
+		f.Add(doc)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		copies, err := fuzzbound.Read(t, 512, publish.DecodeCopies, []byte(text))
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/stream"
 	"github.com/stretchr/testify/require"
 )
@@ -352,8 +353,7 @@ func FuzzDecode(f *testing.F) {
 	for _, name := range stream.BuiltinNames() {
 		f.Add(stream.BuiltinSource(name))
 	}
-	f.Add([]byte(minimal))
-	f.Add([]byte(editable))
+	mutants.Add(f, minimal, editable, string(stream.BuiltinSource("okd-scos-next")))
 	if data, err := os.ReadFile("testdata/broken.yaml"); err == nil {
 		f.Add(data)
 	}

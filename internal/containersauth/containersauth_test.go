@@ -21,6 +21,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/containersauth"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 )
 
 func basic(user string) string {
@@ -400,6 +401,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"auths": {"a": {"identitytoken": "x", "auth": "///"}}}`), "a/b/c")
 	f.Add([]byte(`{"credsStore": "s", "auths": {"a": {"auth": "dTpw", "password": ""}}}`), "a")
 	f.Add([]byte(`{"https://a/v1/": {"auth": "dTpw"}}`), "a/b")
+	for doc := range mutants.Of(`{"auths": {"https://a/v1/": {"auth": "dTpw", "identitytoken": "x"}, "a/b": {"username": "u", "password": "p"}}, "credHelpers": {"a": "b"}, "credsStore": "s"}`) {
+		f.Add([]byte(doc), "a/b")
+	}
 	f.Fuzz(func(t *testing.T, data []byte, target string) {
 		file, err := fuzzbound.Parse(t, 100, containersauth.Decode, data)
 		require.Equal(t, err == nil, file != nil)

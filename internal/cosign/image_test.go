@@ -21,6 +21,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/cosign"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/internal/signature"
 	vrfy "github.com/okd-project/okd-streams/internal/verify"
 )
@@ -367,7 +368,9 @@ func FuzzBundle(f *testing.F) {
 }
 
 func FuzzPayload(f *testing.F) {
-	f.Add([]byte(`{"critical":{"identity":{"docker-reference":"q.io/a"},"image":{"docker-manifest-digest":"`+subject.String()+`"},"type":"cosign container image signature"},"optional":null}`), "q.io/a")
+	for doc := range mutants.Of(`{"critical":{"identity":{"docker-reference":"q.io/a"},"image":{"docker-manifest-digest":"` + subject.String() + `"},"type":"cosign container image signature"},"optional":null}`) {
+		f.Add([]byte(doc), "q.io/a")
+	}
 	f.Add([]byte(`{"critical":{},"optional":{"a":[1,{"b":null}]}}`), "*")
 	s := secretOf(f, "ed25519")
 	f.Fuzz(func(t *testing.T, body []byte, identity string) {

@@ -111,6 +111,7 @@ func TestFaults(t *testing.T) {
 		"RUN x":                      "line 1: RUN before the first FROM",
 		"FROM":                       "line 1: \"\" is not FROM IMAGE",
 		"FROM a b":                   "is not FROM IMAGE",
+		"FROM a AS \\\\":             "line 1: \"\\\\\" is not the name of a stage",
 		"FROM a\nRUN <<EOF\nx\n":     "line 2: here document without its end \"EOF\"",
 		"FROM a\n=x\n":               "line 2: \"=x\" is not an instruction",
 		"# escape=x\nFROM a":         "line 1: escape",

@@ -110,6 +110,9 @@ func fromStage(in instruction) (stage, error) {
 	case len(words) == 1:
 	case len(words) == 3 && strings.EqualFold(words[1], "as"):
 		s.name = strings.ToLower(words[2])
+		if !stageName.MatchString(s.name) {
+			return stage{}, fmt.Errorf("%.200q is not the name of a stage, which has letters, digits, dots, - and _", words[2])
+		}
 	default:
 		return stage{}, fmt.Errorf("%.200q is not FROM IMAGE [AS NAME]", in.text)
 	}
@@ -120,6 +123,7 @@ func fromStage(in instruction) (stage, error) {
 var (
 	directive = lazyregexp.New(`^#[ \t]*([A-Za-z]+)[ \t]*=[ \t]*(.*?)[ \t\r]*$`)
 	heredoc   = lazyregexp.New(`^[0-9]*<<(-?)(?:"([A-Za-z0-9_.]+)"|'([A-Za-z0-9_.]+)'|([A-Za-z0-9_.]+))$`)
+	stageName = lazyregexp.New(`^[a-z0-9_.-]+$`)
 	word      = lazyregexp.New(`^[A-Za-z]+$`)
 )
 

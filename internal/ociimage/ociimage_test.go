@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/internal/ociimage"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
@@ -242,12 +243,16 @@ func FuzzManifest(f *testing.F) {
 	require.NoError(f, err)
 	raw, err := img.RawManifest()
 	require.NoError(f, err)
-	f.Add(raw, string(types.DockerManifestSchema2))
+	for doc := range mutants.Of(raw) {
+		f.Add([]byte(doc), string(types.DockerManifestSchema2))
+	}
 	idx, err := random.Index(10, 1, 2)
 	require.NoError(f, err)
 	raw, err = idx.RawManifest()
 	require.NoError(f, err)
-	f.Add(raw, "")
+	for doc := range mutants.Of(raw) {
+		f.Add([]byte(doc), "")
+	}
 	f.Add([]byte(`{"schemaVersion":2,"layers":null,"config":{}}`), string(types.OCIManifestSchema1))
 	f.Fuzz(func(t *testing.T, raw []byte, said string) {
 		h, size, err := v1.SHA256(bytes.NewReader(raw))

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/internal/registriesconf"
 )
 
@@ -50,7 +51,9 @@ func FuzzConf(f *testing.F) {
 }
 
 func FuzzMirrorSets(f *testing.F) {
-	f.Add([]byte(idms), "quay.io/okd/scos-release")
+	for doc := range mutants.Of(idms) {
+		f.Add([]byte(doc), "quay.io/okd/scos-release")
+	}
 	f.Add([]byte("---\n--- {}\n---\napiVersion: v1\nkind: List\nitems: [null, {}]"), "a.example/xx")
 	f.Add([]byte(strings.ReplaceAll(idms, "Digest", "Tag")), "registry.redhat.io/ubi9/ubi")
 	conf := registriesconf.File{Name: "x.conf", Data: []byte("[[registry]]\nlocation='quay.io/okd/scos-content/xx'\ninsecure=true")}

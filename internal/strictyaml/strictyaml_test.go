@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/internal/strictyaml"
 )
 
@@ -59,10 +60,12 @@ func TestUnmarshal(t *testing.T) {
 }
 
 func FuzzUnmarshal(f *testing.F) {
-	f.Add([]byte("name: a\nlist: [x]\nmap: {k: v}\nany: 1\ninner: {number: 1}\n"))
-	f.Add([]byte("list: !000 "))
-	f.Add([]byte("a: &a [*a]"))
-	f.Add([]byte("? [a]\n: b\n"))
+	mutants.Add(f,
+		"name: a\nlist: [x]\nmap: {k: v}\nany: 1\ninner: {number: 1}\n",
+		"list: !000 ",
+		"a: &a [*a]",
+		"? [a]\n: b\n",
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 4096 || bytes.Count(data, []byte("[")) > 1000 {
 			return

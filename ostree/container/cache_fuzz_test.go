@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
@@ -31,6 +32,9 @@ func FuzzCacheRecord(f *testing.F) {
 		f.Add([]byte(seed), true)
 	}
 	f.Add([]byte(strings.Repeat("0", 64)+"\n"+good), false)
+	for doc := range mutants.Of(good) {
+		f.Add([]byte(doc), true)
+	}
 	f.Fuzz(func(t *testing.T, data []byte, whole bool) {
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o644))
 		var digest v1.Hash

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
@@ -65,9 +66,11 @@ func TestDecodeContentMetaFaults(t *testing.T) {
 }
 
 func FuzzDecodeContentMeta(f *testing.F) {
-	f.Add([]byte(meta))
-	f.Add([]byte(`{"version":1,"layers":{"a":"b"},"mapping":{}}`))
-	f.Add([]byte(`{"version":1,"mapping":{"":"x"}}`))
+	mutants.Add(f,
+		meta,
+		`{"version":1,"layers":{"a":"b"},"mapping":{}}`,
+		`{"version":1,"mapping":{"":"x"}}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := fuzzbound.Read(t, 200, container.DecodeContentMeta, data)
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
 
@@ -155,12 +156,13 @@ func TestDecodeNodeSpecRefuses(t *testing.T) {
 // What is rendered has the lines that the spec asks for and no others, whatever is
 // in the spec.
 func FuzzDecodeNodeSpec(f *testing.F) {
+	docs := []string{`{"base":"x","version":"1.0.0","labels":{"a":"\u2028\"$(x)"}}`}
 	for _, spec := range nodeSpecs() {
 		data, err := json.Marshal(spec)
 		require.NoError(f, err)
-		f.Add(data)
+		docs = append(docs, string(data))
 	}
-	f.Add([]byte(`{"base":"x","version":"1.0.0","labels":{"a":"\u2028\"$(x)"}}`))
+	mutants.Add(f, docs...)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		spec, err := fuzzbound.Read(t, 512, container.DecodeNodeSpec, data)
 		if err != nil {

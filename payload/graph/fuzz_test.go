@@ -9,12 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/payload/graph"
 )
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"version":1,"nodes":[{"version":"4.1.0","payload":"x","metadata":{"a":"b"}}],"edges":[[0,0]],"conditionalEdges":[{"edges":[{"from":"4.1.0","to":"4.1.0"}],"risks":[{"matchingRules":[{"type":"PromQL","promql":{"promql":"up"}}]}]}]}`))
-	f.Add([]byte(`{"nodes":null,"edges":[[]]}`))
+	mutants.Add(f,
+		`{"version":1,"nodes":[{"version":"4.1.0","payload":"x","metadata":{"a":"b"}}],"edges":[[0,0]],"conditionalEdges":[{"edges":[{"from":"4.1.0","to":"4.1.0"}],"risks":[{"matchingRules":[{"type":"PromQL","promql":{"promql":"up"}}]}]}]}`,
+		`{"nodes":null,"edges":[[]]}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, err := fuzzbound.Read(t, 512, graph.Decode, data)
 		if err != nil {

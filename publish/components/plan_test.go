@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish/components"
 )
 
@@ -313,8 +314,10 @@ func TestDecodePlanFaults(t *testing.T) {
 }
 
 func FuzzDecodeList(f *testing.F) {
-	f.Add([]byte("apiVersion: streams.okd.io/v1alpha1\nkind: Components\n" + small))
-	f.Add([]byte("apiVersion: streams.okd.io/v1alpha1\nkind: Components\ncomponents: [{name: a, containerfile: FROM x, from: y/z}]\n"))
+	mutants.Add(f,
+		"apiVersion: streams.okd.io/v1alpha1\nkind: Components\n"+small,
+		"apiVersion: streams.okd.io/v1alpha1\nkind: Components\ncomponents: [{name: a, containerfile: FROM x, from: y/z}]\n",
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := fuzzbound.Read(t, 4096, components.DecodeList, data)
 		if err != nil {
@@ -328,7 +331,7 @@ func FuzzDecodeList(f *testing.F) {
 }
 
 func FuzzDecodePlan(f *testing.F) {
-	f.Add([]byte(`{"version": 1, "mode": "scratch", "platform": "linux/amd64", "batches": [[{"name": "a", "created": "2026-01-01T00:00:00Z", "containerfile": "FROM x"}]]}`))
+	mutants.Add(f, `{"version": 1, "mode": "scratch", "platform": "linux/amd64", "batches": [[{"name": "a", "created": "2026-01-01T00:00:00Z", "containerfile": "FROM x"}]]}`)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := fuzzbound.Read(t, 512, components.DecodePlan, data)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish/controller"
 	"github.com/okd-project/okd-streams/stream"
 )
@@ -93,8 +94,10 @@ func TestFromDefinition(t *testing.T) {
 }
 
 func FuzzDecodeConfig(f *testing.F) {
-	f.Add([]byte(scos420))
-	f.Add([]byte(`{"name":"x","to":"x","a\"b":null,"Name":"y"}`))
+	mutants.Add(f,
+		scos420,
+		`{"name":"x","to":"x","a\"b":null,"Name":"y"}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := fuzzbound.Parse(t, 512, controller.DecodeConfig, data)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/daily"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -16,7 +17,9 @@ import (
 
 // FuzzClaimOf reads a claim that anybody who writes to the store may have made.
 func FuzzClaimOf(f *testing.F) {
-	f.Add([]byte(`{"build": "1", "version": "4.21.0-okd-scos.7", "arch": "x86_64", "input": "00", "time": "2026-11-25T00:00:00Z"}`), "1")
+	for doc := range mutants.Of(`{"build": "1", "version": "4.21.0-okd-scos.7", "arch": "x86_64", "input": "00", "time": "2026-11-25T00:00:00Z"}`) {
+		f.Add([]byte(doc), "1")
+	}
 	f.Add([]byte(`{"build": "2"}`), "1")
 	f.Add([]byte("null"), "../1")
 	f.Fuzz(func(t *testing.T, data []byte, build string) {
@@ -41,9 +44,11 @@ func FuzzClaimOf(f *testing.F) {
 // FuzzRecord reads what a step left in the state folder, cut by a crash or
 // edited by hand.
 func FuzzRecord(f *testing.F) {
-	f.Add([]byte(`{"step":"commit","build":"1","input":"00","outputs":{"a":[1]},"started":"2026-11-25T00:00:00Z","seconds":1.5,"reused":true,"reuse":{"files":{"items":1,"ofItems":2}}}`))
-	f.Add([]byte(`{"step":"commit","outputs":`))
-	f.Add([]byte("null"))
+	mutants.Add(f,
+		`{"step":"commit","build":"1","input":"00","outputs":{"a":[1]},"started":"2026-11-25T00:00:00Z","seconds":1.5,"reused":true,"reuse":{"files":{"items":1,"ofItems":2}}}`,
+		`{"step":"commit","outputs":`,
+		"null",
+	)
 	path := filepath.Join(f.TempDir(), "commit.json")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		require.NoError(t, os.WriteFile(path, data, 0o644))

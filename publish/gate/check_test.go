@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/payload/graph"
 	"github.com/okd-project/okd-streams/publish"
@@ -603,10 +604,12 @@ func TestReasonsAreMadeFitToRecord(t *testing.T) {
 }
 
 func FuzzDecodeKola(f *testing.F) {
-	f.Add([]byte(`{"tests":[{"name":"a","subtests":["b"],"result":"PASS","duration":1,"output":""}],"result":"PASS","platform":"qemu","version":"9"}`))
-	f.Add([]byte(`{"result":"PASS"}`))
-	f.Add([]byte(`{"tests":[{"result":"FAIL"}],"result":"PASS"}`))
-	f.Add([]byte(`null`))
+	mutants.Add(f,
+		`{"tests":[{"name":"a","subtests":["b"],"result":"PASS","duration":1,"output":""}],"result":"PASS","platform":"qemu","version":"9"}`,
+		`{"result":"PASS"}`,
+		`{"tests":[{"result":"FAIL"}],"result":"PASS"}`,
+		`null`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := fuzzbound.Parse(t, 512, gate.DecodeKola, data)
 		if err != nil {
@@ -624,8 +627,10 @@ func FuzzDecodeKola(f *testing.F) {
 
 // FuzzBook reads documents of others: what is read can be written again.
 func FuzzBook(f *testing.F) {
-	f.Add([]byte(`{"version":1,"subject":{"release":"r","digest":"` + digest("1") + `"},"results":[{"gate":"a","subject":{"release":"r","digest":"` + digest("1") + `"},"state":"passed","at":"2026-06-10T11:00:00Z"}]}`))
-	f.Add([]byte(`{"version":1}`))
+	mutants.Add(f,
+		`{"version":1,"subject":{"release":"r","digest":"`+digest("1")+`"},"results":[{"gate":"a","subject":{"release":"r","digest":"`+digest("1")+`"},"state":"passed","at":"2026-06-10T11:00:00Z"}]}`,
+		`{"version":1}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		store := memstore.New()
 		_, err := store.Put(t.Context(), "gates/"+strings.Repeat("1", 64)+".json", publish.BytesSource(data), nil)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish/github"
 )
 
@@ -46,7 +47,9 @@ func FuzzNextLink(f *testing.F) {
 
 // FuzzAnswer gives a client what is no answer of GitHub.
 func FuzzAnswer(f *testing.F) {
-	f.Add(`{"id":1,"tag_name":"v1","upload_url":"https://uploads.example.com/x{?name,label}","assets":[{"id":2,"name":"a","size":3,"state":"uploaded"}]}`, 200)
+	for doc := range mutants.Of(`{"id":1,"tag_name":"v1","upload_url":"https://uploads.example.com/x{?name,label}","assets":[{"id":2,"name":"a","size":3,"state":"uploaded"}]}`) {
+		f.Add(doc, 200)
+	}
 	f.Add(`[{"id":1,"tag_name":"v1"}]`, 200)
 	f.Add(`{"message":"Validation Failed","errors":[{"code":"already_exists"},"x",7]}`, 422)
 	f.Fuzz(func(t *testing.T, body string, status int) {

@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 )
@@ -633,6 +634,9 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`null`), "d")
 	f.Add([]byte(`{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","size":3,"digest":"sha256:`+h+`","annotations":{"org.opencontainers.image.ref.name":"sha256-`+h+`"}},{"size":3,"digest":"sha256:`+h+`","annotations":{"org.olareg.referrer.subject":"sha256:`+h+`"}}]}`), "sha256-x")
 	f.Add([]byte(`{"annotations":[],"manifests":[]}`), "f")
+	for doc := range mutants.Of(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":3,"digest":"sha256:` + h + `","annotations":{"org.opencontainers.image.ref.name":"a"}}]}`) {
+		f.Add([]byte(doc), "a")
+	}
 	f.Add([]byte(`{"manifests":[{"digest":"sha256:../x"}]}`), "e")
 	f.Fuzz(func(t *testing.T, data []byte, tag string) {
 		layoutregistry.CheckIndex(t, data, tag)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/publish/promotion"
 	"github.com/okd-project/okd-streams/publish/publishtest"
@@ -279,7 +280,7 @@ func FuzzDocuments(f *testing.F) {
 		f.Fatal("gates are pending")
 	}
 	for _, key := range []string{"promotions/4-scos-stable/register.json", "promotions/4-scos-stable/4.21.0-okd-scos.1/journal.json"} {
-		f.Add([]byte(w.objects()[key]))
+		mutants.Add(f, w.objects()[key])
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		w := newWorld(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/prow"
@@ -288,8 +289,9 @@ func FuzzDecodeJUnit(f *testing.F) {
 }
 
 func FuzzDecodeJobSpec(f *testing.F) {
-	f.Add(presubmit)
-	f.Add(`{"type":"batch","job":"../x","buildid":"/","refs":{"org":"o","repo":"r"}}`)
+	for doc := range mutants.Of(presubmit, `{"type":"batch","job":"../x","buildid":"/","refs":{"org":"o","repo":"r"}}`) {
+		f.Add(doc)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := fuzzbound.Parse(t, 512, prow.DecodeJobSpec, text)
 		if err != nil {
@@ -300,7 +302,7 @@ func FuzzDecodeJobSpec(f *testing.F) {
 }
 
 func FuzzDecodeFinished(f *testing.F) {
-	f.Add([]byte(`{"timestamp":1,"passed":true,"result":"SUCCESS"}`))
+	mutants.Add(f, `{"timestamp":1,"passed":true,"result":"SUCCESS"}`)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if f, err := fuzzbound.Parse(t, 512, prow.DecodeFinished, data); err == nil && f.Success() {
 			require.True(t, f.Passed != nil && *f.Passed || f.Result == "SUCCESS")

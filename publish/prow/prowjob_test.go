@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish/prow"
 )
 
@@ -48,8 +49,10 @@ func TestProwJob(t *testing.T) {
 }
 
 func FuzzDecodeProwJob(f *testing.F) {
-	f.Add([]byte(prowJob))
-	f.Add([]byte(`{"spec":{"job":"x"}}`))
+	mutants.Add(f,
+		prowJob,
+		`{"spec":{"job":"x"}}`,
+	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if j, err := fuzzbound.Parse(t, 4096, prow.DecodeProwJob, data); err == nil {
 			require.NotEmpty(t, j.Job)

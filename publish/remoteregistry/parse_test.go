@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish/remoteregistry"
 )
 
@@ -88,9 +89,11 @@ func FuzzPrintable(f *testing.F) {
 }
 
 func FuzzEditIndex(f *testing.F) {
-	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"digest":"sha256:aa","x":1.50}],"x-unknown":"<kept>"}`))
-	f.Add([]byte(`{"manifests":null}`))
-	f.Add([]byte(`null`))
+	mutants.Add(f,
+		`{"schemaVersion":2,"manifests":[{"digest":"sha256:aa","x":1.50}],"x-unknown":"<kept>"}`,
+		`{"manifests":null}`,
+		`null`,
+	)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		const added = "sha256:0123"
 		var more []byte

@@ -18,6 +18,7 @@ import (
 	"github.com/okd-project/okd-streams/bootimage"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/faultstore"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -328,7 +329,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func FuzzDecodePolicies(f *testing.F) {
-	f.Add([]byte("scos:\n  build: 1y\n  images-keep: [a]\n"))
+	mutants.Add(f, "scos:\n  build: 1y\n  images-keep: [a]\n")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := fuzzbound.Read(t, 4096, retention.DecodePolicies, data)
 		if err != nil {
@@ -341,7 +342,7 @@ func FuzzDecodePolicies(f *testing.F) {
 }
 
 func FuzzDecodePlan(f *testing.F) {
-	f.Add([]byte(`{"prefix":"builds/","steps":[{"build":"a","kind":"build","keys":["builds/a/x"]}]}`))
+	mutants.Add(f, `{"prefix":"builds/","steps":[{"build":"a","kind":"build","keys":["builds/a/x"]}]}`)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := fuzzbound.Read(t, 512, retention.DecodePlan, data)
 		if err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/cosignsigner"
 	"github.com/okd-project/okd-streams/publish/pgpsigner"
@@ -419,13 +420,15 @@ func TestReadLookaside(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
+	var docs []string
 	for i := range verdicts {
 		text := verdicts[i].policy
 		if text[0] == '[' {
 			text = `{"default": ` + text + `}`
 		}
-		f.Add([]byte(text))
+		docs = append(docs, text)
 	}
+	mutants.Add(f, docs...)
 	ref, err := name.ParseReference("example.com/okd/os:1")
 	require.NoError(f, err)
 	digest := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}

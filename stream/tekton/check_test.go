@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/stream/tekton"
 )
 
@@ -244,7 +245,7 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(small))
+	mutants.Add(f, small)
 	r, err := tekton.Render(cases["sample"].definition(f), cases["sample"].opts)
 	require.NoError(f, err)
 	for _, o := range r.Objects[:8] {
