@@ -629,6 +629,7 @@ func FuzzDecodeKola(f *testing.F) {
 func FuzzBook(f *testing.F) {
 	mutants.Add(f,
 		`{"version":1,"subject":{"release":"r","digest":"`+digest("1")+`"},"results":[{"gate":"a","subject":{"release":"r","digest":"`+digest("1")+`"},"state":"passed","at":"2026-06-10T11:00:00Z"}]}`,
+		`{"version":1,"subject":{"release":"r","digest":"`+digest("1")+`"},"results":[{"gate":"a","subject":{"release":"r","digest":"`+digest("1")+`"},"state":"passed","at":"9999-12-31T23:59:59-12:00"}]}`,
 		`{"version":1}`,
 	)
 	f.Fuzz(func(t *testing.T, data []byte) {

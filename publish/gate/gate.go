@@ -103,6 +103,14 @@ func (r *Result) check() error {
 	if r.At.IsZero() {
 		add("no time")
 	}
+	checkTime := func(what string, t time.Time) {
+		// JSON has four digits for a year.
+		if y := t.UTC().Year(); y < 1 || y > 9999 {
+			add("%s: year %d", what, y)
+		}
+	}
+	checkTime("time", r.At)
+	checkTime("end", r.Expires)
 	switch {
 	case r.By == "" && r.State == Waived:
 		add("waived by nobody")
@@ -132,6 +140,7 @@ func (r *Result) check() error {
 		if err := text(fmt.Sprintf("evidence[%d]: URL", i), e.URL, maxURLSize); err != nil {
 			faults = append(faults, err)
 		}
+		checkTime(fmt.Sprintf("evidence[%d]: time", i), e.At)
 		if e.Size < 0 {
 			add("evidence[%d]: %d bytes", i, e.Size)
 		}
