@@ -70,26 +70,41 @@ func newStatusError(resp *http.Response) error {
 // printable makes what a server said fit for a log: short, one line, without
 // what it was told in confidence. req may be nil.
 func printable(text string, req *http.Request) string {
+	var secrets []string
 	if req != nil {
-		_, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+		_, header, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 		_, password, _ := req.BasicAuth()
-		for _, s := range []string{secret, password} {
-			if s != "" {
-				text = strings.ReplaceAll(text, s, "REDACTED")
-			}
+		secrets = []string{header, password}
+	}
+	text = visible(hide(text, secrets...))
+	// What was none before can be one now.
+	for i := range secrets {
+		secrets[i] = visible(secrets[i])
+	}
+	text = hide(httpx.RedactText(text), secrets...)
+	if len(text) > 300 {
+		text = strings.ToValidUTF8(text[:300], "") + "…"
+	}
+	return text
+}
+
+func hide(text string, secrets ...string) string {
+	for _, s := range secrets {
+		if s != "" {
+			text = strings.ReplaceAll(text, s, "REDACTED")
 		}
 	}
-	text = httpx.RedactText(text)
-	text = strings.Map(func(r rune) rune {
+	return text
+}
+
+// visible has a blank for each control character and byte that is no text.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == 0xfffd {
 			return ' '
 		}
 		return r
 	}, text)
-	if len(text) > 300 {
-		text = strings.ToValidUTF8(text[:300], "") + "…"
-	}
-	return text
 }
 
 // kindOf maps a status and the distribution specification's error codes to the
