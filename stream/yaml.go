@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/okd-project/okd-streams/internal/strictyaml"
 )
 
 // Limits of a document. They bound what a hostile one can make us allocate;
@@ -157,15 +159,10 @@ func checkTokens(tokens token.Tokens) error {
 	if len(tokens) > maxTokens {
 		return hintAt(tokens[maxTokens].Position, "split it", fmt.Errorf("more than %d tokens", maxTokens))
 	}
-	flow, line, onLine := 0, 0, 0
-	var indents []int
+	var nesting strictyaml.Nesting
 	for i, t := range tokens {
 		p := t.Position
 		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			flow++
-		case token.SequenceEndType, token.MappingEndType:
-			flow--
 		case token.TagType:
 			return hintAt(p, "remove it; the key says what type its value has", fmt.Errorf("tag %.40q is not allowed", t.Value))
 		case token.DirectiveType:
@@ -176,32 +173,12 @@ func checkTokens(tokens token.Tokens) error {
 			return &FieldError{Line: p.Line, Column: p.Column, Err: errors.New(firstLine(t.Error))}
 		case token.MappingKeyType:
 			return hintAt(p, "write key: value", errors.New("complex keys are not allowed"))
-		case token.MappingValueType, token.SequenceEntryType:
-			if t.Type == token.MappingValueType && i > 0 && len(tokens[i-1].Value) > maxKey {
+		case token.MappingValueType:
+			if i > 0 && len(tokens[i-1].Value) > maxKey {
 				return hintAt(tokens[i-1].Position, "", fmt.Errorf("key of more than %d bytes", maxKey))
 			}
-			if p.Line != line {
-				line, onLine = p.Line, 0
-			}
-			// In flow style a line may hold many pairs, in block style each
-			// of these on one line opens a level.
-			if flow == 0 {
-				onLine++
-			}
-			for len(indents) > 0 && indents[len(indents)-1] >= p.Column {
-				indents = indents[:len(indents)-1]
-			}
-			if t.Type == token.SequenceEntryType {
-				indents = append(indents, p.Column)
-			} else if i > 0 && flow == 0 {
-				at := tokens[i-1].Position.Column
-				for len(indents) > 0 && indents[len(indents)-1] >= at {
-					indents = indents[:len(indents)-1]
-				}
-				indents = append(indents, at)
-			}
 		}
-		if flow > maxDepth || onLine > maxDepth || len(indents) > 2*maxDepth {
+		if nesting.Add(t) > maxDepth {
 			return hintAt(p, "", fmt.Errorf("nested more than %d deep", maxDepth))
 		}
 	}

@@ -4,18 +4,23 @@
 package strictyaml
 
 import (
+	"bytes"
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 )
 
-// maxDepth bounds the nesting.
-const maxDepth = 32
+const (
+	maxDepth = 32   // of the nesting
+	maxLine  = 1000 // bytes of a line that an error shows
+)
 
 // Unmarshal decodes the one document of data into out, whose fields have yaml
 // tags. The caller bounds the size of data. An empty document leaves out as it
@@ -32,8 +37,16 @@ func unmarshal(data []byte, out any, strict bool) (err error) {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("[1:1] not readable as YAML: %v", r)
 		}
+		err = short(err, data)
 	}()
-	file, err := parser.ParseBytes(data, 0)
+	tokens := lexer.Tokenize(string(data))
+	var nesting Nesting
+	for _, t := range tokens {
+		if nesting.Add(t) > maxDepth {
+			return fmt.Errorf("[%d:%d] nested deeper than %d", t.Position.Line, t.Position.Column, maxDepth)
+		}
+	}
+	file, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return err
 	}
@@ -57,9 +70,6 @@ func unmarshal(data []byte, out any, strict bool) (err error) {
 	if ast.Walk(w, body); w.err != nil {
 		return w.err
 	}
-	if depth(body) > maxDepth {
-		return fmt.Errorf("nested deeper than %d", maxDepth)
-	}
 	if !strict {
 		return yaml.NodeToValue(body, out)
 	}
@@ -68,6 +78,22 @@ func unmarshal(data []byte, out any, strict bool) (err error) {
 		return &yaml.UnknownFieldError{Message: fmt.Sprintf("unknown field %q", key.String()), Token: key.GetToken()}
 	}
 	return yaml.NodeToValue(body, out, yaml.DisallowUnknownField())
+}
+
+// short is err without the lines around its place, should they be long: the
+// parser's printer takes a time that grows with their square.
+func short(err error, data []byte) error {
+	y, ok := errors.AsType[yaml.Error](err)
+	if !ok || y.GetToken() == nil || y.GetToken().Position == nil {
+		return err
+	}
+	for line := range bytes.Lines(data) {
+		if len(line) > maxLine {
+			p := y.GetToken().Position
+			return fmt.Errorf("[%d:%d] %.*s", p.Line, p.Column, maxLine, y.GetMessage())
+		}
+	}
+	return err
 }
 
 // unknown gives the first key for which a value of type t has no field, or nil.
@@ -139,24 +165,4 @@ func (w *walker) Visit(n ast.Node) ast.Visitor {
 	p := n.GetToken().Position
 	w.err = fmt.Errorf("[%d:%d] %s, which is not allowed here", p.Line, p.Column, what)
 	return nil
-}
-
-// depth is how deep values are nested, as far as it matters.
-func depth(n ast.Node) int {
-	most := 0
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		for _, v := range n.Values {
-			most = max(most, depth(v.Value))
-		}
-	case *ast.MappingValueNode:
-		most = depth(n.Value)
-	case *ast.SequenceNode:
-		for _, v := range n.Values {
-			most = max(most, depth(v))
-		}
-	default:
-		return 0
-	}
-	return most + 1
 }

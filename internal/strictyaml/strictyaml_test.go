@@ -1,7 +1,6 @@
 package strictyaml_test
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -51,10 +50,36 @@ func TestUnmarshal(t *testing.T) {
 		"alias":           {"name: *a\n", "alias"},
 		"tag":             {"list: !x \n", "[1:7] a tag"},
 		"merge key":       {"map:\n  <<: {a: b}\n", "[2:3] a merge key"},
-		"deep":            {"any: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), "nested deeper"},
+		"deep":            {"any: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), "[1:38] nested deeper"},
+		"deep in blocks":  {"any:\n  " + strings.Repeat("- ", 40), "nested deeper"},
+		"deep in keys":    {strings.Repeat("? ", 40) + "a", "nested deeper"},
+		"deep in lines":   {deepLines(70), "nested deeper"},
+		"long line":       {"any: " + strings.Repeat("]", 9000), "[1:6] could not find '['"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.ErrorContains(t, strictyaml.Unmarshal([]byte(test.text), &file{}), test.want)
+		})
+	}
+}
+
+func deepLines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
+}
+
+// TestHostileIsCheap: what is refused for its depth or is a fault in a long line
+// costs no more than its size.
+func TestHostileIsCheap(t *testing.T) {
+	const n = 60000
+	for name, text := range map[string]string{
+		"open": "any: " + strings.Repeat("[", n), "closed": "any: " + strings.Repeat("]", n), "maps": strings.Repeat("{a: ", n),
+		"blocks": strings.Repeat("- ", n), "keys": strings.Repeat("? ", n), "items": "any: [" + strings.Repeat("1,", n), "unknown": "more: [" + strings.Repeat("1,", n) + "1]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			fuzzbound.Linear(t, len(text), 3000, func() { require.Error(t, strictyaml.Unmarshal([]byte(text), &file{})) })
 		})
 	}
 }
@@ -67,9 +92,6 @@ func FuzzUnmarshal(f *testing.F) {
 		"? [a]\n: b\n",
 	)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) > 4096 || bytes.Count(data, []byte("[")) > 1000 {
-			return
-		}
 		fuzzbound.Linear(t, len(data), 4096, func() {
 			var out file
 			_ = strictyaml.Unmarshal(data, &out)
