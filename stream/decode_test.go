@@ -354,6 +354,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(stream.BuiltinSource(name))
 	}
 	mutants.Add(f, minimal, editable, string(stream.BuiltinSource("okd-scos-next")))
+	f.Add([]byte(crlf(editable)))
 	if data, err := os.ReadFile("testdata/broken.yaml"); err == nil {
 		f.Add(data)
 	}

@@ -85,6 +85,9 @@ func TestEdit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := stream.Edit([]byte(editable), tt.set)
 			require.NoError(t, err)
+			dos, err := stream.Edit([]byte(crlf(editable)), tt.set)
+			require.NoError(t, err)
+			require.Equal(t, crlf(string(got)), string(dos))
 			if tt.new == "" {
 				require.Contains(t, string(got), "  osName: mine   # Ö before nothing\n  description: d\n  # last comment of identity\n# before version\n")
 				return
@@ -94,6 +97,9 @@ func TestEdit(t *testing.T) {
 		})
 	}
 }
+
+// crlf is a text as editors on Windows write it.
+func crlf(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 
 func TestEditKeepsAll(t *testing.T) {
 	for _, name := range stream.BuiltinNames() {
@@ -142,6 +148,11 @@ func TestEditEnds(t *testing.T) {
 			got, err := stream.Edit([]byte(tt.old), stream.Set{"b", "x"})
 			require.NoError(t, err)
 			require.Equal(t, tt.new, string(got))
+			if old := crlf(tt.old); old != tt.old && !strings.Contains(tt.old, "\r") {
+				got, err := stream.Edit([]byte(old), stream.Set{"b", "x"})
+				require.NoError(t, err)
+				require.Equal(t, crlf(tt.new), string(got))
+			}
 		})
 	}
 }

@@ -92,7 +92,8 @@ func parseYAML(data []byte) (root *node, err error) {
 	if err := checkText(data); err != nil {
 		return nil, err
 	}
-	tokens := lexer.Tokenize(string(data))
+	// The lexer counts the line break of a comment twice if it is of two characters.
+	tokens := lexer.Tokenize(strings.ReplaceAll(string(data), "\r\n", "\n"))
 	if err := checkTokens(tokens); err != nil {
 		return nil, err
 	}

@@ -39,7 +39,8 @@ func unmarshal(data []byte, out any, strict bool) (err error) {
 		}
 		err = short(err, data)
 	}()
-	tokens := lexer.Tokenize(string(data))
+	// The lexer counts the line break of a comment twice if it is of two characters.
+	tokens := lexer.Tokenize(strings.ReplaceAll(string(data), "\r\n", "\n"))
 	var nesting Nesting
 	for _, t := range tokens {
 		if nesting.Add(t) > maxDepth {

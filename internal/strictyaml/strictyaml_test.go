@@ -40,6 +40,7 @@ func TestUnmarshal(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"unknown key":     {"name: a\nmore: 1\n", "[2:1]"},
 		"unknown keys":    {"name: a\ninner: {number: 1, z: 1}\nlater: 1\nmore: 1\n", `[2:20] unknown field "z"`},
+		"after comments":  {"# a\r\nname: a # b\r\nmore: 1\r\n", "[3:1]"},
 		"an unknown map":  {"y: {x: 1}\nx: 1\nw: 1\n", `[1:1] unknown field "y"`},
 		"type":            {"name: [a]\n", "[1:7]"},
 		"no text":         {"time: {a: 1}\n", "[1:7] cannot unmarshal"},
