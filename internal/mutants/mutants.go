@@ -23,8 +23,8 @@ import (
 const Env = "OKD_STREAMS_MUTANTS"
 
 const (
-	count   = 200     // of those with changes by chance
-	single  = 600     // of those with one change, at most
+	count   = 100     // of those with changes by chance
+	single  = 300     // of those with one change, at most
 	changes = 4       // by chance, at most
 	maxSize = 1 << 16 // bytes of a mutant
 )
