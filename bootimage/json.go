@@ -341,32 +341,34 @@ func (s style) applyObject(d, a, b *value, indent string) *value {
 // finds in other case, too: known has the keys of what it made of v. twice are
 // those that v has in more than one case.
 func (v *value) readAs(known ...map[string]int) (as *value, twice map[string]bool) {
-	is := func(key string) bool {
-		return slices.ContainsFunc(known, func(keys map[string]int) bool { _, ok := keys[key]; return ok })
-	}
 	as = &value{kind: v.kind, members: slices.Clone(v.members), tail: v.tail}
-	there := v.index()
-	for i, m := range v.members {
-		if is(m.key) {
-			continue
-		}
-		for _, keys := range known {
-			for _, key := range slices.Sorted(maps.Keys(keys)) {
-				if strings.EqualFold(key, m.key) {
-					as.members[i].key = key
-				}
-			}
-		}
-		key := as.members[i].key
-		if _, ok := there[key]; ok && key != m.key {
-			if twice == nil {
-				twice = map[string]bool{}
-			}
-			twice[key] = true
-		}
-		there[key] = i
+	seen := make(map[string]bool, len(as.members))
+	twice = map[string]bool{}
+	for i := range as.members {
+		key := readKey(as.members[i].key, known)
+		as.members[i].key = key
+		twice[key] = seen[key]
+		seen[key] = true
 	}
 	return as, twice
+}
+
+// readKey is the one of the known keys that encoding/json takes key for: itself,
+// or one in other case. It is key if there is none.
+func readKey(key string, known []map[string]int) string {
+	for _, keys := range known {
+		if _, ok := keys[key]; ok {
+			return key
+		}
+	}
+	for _, keys := range known {
+		for _, other := range slices.Sorted(maps.Keys(keys)) {
+			if strings.EqualFold(other, key) {
+				return other
+			}
+		}
+	}
+	return key
 }
 
 // index is where the keys of an object are.

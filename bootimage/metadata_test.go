@@ -444,6 +444,7 @@ func ExampleDocument_Reindent() {
 
 func FuzzStreamVerbs(f *testing.F) {
 	f.Add([]byte(smallStream), []byte(`{"metadata": {"generator": "x"}}`))
+	f.Add([]byte(`{"stream":"x","architectures":{}}`), []byte(`{"a":[null,{}]}`))
 	for doc := range mutants.Of(smallStream) {
 		f.Add([]byte(doc), []byte(`{"a":[null,{}]}`))
 		f.Add([]byte(smallStream), []byte(doc))

@@ -8,7 +8,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
@@ -92,8 +91,7 @@ func parseYAML(data []byte) (root *node, err error) {
 	if err := checkText(data); err != nil {
 		return nil, err
 	}
-	// The lexer counts the line break of a comment twice if it is of two characters.
-	tokens := lexer.Tokenize(strings.ReplaceAll(string(data), "\r\n", "\n"))
+	tokens := strictyaml.Tokens(data)
 	if err := checkTokens(tokens); err != nil {
 		return nil, err
 	}

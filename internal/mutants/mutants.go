@@ -236,29 +236,22 @@ func (n *node) places() (all []place) {
 // singles make the documents with one change.
 func (m *mutator) singles() (list []func() string) {
 	for _, doc := range m.docs {
-		for i := range doc.places() {
-			for _, change := range []func(p place){
+		for i, at := range doc.places() {
+			changes := []func(p place){
 				func(p place) { *p.n = node{scalar: "null"} },
 				func(p place) { *p.n = node{scalar: `""`} },
 				func(p place) { *p.n = node{open: '['} },
 				func(p place) { *p.n = node{open: '{'} },
 				func(p place) { *p.n = node{open: '[', members: []member{{value: p.n.clone()}}} },
-				func(p place) {
-					if p.parent != nil {
-						p.parent.members = slices.Delete(p.parent.members, p.i, p.i+1)
-					}
-				},
-				func(p place) {
-					if p.parent != nil {
-						p.parent.members = append(p.parent.members, p.parent.members[p.i])
-					}
-				},
-				func(p place) {
-					if p.parent != nil {
-						p.parent.members[p.i].key = strings.ToUpper(p.parent.members[p.i].key)
-					}
-				},
-			} {
+			}
+			if at.parent != nil {
+				changes = append(changes,
+					func(p place) { p.parent.members = slices.Delete(p.parent.members, p.i, p.i+1) },
+					func(p place) { p.parent.members = append(p.parent.members, p.parent.members[p.i]) },
+					func(p place) { p.parent.members[p.i].key = strings.ToUpper(p.parent.members[p.i].key) },
+				)
+			}
+			for _, change := range changes {
 				list = append(list, func() string {
 					changed := doc.clone()
 					change(changed.places()[i])

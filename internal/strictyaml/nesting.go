@@ -1,6 +1,17 @@
 package strictyaml
 
-import "github.com/goccy/go-yaml/token"
+import (
+	"strings"
+
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
+)
+
+// Tokens gives the tokens of a document. Line breaks of two characters are made
+// one, as YAML reads them: the lexer counts those of comments twice.
+func Tokens(data []byte) token.Tokens {
+	return lexer.Tokenize(strings.ReplaceAll(string(data), "\r\n", "\n"))
+}
 
 // Nesting follows how deep the values of a document are, from its tokens: the
 // parser recurses into them and keeps a path in each, so that it should not see
@@ -11,7 +22,8 @@ type Nesting struct {
 	last               *token.Token
 }
 
-// Add gives the depth at the next token, rather too high than too low.
+// Add gives a depth for the next token: what it is in at least, and not so much
+// less that the parser would mind.
 func (n *Nesting) Add(t *token.Token) int {
 	last := n.last
 	n.last = t

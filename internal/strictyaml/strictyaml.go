@@ -13,7 +13,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 )
 
@@ -39,8 +38,7 @@ func unmarshal(data []byte, out any, strict bool) (err error) {
 		}
 		err = short(err, data)
 	}()
-	// The lexer counts the line break of a comment twice if it is of two characters.
-	tokens := lexer.Tokenize(strings.ReplaceAll(string(data), "\r\n", "\n"))
+	tokens := Tokens(data)
 	var nesting Nesting
 	for _, t := range tokens {
 		if nesting.Add(t) > maxDepth {
@@ -70,6 +68,9 @@ func unmarshal(data []byte, out any, strict bool) (err error) {
 	w := &walker{}
 	if ast.Walk(w, body); w.err != nil {
 		return w.err
+	}
+	if depth(body) > maxDepth { // Nesting is not that exact
+		return fmt.Errorf("nested deeper than %d", maxDepth)
 	}
 	if !strict {
 		return yaml.NodeToValue(body, out)
@@ -166,4 +167,24 @@ func (w *walker) Visit(n ast.Node) ast.Visitor {
 	p := n.GetToken().Position
 	w.err = fmt.Errorf("[%d:%d] %s, which is not allowed here", p.Line, p.Column, what)
 	return nil
+}
+
+// depth is how deep values are nested, as far as it matters.
+func depth(n ast.Node) int {
+	most := 0
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			most = max(most, depth(v.Value))
+		}
+	case *ast.MappingValueNode:
+		most = depth(n.Value)
+	case *ast.SequenceNode:
+		for _, v := range n.Values {
+			most = max(most, depth(v))
+		}
+	default:
+		return 0
+	}
+	return most + 1
 }

@@ -54,7 +54,8 @@ func TestUnmarshal(t *testing.T) {
 		"deep":            {"any: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), "[1:38] nested deeper"},
 		"deep in blocks":  {"any:\n  " + strings.Repeat("- ", 40), "nested deeper"},
 		"deep in keys":    {strings.Repeat("? ", 40) + "a", "nested deeper"},
-		"deep in lines":   {deepLines(70), "nested deeper"},
+		"deep in lines":   {deepLines(33), "nested deeper"},
+		"deep in both":    {strings.Replace(deepLines(20), "a:\n", "any:\n", 1) + strings.Repeat(" ", 20) + strings.Repeat("[", 13) + strings.Repeat("]", 13), "nested deeper"},
 		"long line":       {"any: " + strings.Repeat("]", 9000), "[1:6] could not find '['"},
 	} {
 		t.Run(name, func(t *testing.T) {
