@@ -38,8 +38,8 @@ func Flatten(img v1.Image) ostree.Tree { return &Flattened{Image: img} }
 // layer; a directory that comes again takes the new owner, mode and attributes
 // and keeps what is in it; a parent that is a symbolic link is followed inside
 // the image, as engines do; hard links become files of the same content.
-// Refused are ".." in names, links to nothing, names that are not UTF-8 and
-// attributes without a name; devices, pipes and sparse files wrap
+// Refused are ".." in names, links to nothing, names and link targets that are
+// not UTF-8 and attributes without a name; devices, pipes and sparse files wrap
 // [errors.ErrUnsupported].
 //
 // Of an OSTree-native image it gives the files as the engine sees them, with
@@ -346,8 +346,9 @@ func readEntry(h *tar.Header, offset int64) (change, error) {
 		n.mode |= ostree.ModeRegular
 		n.size, n.offset = h.Size, offset
 	case tar.TypeSymlink:
-		if h.Linkname == "" || strings.ContainsRune(h.Linkname, 0) {
-			return change{}, fmt.Errorf("link target %q: %w", h.Linkname, fs.ErrInvalid)
+		// Directories can be made where a link leads.
+		if h.Linkname == "" || !utf8.ValidString(h.Linkname) || strings.ContainsRune(h.Linkname, 0) {
+			return change{}, fmt.Errorf("link target %.200q is empty or not UTF-8: %w", h.Linkname, fs.ErrInvalid)
 		}
 		n.mode = ostree.ModeSymlink | 0o777
 		n.target = h.Linkname

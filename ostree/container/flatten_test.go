@@ -213,6 +213,7 @@ func TestFlattenRefuses(t *testing.T) {
 		{"links in a circle", archive(t, "a->b", "b->a", "a/x=1"), fs.ErrInvalid, "too many"},
 		{"links that grow", archive(t, long, "l/f=1"), fs.ErrInvalid, "deep"},
 		{"not UTF-8", archive(t, "x\xffy=1"), fs.ErrInvalid, "UTF-8"},
+		{"link target not UTF-8", archive(t, "l->x\xffy", "l/z=1"), fs.ErrInvalid, `link target "x\xffy" is empty or not UTF-8`},
 		{"root is a file", archive(t, ".=1"), fs.ErrInvalid, "root"},
 		{"block device", device(tar.TypeBlock), errors.ErrUnsupported, "dev/x"},
 		{"character device", device(tar.TypeChar), errors.ErrUnsupported, "dev/x"},
@@ -337,7 +338,7 @@ func TestFlattenZstd(t *testing.T) {
 func FuzzFlatten(f *testing.F) {
 	for _, seed := range [][]string{
 		{"d/.wh.x=", "d/y=2"}, {"d/.wh..wh..opq="}, {".wh..=", ".wh...="}, {"l->/d", "l/z=1"},
-		{"h=>d/x", "a/b/c=1"}, {"d=1"}, {"a->a", "a/b=1"}, {"../x=1"},
+		{"h=>d/x", "a/b/c=1"}, {"d=1"}, {"a->a", "a/b=1"}, {"../x=1"}, {"l->n\xff", "l/z=1"},
 	} {
 		f.Add(archive(f, seed...))
 	}
