@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -570,10 +571,11 @@ func TestOverlay(t *testing.T) {
 
 func FuzzTar(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(archive(f, header{Header: tar.Header{Name: "d/f", PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}}, body: "content"},
-		header{Header: tar.Header{Name: "l", Typeflag: tar.TypeLink, Linkname: "d/f"}}))
-	f.Add(archive(f, header{Header: tar.Header{Name: "l", Typeflag: tar.TypeLink, Linkname: "d/f"}},
-		header{Header: tar.Header{Name: "d/f"}}, header{Header: tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "x"}}))
+	mutants.AddTars(f,
+		archive(f, header{Header: tar.Header{Name: "d/f", PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}}, body: "content"},
+			header{Header: tar.Header{Name: "l", Typeflag: tar.TypeLink, Linkname: "d/f"}}),
+		archive(f, header{Header: tar.Header{Name: "l", Typeflag: tar.TypeLink, Linkname: "d/f"}},
+			header{Header: tar.Header{Name: "d/f"}}, header{Header: tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "x"}}))
 	f.Add(archive(f, header{Header: tar.Header{Name: strings.Repeat("d/", 2000) + "f"}})) // many parents of long names
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fuzzbound.Linear(t, len(data), 256, func() {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/payload"
 )
 
@@ -314,8 +315,9 @@ func TestArchiveRefuses(t *testing.T) {
 }
 
 func FuzzArchive(f *testing.F) {
-	f.Add(tarOf(f, entry{name: "a/"}, entry{name: "a/file", data: "1"}, entry{name: "l", kind: '2', link: "a/file"}, entry{name: "h", kind: '1', link: "l"}, entry{name: "p", kind: '6'}))
-	f.Add(tarOf(f, entry{name: "oci-layout"}, entry{name: "index.json", data: `{"manifests":[]}`}))
+	mutants.AddTars(f,
+		tarOf(f, entry{name: "a/"}, entry{name: "a/file", data: "1"}, entry{name: "l", kind: '2', link: "a/file"}, entry{name: "h", kind: '1', link: "l"}, entry{name: "p", kind: '6'}),
+		tarOf(f, entry{name: "oci-layout"}, entry{name: "index.json", data: `{"manifests":[]}`}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 64<<10 {
 			return

@@ -173,7 +173,7 @@ func FuzzVersionPlaceholders(f *testing.F) {
 
 func FuzzLayer(f *testing.F) {
 	plain := tarOf(f, entry{name: "manifests/"}, entry{name: "manifests/a.yaml", data: "a"}, entry{name: "./manifests/b", data: "b"}, entry{name: "manifests/.wh.c"}, entry{name: "manifests/../x", data: "x"}, entry{name: "manifests/l", kind: '2', link: "/x"})
-	f.Add(plain)
+	mutants.AddTars(f, plain)
 	for _, c := range []compression.Compression{compression.GZip, compression.ZStd} {
 		layer, err := tarball.LayerFromOpener(opener(plain), tarball.WithCompression(c))
 		require.NoError(f, err)

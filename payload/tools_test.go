@@ -30,6 +30,7 @@ import (
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/internal/pgp"
 	"github.com/okd-project/okd-streams/payload"
 )
@@ -561,8 +562,9 @@ func FuzzMachO(f *testing.F) {
 }
 
 func FuzzToolLayer(f *testing.F) {
-	f.Add(tarOf(f, entry{name: "usr/bin/oc", data: "x"}, entry{name: "usr/.wh..wh..opq"}, entry{name: "usr/bin/.wh.x"}, entry{name: "usr/bin/l", kind: '2', link: "../../../x"}))
-	f.Add(tarOf(f, entry{name: "usr/bin/oc", kind: '1', link: "usr/bin/oc"}))
+	mutants.AddTars(f,
+		tarOf(f, entry{name: "usr/bin/oc", data: "x"}, entry{name: "usr/.wh..wh..opq"}, entry{name: "usr/bin/.wh.x"}, entry{name: "usr/bin/l", kind: '2', link: "../../../x"}),
+		tarOf(f, entry{name: "usr/bin/oc", kind: '1', link: "usr/bin/oc"}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 64<<10 {
 			return

@@ -1,7 +1,7 @@
 // Package mutants makes other JSON documents out of given ones, which are JSON or
 // YAML: with members that are null, missing, doubled, of other types or under
-// other keys. Go's fuzzing changes bytes, and seldom gets to a document that is
-// right but for one of these. Fuzz targets add them to their seeds.
+// other keys; and other tar files. Go's fuzzing changes bytes, and seldom gets to
+// a document that is right but for one of these. Fuzz targets add them to their seeds.
 package mutants
 
 import (
@@ -48,11 +48,7 @@ func Of[T ~string | ~[]byte](docs ...T) iter.Seq[string] {
 				return
 			}
 		}
-		n, seed := count, uint64(1)
-		if many, err := strconv.Atoi(os.Getenv(Env)); err == nil {
-			n, seed = many, rand.Uint64()
-		}
-		m := mutator{rand: rand.New(rand.NewPCG(seed, 0))}
+		m, n := newMutator()
 		for _, doc := range docs {
 			m.learn([]byte(doc))
 		}
@@ -72,6 +68,15 @@ func Of[T ~string | ~[]byte](docs ...T) iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// newMutator gives one, and how many mutants it is asked for.
+func newMutator() (*mutator, int) {
+	n, seed := count, uint64(1)
+	if many, err := strconv.Atoi(os.Getenv(Env)); err == nil {
+		n, seed = many, rand.Uint64()
+	}
+	return &mutator{rand: rand.New(rand.NewPCG(seed, 0))}, n
 }
 
 func fuzzing() bool {

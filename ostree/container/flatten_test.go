@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
@@ -336,12 +337,14 @@ func TestFlattenZstd(t *testing.T) {
 }
 
 func FuzzFlatten(f *testing.F) {
+	var seeds [][]byte
 	for _, seed := range [][]string{
 		{"d/.wh.x=", "d/y=2"}, {"d/.wh..wh..opq="}, {".wh..=", ".wh...="}, {"l->/d", "l/z=1"},
 		{"h=>d/x", "a/b/c=1"}, {"d=1"}, {"a->a", "a/b=1"}, {"../x=1"}, {"l->n\xff", "l/z=1"},
 	} {
-		f.Add(archive(f, seed...))
+		seeds = append(seeds, archive(f, seed...))
 	}
+	mutants.AddTars(f, seeds...)
 	f.Add(archive(f, strings.Repeat("d/", 200)+"x=1"))
 	f.Add(archive(f, manyLinks(2000)...))
 	lower := layerOf(f, archive(f, "d/x=1", "d/e/f=1", "l->d", "loop->loop"))

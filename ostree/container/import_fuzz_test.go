@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
@@ -20,11 +21,12 @@ import (
 func FuzzImportLayer(f *testing.F) {
 	img, c := importChunked(f)
 	single, _, _ := importBase(f, map[string]string{"usr/x": "x", "usr/l": "->x"}, &container.EncapsulateOptions{FormatVersion: 2})
+	seeds := [][]byte{archive(f, "usr/x=1", "usr/y=>usr/x", "etc/.wh.z=", "usr/.wh..wh..opq=", "usr/l->x", "sysroot/ostree/repo/objects/00/x.file=1")}
 	for _, l := range append(importEntries(f, img), importEntries(f, single)...) {
 		// Small, so that what is changed matters.
-		f.Add(importTar(f, slices.DeleteFunc(l, func(e tarEntry) bool { return e.Typeflag == tar.TypeDir || len(e.data) > 4096 })))
+		seeds = append(seeds, importTar(f, slices.DeleteFunc(l, func(e tarEntry) bool { return e.Typeflag == tar.TypeDir || len(e.data) > 4096 })))
 	}
-	f.Add(archive(f, "usr/x=1", "usr/y=>usr/x", "etc/.wh.z=", "usr/.wh..wh..opq=", "usr/l->x", "sysroot/ostree/repo/objects/00/x.file=1"))
+	mutants.AddTars(f, seeds...)
 	f.Add([]byte{})
 	dir := f.TempDir()
 	repo, err := ostree.Init(f.Context(), dir, ostree.ModeArchive, nil)

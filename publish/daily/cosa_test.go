@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/mutants"
 	"github.com/okd-project/okd-streams/publish/daily"
 )
 
@@ -110,9 +113,12 @@ func TestHostileArchives(t *testing.T) {
 // FuzzCosaArchive: whatever a record says is the archive, an error is all that
 // comes of it.
 func FuzzCosaArchive(f *testing.F) {
-	for _, data := range hostileArchives(f) {
-		f.Add(data)
+	archives := hostileArchives(f)
+	var seeds [][]byte
+	for _, name := range slices.Sorted(maps.Keys(archives)) {
+		seeds = append(seeds, archives[name])
 	}
+	mutants.AddTars(f, seeds...)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		src, err := daily.OpenSource(t.Context(), "cosa:"+cosaFolder(t, "o.ociarchive", data), nil)
 		if err == nil {
