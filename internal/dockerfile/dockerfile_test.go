@@ -2,6 +2,7 @@ package dockerfile_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -112,6 +113,7 @@ func TestFaults(t *testing.T) {
 		"FROM":                       "line 1: \"\" is not FROM IMAGE",
 		"FROM a b":                   "is not FROM IMAGE",
 		"FROM a AS \\\\":             "line 1: \"\\\\\" is not the name of a stage",
+		"FROM a AS -0":               "line 1: \"-0\" is the number of a stage",
 		"FROM a\nRUN <<EOF\nx\n":     "line 2: here document without its end \"EOF\"",
 		"FROM a\n=x\n":               "line 2: \"=x\" is not an instruction",
 		"# escape=x\nFROM a":         "line 1: escape",
@@ -144,6 +146,36 @@ func TestFaults(t *testing.T) {
 	require.ErrorContains(t, err, "after expansion")
 }
 
+// TestAllocations has what is small in a file, often.
+func TestAllocations(t *testing.T) {
+	var images, stages strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&images, "from=IMAGE%d,", i)
+	}
+	for i := range 150 {
+		fmt.Fprintf(&stages, "FROM a AS s%d\n", i)
+	}
+	for name, tc := range map[string]struct{ text, fault string }{
+		"instructions": {"FROM a\n" + strings.Repeat("A\n", 9000), ""},
+		"arguments":    {strings.Repeat("ARG\n", 9000) + "FROM a", ""},
+		"images":       {"FROM a\nRUN --mount=" + images.String(), ""},
+		"no stages":    {stages.String() + "FROM a\nRUN --mount=" + images.String(), ""},
+		"values":       {"ARG A=xxxxxxxx" + strings.Repeat(" A=$A$A", 9) + strings.Repeat(" A=$A", 3000) + "\nFROM a", "after expansion of this"},
+		"unused":       {"ARG A=xxxxxxxx" + strings.Repeat(" A=$A$A", 9) + strings.Repeat(" B=${C+$A}", 3000) + "\nFROM a", "after expansion of this"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := fuzzbound.Parse(t, 256, dockerfile.Parse, []byte(tc.text))
+			require.NoError(t, err)
+			_, err = fuzzbound.Parse(t, 256, func(string) ([]dockerfile.Image, error) { return f.Images(nil) }, tc.text)
+			if tc.fault != "" {
+				require.ErrorContains(t, err, tc.fault)
+				return
+			}
+			require.NoError(t, err)
+		})
+	}
+}
+
 // FuzzParse: what can be read is written as a file of the same images.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
@@ -164,12 +196,12 @@ func FuzzParse(f *testing.F) {
 		instead, want := map[string]string{}, []string{}
 		for i, image := range images {
 			require.NotEmpty(t, image.Name)
-			name := "registry.invalid/i:" + strings.Repeat("x", i+1)
+			name := fmt.Sprintf("registry.invalid/i:%d", i)
 			instead[image.Name] = name
 			want = append(want, name)
 		}
 		text, err := file.Replace(nil, instead)
-		if err != nil {
+		if err != nil || len(text) > dockerfile.MaxSize {
 			return
 		}
 		again, err := dockerfile.Parse(text)

@@ -8,8 +8,8 @@ import (
 // expand gives a word with its variables replaced and its quotes removed, as
 // Docker's reference has it: $NAME, ${NAME}, ${NAME:-word}, ${NAME-word},
 // ${NAME:+word} and ${NAME+word}.
-func (f *File) expand(text string, lookup func(string) (string, bool)) (string, error) {
-	e := &expander{text: text, escape: f.escape, lookup: lookup}
+func (w *walker) expand(text string, vars map[string]string) (string, error) {
+	e := &expander{text: text, escape: w.file.escape, vars: vars, total: &w.expanded}
 	out, err := e.until("", 0)
 	if err != nil {
 		return "", fmt.Errorf("%.200q: %w", text, err)
@@ -21,7 +21,8 @@ type expander struct {
 	text   string
 	at     int
 	escape byte
-	lookup func(string) (string, bool)
+	vars   map[string]string
+	total  *int // bytes that took the place of variables, of all words
 }
 
 // maxNesting bounds how deep a variable's word has variables in it.
@@ -56,6 +57,9 @@ func (e *expander) until(stop string, depth int) (string, error) {
 			if b.Len() > maxValue {
 				return "", fmt.Errorf("more than %d bytes after expansion", maxValue)
 			}
+			if *e.total += len(value); *e.total > maxExpanded {
+				return "", fmt.Errorf("more than %d bytes after expansion of this and what is before", maxExpanded)
+			}
 			continue
 		default:
 			b.WriteByte(c)
@@ -80,15 +84,14 @@ func (e *expander) variable(depth int) (string, error) {
 		return "$", nil
 	}
 	if e.text[e.at] != '{' {
-		value, _ := e.lookup(e.name())
-		return value, nil
+		return e.vars[e.name()], nil
 	}
 	e.at++
 	name := e.name()
 	if name == "" || e.at == len(e.text) {
 		return "", fmt.Errorf("no name or no closing } after ${")
 	}
-	value, set := e.lookup(name)
+	value, set := e.vars[name]
 	if e.text[e.at] == '}' {
 		e.at++
 		return value, nil

@@ -34,8 +34,10 @@ type Image struct {
 // once. What only other stages need is not there.
 func (f *File) Images(opts *Options) ([]Image, error) {
 	var list []Image
+	seen := map[string]bool{}
 	_, err := f.walk(opts, func(name string, line int) (string, error) {
-		if !slices.ContainsFunc(list, func(i Image) bool { return i.Name == name }) {
+		if !seen[name] {
+			seen[name] = true
 			list = append(list, Image{name, line})
 		}
 		return name, nil
@@ -78,6 +80,8 @@ type walker struct {
 	needed []bool
 	number []int // of a stage among those needed
 	image  func(name string, line int) (string, error)
+	// expanded counts for maxExpanded.
+	expanded int
 }
 
 func (f *File) walk(opts *Options, image func(string, int) (string, error)) ([]byte, error) {
@@ -182,8 +186,9 @@ func (w *walker) find(r reference, n int) int {
 	if r.outside {
 		return -1
 	}
+	lower := strings.ToLower(r.text)
 	for k := n - 1; k >= 0; k-- {
-		if name := w.file.stages[k].name; name != "" && name == strings.ToLower(r.text) {
+		if name := w.file.stages[k].name; name != "" && name == lower {
 			return k
 		}
 	}
@@ -219,7 +224,7 @@ func (w *walker) arg(in instruction, vars map[string]string) error {
 			}
 			continue
 		}
-		value, err := w.file.expand(text, func(v string) (string, bool) { s, ok := vars[v]; return s, ok })
+		value, err := w.expand(text, vars)
 		if err != nil {
 			return fmt.Errorf("line %d: ARG %.100s: %w", in.line, name, err)
 		}
@@ -272,7 +277,7 @@ func (w *walker) stage(n int, replace func(reference) (string, error)) (string, 
 	var err error
 	if n == w.target && w.opts.From != "" {
 		r.text, r.outside = w.opts.From, true
-	} else if r.text, err = w.file.expand(s.image, lookup(w.global)); err != nil {
+	} else if r.text, err = w.expand(s.image, w.global); err != nil {
 		return "", fmt.Errorf("line %d: FROM %w", r.line, err)
 	}
 	image, err := replace(r)
@@ -287,58 +292,50 @@ func (w *walker) stage(n int, replace func(reference) (string, error)) (string, 
 	out.WriteString("\n")
 	vars := map[string]string{}
 	for _, in := range s.rest {
-		e := &edit{text: in.raw}
+		done := 0 // bytes of in.raw
 		switch in.name {
 		case "ARG":
-			err = w.arg(in, vars)
+			if err := w.arg(in, vars); err != nil {
+				return "", err
+			}
 		case "COPY", "ADD":
 			for _, v := range in.flag("from") {
-				err = errors.Join(err, w.substitute(in, e, "--from=", v, vars, replace))
+				if done, err = w.substitute(&out, in, done, "--from=", v, vars, replace); err != nil {
+					return "", err
+				}
 			}
 		case "RUN":
 			for _, mount := range in.flag("mount") {
 				for _, option := range mount.split() {
 					if v, ok := option.after("from="); ok {
-						err = errors.Join(err, w.substitute(in, e, "from=", v, vars, replace))
+						if done, err = w.substitute(&out, in, done, "from=", v, vars, replace); err != nil {
+							return "", err
+						}
 					}
 				}
 			}
 		}
-		if err != nil {
-			return "", err
-		}
-		out.WriteString(line(e.text))
+		out.WriteString(line(in.raw[done:]))
 	}
 	return out.String(), nil
 }
 
-// edit is the text of an instruction, and how much longer than raw it is up to
-// the last replacement.
-type edit struct {
-	text  string
-	shift int
-}
-
-// substitute replaces what follows prefix, as it is written, by what it refers to.
-func (w *walker) substitute(in instruction, e *edit, prefix string, written excerpt, vars map[string]string, replace func(reference) (string, error)) error {
-	text, err := w.file.expand(written.text, lookup(vars))
+// substitute writes what is between done and prefix, and what the text behind
+// prefix refers to in its place. It gives where in.raw goes on.
+func (w *walker) substitute(out *strings.Builder, in instruction, done int, prefix string, written excerpt, vars map[string]string, replace func(reference) (string, error)) (int, error) {
+	text, err := w.expand(written.text, vars)
 	if err != nil {
-		return fmt.Errorf("line %d: %s%w", in.line, prefix, err)
+		return 0, fmt.Errorf("line %d: %s%w", in.line, prefix, err)
 	}
 	to, err := replace(reference{text: text, line: in.line})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	at, ok := in.place(written)
 	if !ok {
-		return fmt.Errorf("line %d: %s%.100s: a line break in it: %w", in.line, prefix, written.text, errors.ErrUnsupported)
+		return 0, fmt.Errorf("line %d: %s%.100s: a line break in it: %w", in.line, prefix, written.text, errors.ErrUnsupported)
 	}
-	at += e.shift
-	e.text = e.text[:at] + to + e.text[at+len(written.text):]
-	e.shift += len(to) - len(written.text)
-	return nil
-}
-
-func lookup(vars map[string]string) func(string) (string, bool) {
-	return func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
+	out.WriteString(in.raw[done:at])
+	out.WriteString(to)
+	return at + len(written.text), nil
 }

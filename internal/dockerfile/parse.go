@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -15,7 +16,8 @@ const (
 	MaxSize         = 1 << 20 // bytes
 	maxInstructions = 10_000
 	maxStages       = 200
-	maxValue        = 4096 // bytes of a word after expansion
+	maxValue        = 4096      // bytes of a word after expansion
+	maxExpanded     = 256 << 10 // bytes of variables in all words together
 )
 
 // File is a Dockerfile.
@@ -78,7 +80,7 @@ func Parse(text []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, in := range list {
+	for n, in := range list {
 		switch {
 		case in.name == "FROM":
 			s, err := fromStage(in)
@@ -90,9 +92,9 @@ func Parse(text []byte) (*File, error) {
 			}
 		case len(f.stages) > 0:
 			s := &f.stages[len(f.stages)-1]
-			s.rest = append(s.rest, in)
+			s.rest = list[n-len(s.rest) : n+1]
 		case in.name == "ARG":
-			f.args = append(f.args, in)
+			f.args = list[:n+1]
 		default:
 			return nil, fmt.Errorf("line %d: %.40s before the first FROM", in.line, in.name)
 		}
@@ -112,6 +114,9 @@ func fromStage(in instruction) (stage, error) {
 		s.name = strings.ToLower(words[2])
 		if !stageName.MatchString(s.name) {
 			return stage{}, fmt.Errorf("%.200q is not the name of a stage, which has letters, digits, dots, - and _", words[2])
+		}
+		if _, err := strconv.Atoi(s.name); err == nil {
+			return stage{}, fmt.Errorf("%.200q is the number of a stage and can't be the name of another", words[2])
 		}
 	default:
 		return stage{}, fmt.Errorf("%.200q is not FROM IMAGE [AS NAME]", in.text)
@@ -143,7 +148,7 @@ func (f *File) instructions(text string) ([]instruction, error) {
 			f.escape = m[2][0]
 		}
 	}
-	var list []instruction
+	list := make([]instruction, 0, min(len(lines)-n, maxInstructions)) // as one that grows takes five times as much
 	for n < len(lines) {
 		if blank(lines[n]) || comment(lines[n]) {
 			n++
@@ -181,9 +186,10 @@ func (f *File) instructions(text string) ([]instruction, error) {
 			}
 		}
 		in.raw = raw.String()
-		if list = append(list, in); len(list) > maxInstructions {
+		if len(list) == maxInstructions {
 			return nil, fmt.Errorf("line %d: more than %d instructions", in.line, maxInstructions)
 		}
+		list = append(list, in)
 	}
 	return list, nil
 }
