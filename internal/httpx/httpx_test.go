@@ -385,10 +385,26 @@ func TestRedactKeepsTheChain(t *testing.T) {
 	require.Equal(t, plain, httpx.Redact(plain))
 }
 
+// TestAllocations has what is small in a text, often.
+func TestAllocations(t *testing.T) {
+	for _, text := range []string{
+		"https://h" + strings.Repeat(".", 20_000), strings.Repeat("https://h. ", 10_000), "https://h?" + strings.Repeat("&a=b", 20_000),
+	} {
+		fuzzbound.Linear(t, len(text), 512, func() { httpx.RedactText(text) })
+	}
+	for _, text := range []string{strings.Repeat("A,", 30_000), strings.Repeat(",", 30_000), strings.Repeat("0/1,", 30_000)} {
+		_, err := fuzzbound.Parse(t, 256, func(no string) (func(*http.Request) (*url.URL, error), error) {
+			return httpx.ProxyFromEnv(env(map[string]string{"NO_PROXY": no}))
+		}, text)
+		require.NoError(t, err)
+	}
+}
+
 func FuzzRedactText(f *testing.F) {
-	f.Add("https://u:pw@h/?token=x", "secret")
-	f.Add("Get \"http://[::1%25zone]:80/\": bearer abcdefghij", "s")
-	f.Fuzz(func(t *testing.T, text, _ string) {
+	f.Add("https://u:pw@h/?token=x")
+	f.Add("Get \"http://[::1%25zone]:80/\": bearer abcdefghij")
+	f.Add("(https://h/), https://h...")
+	f.Fuzz(func(t *testing.T, text string) {
 		var once string
 		fuzzbound.Linear(t, len(text), 512, func() { once = httpx.RedactText(text) })
 		if len(once) > 16*len(text)+64 {

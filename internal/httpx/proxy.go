@@ -69,7 +69,7 @@ type noProxyRule struct {
 }
 
 func parseNoProxy(text string) noProxy {
-	var out noProxy
+	out := noProxy{rules: make([]noProxyRule, 0, 1+strings.Count(text, ","))} // as a list that grows takes five times as much
 	for part := range strings.SplitSeq(text, ",") {
 		part = strings.ToLower(strings.TrimSpace(part))
 		if part == "" {

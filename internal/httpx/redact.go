@@ -60,11 +60,9 @@ var (
 // text holds.
 func RedactText(text string) string {
 	text = urlText.ReplaceAllStringFunc(text, func(s string) string {
-		tail := ""
-		for len(s) > 0 && strings.ContainsRune(".,:;)]}", rune(s[len(s)-1])) {
-			s, tail = s[:len(s)-1], s[len(s)-1:]+tail
-		}
-		u, err := url.Parse(s)
+		address := strings.TrimRight(s, ".,:;)]}")
+		tail := s[len(address):]
+		u, err := url.Parse(address)
 		if err != nil {
 			// Not understood, so not shown beyond its scheme.
 			scheme, _, _ := strings.Cut(s, "://")
