@@ -39,6 +39,7 @@ func FuzzConf(f *testing.F) {
 	}
 	f.Add([]byte("[[registry]]\nprefix='*.example'\nlocation='b.c'\nmirror=[{location='m.n/x',insecure=true,pull-from-mirror='digest-only'}]"), "a.example:5000/xx")
 	f.Add([]byte("[[registry]]\nlocation='a.example'\nblocked=true\n[[registry.mirror]]\nlocation='a.example/yy'"), "a.example/xx")
+	f.Add([]byte("[[registry]]\nlocation='docker.io/library'\nblocked=true\n[[registry]]\nlocation='a.example'\nmirror=[{location='docker.io'},{location='index.docker.io/yy'}]"), "a.example/xx")
 	f.Fuzz(func(t *testing.T, data []byte, ref string) {
 		c, err := fuzzbound.Parse(t, 500, func(data []byte) (*registriesconf.Config, error) {
 			return registriesconf.New([]registriesconf.File{{Name: "x", Data: data}}, nil)

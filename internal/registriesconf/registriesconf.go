@@ -94,6 +94,7 @@ func (c *Config) Candidates(repo name.Repository, byDigest bool) ([]Candidate, e
 			if to, err = name.NewRepository(place); err != nil || !strings.Contains(place, "/") {
 				return fmt.Errorf("registriesconf: %s leads from %s to %.300q, which is no repository", e.place, at, place)
 			}
+			place = canonical(to) // docker.io/x is docker.io/library/x
 		}
 		if b, _ := c.find(place); b != nil && b.blocked {
 			blocked = b.place

@@ -54,6 +54,14 @@ func pull(t testing.TB, c *registriesconf.Config, ref string) string {
 	return strings.Join(out, " ")
 }
 
+// A mirror's place is blocked under whichever name of docker.io it has.
+func TestCandidatesBlockedByAnotherName(t *testing.T) {
+	for mirror, blocked := range map[string]string{"docker.io": "docker.io/library", "index.docker.io": "docker.io/library/xx", "index.docker.io/yy": "docker.io"} {
+		c := conf(t, fmt.Sprintf("[[registry]]\nlocation=%q\nblocked=true\n[[registry]]\nlocation='a.example'\n[[registry.mirror]]\nlocation=%q", blocked, mirror))
+		require.Equal(t, "a.example/xx", pull(t, c, "a.example/xx"), mirror)
+	}
+}
+
 func TestCandidates(t *testing.T) {
 	t.Parallel()
 	c := conf(t, `
