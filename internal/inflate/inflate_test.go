@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -219,6 +220,70 @@ func mustGzip(r io.Reader) io.Reader {
 	return z
 }
 
+// most is how much content fuzz targets look at.
+const most = 4 << 20
+
+// compare wants that both gave the same or refused it. Ours gives nothing of a piece
+// that has a fault in it, whose beginning the other may have filled most with.
+func compare(t *testing.T, want, got []byte, wantErr, err error) {
+	if max(len(want), len(got)) < most {
+		require.Equal(t, wantErr == nil, err == nil, "%v, %v", wantErr, err)
+	}
+	if wantErr == nil && err == nil {
+		require.True(t, bytes.Equal(want, got))
+	}
+}
+
+func compareReader(t *testing.T, data []byte) {
+	want, wantErr := io.ReadAll(io.LimitReader(stdflate.NewReader(bytes.NewReader(data)), most))
+	got, err := io.ReadAll(io.LimitReader(inflate.NewReader(iotest.HalfReader(bytes.NewReader(data))), most))
+	compare(t, want, got, wantErr, err)
+	// The standard library takes no code with fewer bits behind it than the end of
+	// the block has.
+	want, _ = io.ReadAll(io.LimitReader(stdflate.NewReader(io.MultiReader(bytes.NewReader(data), bytes.NewReader(make([]byte, 8)))), most))
+	require.True(t, bytes.HasPrefix(want, got), "what is given before an error is right")
+}
+
+func compareGzip(t *testing.T, data []byte) {
+	want, wantErr := io.ReadAll(io.LimitReader(mustGzip(bytes.NewReader(data)), most))
+	got, err := io.ReadAll(io.LimitReader(inflate.NewGzipReader(bytes.NewReader(data)), most))
+	// The standard library takes members with reserved flags, which RFC 1952 wants to
+	// be refused, and none with a name or comment of more than 511 bytes.
+	for rest := data; ; {
+		_, after, ok := bytes.Cut(rest, []byte{0x1f, 0x8b, 8})
+		if !ok || len(after) == 0 {
+			break
+		}
+		if flags := after[0]; (flags&0xe0 != 0 && err != nil) || (flags&0x18 != 0 && len(after) > 511 && wantErr != nil) {
+			return
+		}
+		rest = after
+	}
+	compare(t, want, got, wantErr, err)
+}
+
+// TestLikeStandard has what a fuzz target takes long to find.
+func TestLikeStandard(t *testing.T) {
+	data := deflated(t, make([]byte, most+5000), 6)
+	compareReader(t, data[:len(data)-8])
+	data = deflated(t, make([]byte, most), 6)
+	compareReader(t, append(data[:len(data)-8], "garbage"...))
+	data = gzipped(t, []byte("content"))
+	for i := range 8 {
+		for _, name := range []int{0, 511, 512, 70_000} {
+			other := bytes.Clone(data[:10])
+			other[3] |= 1 << i
+			for range 2 {
+				other = append(append(other, strings.Repeat("n", name)...), 0)
+				compareGzip(t, append(bytes.Clone(other), data[10:]...))
+			}
+		}
+	}
+	data[3] |= 0x20
+	_, err := io.ReadAll(inflate.NewGzipReader(bytes.NewReader(data)))
+	require.ErrorIs(t, err, inflate.ErrCorrupt)
+}
+
 // Any input gives what the standard library gives, or is refused by both.
 func FuzzReader(f *testing.F) {
 	for _, content := range contents() {
@@ -229,18 +294,10 @@ func FuzzReader(f *testing.F) {
 	}
 	f.Add([]byte{0x01, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		const most = 4 << 20
 		fuzzbound.Linear(t, len(data), 16, func() {
 			_, _ = io.Copy(io.Discard, io.LimitReader(inflate.NewReader(bytes.NewReader(data)), most))
 		})
-		want, wantErr := io.ReadAll(io.LimitReader(stdflate.NewReader(bytes.NewReader(data)), most))
-		got, err := io.ReadAll(io.LimitReader(inflate.NewReader(iotest.HalfReader(bytes.NewReader(data))), most))
-		require.Equal(t, wantErr == nil, err == nil, "%v, %v", wantErr, err)
-		if err == nil {
-			require.True(t, bytes.Equal(want, got))
-		} else {
-			require.True(t, bytes.HasPrefix(want, got), "what is given before an error is right")
-		}
+		compareReader(t, data)
 	})
 }
 
@@ -249,16 +306,10 @@ func FuzzGzipReader(f *testing.F) {
 		f.Add(gzipped(f, content[:min(len(content), 2000)]))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		const most = 4 << 20
 		fuzzbound.Linear(t, len(data), 16, func() {
 			_, _ = io.Copy(io.Discard, io.LimitReader(inflate.NewGzipReader(bytes.NewReader(data)), most))
 		})
-		want, wantErr := io.ReadAll(io.LimitReader(mustGzip(bytes.NewReader(data)), most))
-		got, err := io.ReadAll(io.LimitReader(inflate.NewGzipReader(bytes.NewReader(data)), most))
-		require.Equal(t, wantErr == nil, err == nil, "%v, %v", wantErr, err)
-		if err == nil {
-			require.True(t, bytes.Equal(want, got))
-		}
+		compareGzip(t, data)
 	})
 }
 
