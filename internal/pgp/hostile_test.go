@@ -41,6 +41,7 @@ func zip(data []byte) []byte {
 func TestHostileSignatures(t *testing.T) {
 	k := keyring(t, "ed.asc")
 	head := []byte{4, 0, 22, 8}
+	long := func(body ...byte) []byte { return pkt(2, append(body, make([]byte, 48)...)...) }
 	for name, sig := range map[string][]byte{
 		"empty":                   {},
 		"not OpenPGP":             []byte("hello"),
@@ -50,12 +51,13 @@ func TestHostileSignatures(t *testing.T) {
 		"partial length":          {0xc2, 224, 4},
 		"endless partial lengths": append([]byte{0xc0 | 11}, bytes.Repeat([]byte{224, 0}, 1000)...),
 		"too large":               pkt(2, make([]byte, 64<<10+1)...),
-		"version 6 of 4 GiB":      pkt(2, 6, 0, 22, 8, 0xff, 0xff, 0xff, 0xff),
-		"version 5":               pkt(2, 5, 0, 22, 8, 0, 0),
-		"version 6 in version 4":  pkt(2, append(slices.Clone(head), 0, 10, 9, 32, 6, 0, 22, 8, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0)...),
-		"empty exportable":        pkt(2, append(slices.Clone(head), 0, 2, 1, 4, 0, 0, 0, 0)...),
-		"empty subpacket":         pkt(2, append(slices.Clone(head), 0, 1, 0, 0, 0, 0, 0)...),
-		"subpacket of 4 GiB":      pkt(2, append(slices.Clone(head), 0, 6, 255, 0xff, 0xff, 0xff, 0xff, 2)...),
+		"version 6 of 4 GiB":      long(6, 0, 22, 8, 0xff, 0xff, 0xff, 0xff),
+		"version 5":               long(5, 0, 22, 8, 0, 0),
+		"version 6 in version 4":  long(append(slices.Clone(head), 0, 10, 9, 32, 6, 0, 22, 8, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0)...),
+		"empty exportable":        long(append(slices.Clone(head), 0, 2, 1, 4, 0, 0, 0, 0)...),
+		"empty subpacket":         long(append(slices.Clone(head), 0, 1, 0, 0, 0, 0, 0)...),
+		"subpacket of 4 GiB":      long(append(slices.Clone(head), 0, 6, 255, 0xff, 0xff, 0xff, 0xff, 2)...),
+		"short":                   pkt(2, append(slices.Clone(head), make([]byte, 43)...)...),
 		"short version 3":         pkt(2, 3, 5, 0, 0),
 		"a message":               readFixture(t, "ed.message.gpg"),
 		"a key":                   readFixture(t, "ed.pgp"),
@@ -200,6 +202,34 @@ func TestStolenSubkey(t *testing.T) {
 	require.ErrorIs(t, err, signature.ErrUnknownKey)
 }
 
+// rsaKey is a key packet of so many bits.
+func rsaKey(bits int) []byte {
+	n := bytes.Repeat([]byte{0xff}, bits/8)
+	return pkt(6, slices.Concat([]byte{4, 0, 0, 0, 1, 1, byte(bits >> 8), byte(bits)}, n, []byte{0, 1, 3})...)
+}
+
+// TestAllocations has what is small in a keyring, often.
+func TestAllocations(t *testing.T) {
+	head := []byte{4, 0x10, 22, 8, 0, 0, 0, 10, 9, 16, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0} // up to the numbers
+	long := append(bytes.Clone(head), slices.Concat([]byte{1, 0}, bytes.Repeat([]byte{0xff}, 32), []byte{1, 0}, bytes.Repeat([]byte{0xff}, 32))...)
+	for name, parts := range map[string][]byte{
+		"users": {0xcd, 0}, "users with a name": {0xcd, 1, 'x'}, "signatures": slices.Concat([]byte{0xc2, byte(len(long))}, long),
+		"short signatures":      slices.Concat([]byte{0xc2, byte(len(head) + 6)}, head, []byte{0, 1, 1, 0, 1, 1}),
+		"signatures of nothing": {0xc2, 2, 4, 0}, "trust": {0xcc, 1, 0},
+		"small subkeys": {0xce, 12, 4, 0, 0, 0, 1, 1, 0, 1, 1, 0, 1, 1}, "version 3": {0xce, 6, 3, 0, 0, 0, 1, 1},
+	} {
+		for _, key := range [][]byte{rsaKey(512), rsaKey(8), pkt(6, 3, 0, 0, 0, 1, 1)} {
+			data := append(readFixture(t, "ed.pgp"), bytes.Repeat(append(key, bytes.Repeat(parts, 1990)...), 10)...)
+			_, err := fuzzbound.Parse(t, 64, func(data []byte) (*pgp.Keyring, error) { return pgp.ParseKeyring(data) }, data)
+			require.NoError(t, err, name)
+		}
+	}
+	for _, bits := range []int{8, 512} {
+		_, err := fuzzbound.Parse(t, 64, func(data []byte) (*pgp.Keyring, error) { return pgp.ParseKeyring(data) }, bytes.Repeat(rsaKey(bits), 3000))
+		require.Equal(t, bits < 512, err != nil)
+	}
+}
+
 func TestHostileKeyrings(t *testing.T) {
 	rsa := readFixture(t, "rsa.pgp")
 	huge := []byte{4, 0, 0, 0, 1, 1, 0xff, 0xff}
@@ -254,7 +284,7 @@ func FuzzKeyring(f *testing.F) {
 		f.Add(readFixture(f, u.name+".pgp"))
 		f.Add(readFixture(f, u.name+".asc"))
 	}
-	f.Add(pkt(6, 4, 0, 0, 0, 1, 1, 0, 1, 1, 0, 1, 1))
+	f.Add(rsaKey(512))
 	var sigs [][]byte
 	for _, u := range users {
 		sigs = append(sigs, readFixture(f, u.name+".message.sig"))
@@ -285,7 +315,7 @@ func FuzzSignature(f *testing.F) {
 	}
 	f.Add(readFixture(f, "ed.message.asc"))
 	f.Add(readFixture(f, "ed.message.text.sig"))
-	v3, _ := hex.DecodeString("88" + "1a" + "030500000000000000000000000000010800000001010001")
+	v3, _ := hex.DecodeString("88" + "45" + "03050000000000000000000000000001080000" + "0180" + strings.Repeat("ff", 48))
 	f.Add(v3)
 	k := keyring(f, "rsa.asc", "ed.asc", "p256.asc", "p384.asc", "p521.asc", "sub.asc")
 	message := readFixture(f, "message")

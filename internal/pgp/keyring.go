@@ -20,8 +20,13 @@ const MaxKeyringSize = 8 << 20
 // maxParts bounds the user ids, subkeys and signatures of one key.
 const maxParts = 2000
 
-// maxRSABits bounds the work of one check; GnuPG makes at most 4096.
-const maxRSABits = 16384
+// Keys of RSA that are read. maxRSABits bounds the work of one check; GnuPG makes at
+// most 4096. Keys of less than minRSABits, which anyone can break, are not worth the
+// kilobyte that each takes, be it of 14 bytes.
+const (
+	minRSABits = 512
+	maxRSABits = 16384
+)
 
 // Keyring is the keys that signatures are checked against. It does not change
 // once made and may be used from any goroutine.
@@ -300,7 +305,7 @@ func parseKey(tag byte, body []byte) (*key, error) {
 		if len(body) < 8 {
 			return nil, malformed("key is cut off")
 		}
-		if bits := binary.BigEndian.Uint16(body[6:]); bits > maxRSABits {
+		if bits := binary.BigEndian.Uint16(body[6:]); bits < minRSABits || bits > maxRSABits {
 			return nil, fmt.Errorf("RSA key of %d bits: %w", bits, errors.ErrUnsupported)
 		}
 	case packet.PubKeyAlgoECDSA, packet.PubKeyAlgoEdDSA:

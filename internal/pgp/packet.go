@@ -34,6 +34,10 @@ const (
 // GnuPG refuses signature packets beyond some 64 KiB too.
 const maxPacket = 64 << 10
 
+// minSignature is less than any signature packet has: of DSA, the shortest, one has two
+// numbers of 20 bytes. What is shorter is not worth the two kilobytes that each takes.
+const minSignature = 48
+
 // maxPackets bounds the packets of a stream: what is skipped is work too.
 const maxPackets = 100_000
 
@@ -48,7 +52,7 @@ func newPackets(r io.Reader) *packets { return &packets{r: bufio.NewReader(r)} }
 
 // next gives the next packet after skipping what was not read of the last one;
 // [io.EOF] after the last packet.
-func (p *packets) next() (tag byte, content io.Reader, err error) {
+func (p *packets) next() (tag byte, content *body, err error) {
 	if err := p.body.drain(); err != nil {
 		return 0, nil, err
 	}
@@ -125,15 +129,8 @@ func (b *body) readLength() error {
 
 // drain reads what is left.
 func (b *body) drain() error {
-	for b.left > 0 || b.partial || b.endless {
-		var buf [512]byte
-		if _, err := b.Read(buf[:]); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := io.Copy(io.Discard, b)
+	return err
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -159,14 +156,15 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readPacket reads a packet's whole body.
-func readPacket(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxPacket+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxPacket {
+// readPacket reads a packet's whole body, of one that has a length.
+func readPacket(b *body) ([]byte, error) {
+	if b.left > maxPacket {
 		return nil, malformed("packet of more than %d bytes", maxPacket)
+	}
+	data := make([]byte, b.left)
+	_, err := io.ReadFull(b, data)
+	if err != nil {
+		return nil, unexpectedEOF(err)
 	}
 	return data, nil
 }
@@ -187,8 +185,8 @@ func frame(tag byte, body []byte) []byte {
 
 // parseSignature reads the body of a signature packet, of version 3 or 4.
 func parseSignature(body []byte) (*packet.Signature, error) {
-	if len(body) == 0 {
-		return nil, malformed("empty signature packet")
+	if len(body) < minSignature {
+		return nil, malformed("signature of %d bytes", len(body))
 	}
 	switch body[0] {
 	case 4:

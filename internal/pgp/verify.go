@@ -116,7 +116,7 @@ type parsed struct {
 	err error
 }
 
-func appendSignature(sigs []parsed, r io.Reader) ([]parsed, error) {
+func appendSignature(sigs []parsed, r *body) ([]parsed, error) {
 	if len(sigs) == maxSignatures {
 		return nil, malformed("more than %d signatures", maxSignatures)
 	}
