@@ -20,6 +20,7 @@ const (
 	maxValues     = 1 << 20  // of one tag
 	maxPath       = 4096     // bytes, as the kernel has it
 	maxPathBytes  = 32 << 20 // of all paths together, for short headers can claim long ones
+	maxPathRatio  = 1000     // also, for each byte of the header: real ones have less than one
 )
 
 // The tags of a header that are read.
@@ -68,7 +69,7 @@ type tag struct {
 // ParseHeader reads a package header as the database has it: without the magic
 // number and padding of package files. Errors are those of damaged data.
 func ParseHeader(blob []byte) (Package, error) {
-	tags, err := headerTags(blob)
+	h, err := headerTags(blob)
 	if err != nil {
 		return Package{}, err
 	}
@@ -77,7 +78,7 @@ func ParseHeader(blob []byte) (Package, error) {
 		tag uint32
 		to  *string
 	}{{tagName, &p.Name}, {tagVersion, &p.Version}, {tagRelease, &p.Release}, {tagArch, &p.Arch}, {tagSourceRPM, &p.Source}} {
-		if *f.to, err = tags.text(f.tag); err != nil {
+		if *f.to, err = h.text(f.tag); err != nil {
 			return Package{}, err
 		}
 	}
@@ -85,7 +86,7 @@ func ParseHeader(blob []byte) (Package, error) {
 		return Package{}, badHeader("no name or version")
 	}
 	fail := func(err error) (Package, error) { return Package{}, fmt.Errorf("package %q: %w", p.Name, err) }
-	epoch, err := tags.ints(tagEpoch)
+	epoch, err := h.ints(tagEpoch)
 	if err != nil {
 		return fail(err)
 	}
@@ -93,7 +94,7 @@ func ParseHeader(blob []byte) (Package, error) {
 		p.Epoch = strconv.FormatInt(epoch[0], 10)
 	}
 	for _, tag := range []uint32{tagSize, tagLongSize} {
-		size, err := tags.ints(tag)
+		size, err := h.ints(tag)
 		if err != nil {
 			return fail(err)
 		}
@@ -101,31 +102,35 @@ func ParseHeader(blob []byte) (Package, error) {
 			p.Size = max(size[0], 0)
 		}
 	}
-	built, err := tags.ints(tagBuildTime)
+	built, err := h.ints(tagBuildTime)
 	if err != nil {
 		return fail(err)
 	}
 	if len(built) > 0 {
 		p.Built = time.Unix(built[0], 0).UTC()
 	}
-	changes, err := tags.ints(tagChangelogTime)
+	changes, err := h.ints(tagChangelogTime)
 	if err != nil {
 		return fail(err)
 	}
 	for _, t := range changes {
 		p.Changes = append(p.Changes, time.Unix(t, 0).UTC())
 	}
-	if p.Files, err = tags.files(); err != nil {
+	if p.Files, err = h.files(); err != nil {
 		return fail(err)
 	}
 	return p, nil
 }
 
-type headerIndex map[uint32]tag
+// headerIndex has the tags of a header of so many bytes.
+type headerIndex struct {
+	tags map[uint32]tag
+	size int
+}
 
 // headerTags finds the tags. Where one comes twice the later counts: RPM adds
 // what it changes at installation behind what the package had.
-func headerTags(blob []byte) (headerIndex, error) {
+func headerTags(blob []byte) (*headerIndex, error) {
 	if len(blob) < 8 {
 		return nil, badHeader("%d bytes", len(blob))
 	}
@@ -135,7 +140,7 @@ func headerTags(blob []byte) (headerIndex, error) {
 	}
 	index := blob[8 : 8+16*n]
 	data := blob[8+16*n:][:size]
-	tags := make(headerIndex)
+	tags := make(map[uint32]tag)
 	for ; len(index) > 0; index = index[16:] {
 		number := binary.BigEndian.Uint32(index)
 		if !wanted(number) {
@@ -148,7 +153,7 @@ func headerTags(blob []byte) (headerIndex, error) {
 		}
 		tags[number] = tag{kind, int(count), data[offset:]}
 	}
-	return tags, nil
+	return &headerIndex{tags, len(blob)}, nil
 }
 
 func wanted(number uint32) bool {
@@ -161,8 +166,8 @@ func wanted(number uint32) bool {
 }
 
 // text gives a tag's first string; "" if there is none.
-func (tags headerIndex) text(number uint32) (string, error) {
-	list, err := tags.strings(number)
+func (h *headerIndex) text(number uint32) (string, error) {
+	list, err := h.strings(number)
 	if err != nil || len(list) == 0 {
 		return "", err
 	}
@@ -170,8 +175,8 @@ func (tags headerIndex) text(number uint32) (string, error) {
 }
 
 // strings gives a tag's strings, which share the header's memory.
-func (tags headerIndex) strings(number uint32) ([][]byte, error) {
-	t, ok := tags[number]
+func (h *headerIndex) strings(number uint32) ([][]byte, error) {
+	t, ok := h.tags[number]
 	if !ok {
 		return nil, nil
 	}
@@ -192,8 +197,8 @@ func (tags headerIndex) strings(number uint32) ([][]byte, error) {
 }
 
 // ints gives a tag's numbers; 8 and 32 bits are unsigned.
-func (tags headerIndex) ints(number uint32) ([]int64, error) {
-	t, ok := tags[number]
+func (h *headerIndex) ints(number uint32) ([]int64, error) {
+	t, ok := h.tags[number]
 	if !ok {
 		return nil, nil
 	}
@@ -235,20 +240,20 @@ const (
 
 // files gives the paths that the package owns as "rpm -qf" sees it: those that
 // are installed, relative to the root.
-func (tags headerIndex) files() ([]string, error) {
-	states, err := tags.ints(tagFileStates)
+func (h *headerIndex) files() ([]string, error) {
+	states, err := h.ints(tagFileStates)
 	if err != nil {
 		return nil, err
 	}
-	bases, err := tags.strings(tagBaseNames)
+	bases, err := h.strings(tagBaseNames)
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := tags.strings(tagDirNames)
+	dirs, err := h.strings(tagDirNames)
 	if err != nil {
 		return nil, err
 	}
-	indexes, err := tags.ints(tagDirIndexes)
+	indexes, err := h.ints(tagDirIndexes)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +262,7 @@ func (tags headerIndex) files() ([]string, error) {
 	}
 	var prefix, full []byte
 	if len(bases) == 0 { // packages older than RPM 4
-		if bases, err = tags.strings(tagOldFileNames); err != nil {
+		if bases, err = h.strings(tagOldFileNames); err != nil {
 			return nil, err
 		}
 	}
@@ -265,7 +270,7 @@ func (tags headerIndex) files() ([]string, error) {
 		return nil, badHeader("%d names with %d states", len(bases), len(states))
 	}
 	files := make([]string, 0, len(bases))
-	bytes := 0
+	bytes, limit := 0, min(maxPathBytes, maxPathRatio*h.size)
 	for i, base := range bases {
 		if len(states) > 0 && states[i] != stateNormal && states[i] != stateNetShared {
 			continue
@@ -276,8 +281,8 @@ func (tags headerIndex) files() ([]string, error) {
 			}
 			prefix = dirs[indexes[i]]
 		}
-		if bytes += len(prefix) + len(base); bytes > maxPathBytes {
-			return nil, badHeader("more than %d bytes of paths", maxPathBytes)
+		if bytes += len(prefix) + len(base); bytes > limit {
+			return nil, badHeader("more than %d bytes of paths", limit)
 		}
 		if len(prefix)+len(base) > maxPath {
 			return nil, badHeader("path %.80q… of %d bytes", prefix, len(prefix)+len(base))

@@ -133,6 +133,12 @@ func TestParseHeaderFaults(t *testing.T) {
 	require.ErrorContains(t, err, "bytes of paths")
 	_, err = rpmdb.ParseHeader(header(append(base[:2:2], field{1117, 8, []string{"a"}}, field{1116, 4, []int32{0}}, field{1118, 8, []string{"/" + strings.Repeat("d", 5000)}})...))
 	require.ErrorContains(t, err, "of 5002 bytes")
+	// Names and directories' numbers that are the same zeros, of paths that are not clean.
+	zeros := header(append(base[:2:2], field{1116, 1, make([]byte, 9000)}, field{1118, 8, []string{"/." + strings.Repeat("/d", 1800) + "/"}},
+		field{1117, 8, []byte{}})...)
+	copy(zeros[8+4*16+8:], zeros[8+2*16+8:][:8]) // where the tag's data is, and how many values
+	_, err = fuzzbound.Parse(t, pathFactor, rpmdb.ParseHeader, zeros)
+	require.ErrorContains(t, err, "bytes of paths")
 }
 
 // unzipped gives a file of testdata (see testdata/README).
@@ -193,6 +199,61 @@ func TestCycle(t *testing.T) {
 	}
 	binary.BigEndian.PutUint32(page[500:], 2)
 	_, err := collect(fstest.MapFS{"usr/share/rpm/rpmdb.sqlite": &fstest.MapFile{Data: db}})
+	require.ErrorContains(t, err, "a page in two places")
+}
+
+// writeLog makes a log of one transaction, after which the database claims so many pages.
+func writeLog(claimed uint32, numbers []uint32, pages [][]byte) []byte {
+	var s0, s1 uint32
+	sum := func(data []byte) {
+		for ; len(data) > 0; data = data[8:] {
+			s0 += binary.BigEndian.Uint32(data) + s1
+			s1 += binary.BigEndian.Uint32(data[4:]) + s0
+		}
+	}
+	numbersOf := func(log []byte, list ...uint32) []byte {
+		for _, n := range list {
+			log = binary.BigEndian.AppendUint32(log, n)
+		}
+		return log
+	}
+	log := numbersOf(nil, 0x377f0683, 3007000, uint32(len(pages[0])), 0, 1, 2)
+	sum(log)
+	log = numbersOf(log, s0, s1)
+	for i, page := range pages {
+		frame := numbersOf(nil, numbers[i], claimed)
+		sum(frame)
+		sum(page)
+		log = append(numbersOf(append(log, frame...), 1, 2, s0, s1), page...)
+	}
+	return log
+}
+
+// TestLogClaims reads a log that claims 2^32 pages, a few of which are found 100^17 times.
+func TestLogClaims(t *testing.T) {
+	var numbers []uint32
+	var pages [][]byte
+	for i := range 18 {
+		page := make([]byte, 512)
+		page[0], page[4] = 5, 100
+		for c := range 100 {
+			binary.BigEndian.PutUint16(page[12+2*c:], 500)
+		}
+		for _, at := range []int{8, 500} {
+			binary.BigEndian.PutUint32(page[at:], uint32(1001+i))
+		}
+		number := uint32(1000 + i)
+		switch i {
+		case 0:
+			number = 2 // the root of Packages
+		case 17:
+			page[0], page[4] = 13, 0
+		}
+		numbers, pages = append(numbers, number), append(pages, page)
+	}
+	_, err := collect(fstest.MapFS{
+		"usr/share/rpm/rpmdb.sqlite": {Data: unzipped(t, "small.sqlite")}, "usr/share/rpm/rpmdb.sqlite-wal": {Data: writeLog(1<<32-1, numbers, pages)},
+	})
 	require.ErrorContains(t, err, "a page in two places")
 }
 
@@ -412,8 +473,8 @@ func ExamplePackages() {
 	// Output: true rpmdb: no rpmdb.sqlite in [usr/share/rpm usr/lib/sysimage/rpm var/lib/rpm]: file does not exist
 }
 
-// pathFactor: three bytes can name a file of a folder whose path has 4096, which has
-// room for 4864, and a path that is not clean is made three times.
+// pathFactor: paths have a thousand bytes for each of the header, have room for a
+// quarter more, and one that is not clean is made three times.
 const pathFactor = 5000
 
 func FuzzHeader(f *testing.F) {

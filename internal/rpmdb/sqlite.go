@@ -17,6 +17,7 @@ type database struct {
 	page   int              // bytes a page
 	usable int              // of them, without what is reserved for extensions
 	pages  uint32
+	stored int // pages that there are, whatever the log claims
 	budget int // pages that may still be read in this pass: each has one place
 }
 
@@ -60,9 +61,11 @@ func openDatabase(file io.ReaderAt, size int64, wal io.ReaderAt, walSize int64) 
 	if db.usable < 480 {
 		return nil, damaged("%d reserved bytes a page", header[20])
 	}
+	inFile := min(size/int64(page), 1<<32-2)
 	if db.frames == nil {
-		db.pages = uint32(min(size/int64(page), 1<<32-2))
+		db.pages = uint32(inFile)
 	}
+	db.stored = int(inFile) + len(db.frames)
 	return db, nil
 }
 
@@ -170,7 +173,7 @@ func notEOF(err error) error {
 // the order of their row numbers. A record is valid until the next.
 func (db *database) rows(root uint32) iter.Seq2[record, error] {
 	return func(yield func(record, error) bool) {
-		db.budget = int(db.pages)
+		db.budget = db.stored
 		w := &tableWalk{db: db, yield: yield, overflow: make([]byte, db.page)}
 		w.page(root, 0)
 	}
@@ -258,7 +261,7 @@ func (w *tableWalk) row(cell []byte) bool {
 		return w.fail(damaged("cell header"))
 	}
 	cell = cell[n+m:]
-	if size > min(maxRow, uint64(w.db.pages)*uint64(w.db.page)) {
+	if size > min(maxRow, uint64(w.db.stored)*uint64(w.db.page)) {
 		return w.fail(damaged("row %d of %d bytes", id, size))
 	}
 	payload, err := w.gather(cell, int(size))
