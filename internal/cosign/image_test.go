@@ -6,7 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -372,6 +375,8 @@ func FuzzPayload(f *testing.F) {
 		f.Add([]byte(doc), "q.io/a")
 	}
 	f.Add([]byte(`{"critical":{},"optional":{"a":[1,{"b":null}]}}`), "*")
+	escaped := `{"critical":{"image":{"docker-manifest-digest":"sha256\u003a` + subject.Hex + `"},"type":"cosign container image signature"}}`
+	f.Add([]byte(strings.ReplaceAll(escaped, subject.Hex, fmt.Sprintf(`\u%04x`, subject.Hex[0])+subject.Hex[1:])), "*")
 	s := secretOf(f, "ed25519")
 	f.Fuzz(func(t *testing.T, body []byte, identity string) {
 		images := forge(t, s, string(body))
@@ -383,6 +388,12 @@ func FuzzPayload(f *testing.F) {
 			return
 		}
 		require.Equal(t, subject, all[0].Digest)
-		require.Contains(t, string(body), subject.Hex)
+		var said struct {
+			Critical struct {
+				Image map[string]string `json:"image"`
+			} `json:"critical"`
+		}
+		require.NoError(t, json.Unmarshal(body, &said))
+		require.Contains(t, slices.Collect(maps.Values(said.Critical.Image)), subject.String())
 	})
 }

@@ -191,19 +191,44 @@ func ExampleNewReader() {
 	// Output: content <nil>
 }
 
+// zstdWindows is how many bytes all windows of zstd frames take: one larger than those
+// before it is allocated anew.
+func zstdWindows(data []byte) int {
+	most, sum := 0, 0
+	for at := 0; ; at++ {
+		next := bytes.Index(data[at:], []byte{0x28, 0xb5, 0x2f, 0xfd})
+		if next < 0 {
+			return sum
+		}
+		at += next
+		var h zstd.Header
+		if h.Decode(data[at:min(at+zstd.HeaderMaxSize, len(data))]) != nil {
+			continue
+		}
+		window := h.WindowSize
+		if h.SingleSegment {
+			window = h.FrameContentSize
+		}
+		if n := int(min(window, decompress.MaxZstdWindow)); n > most {
+			most, sum = n, sum+n
+		}
+	}
+}
+
 func FuzzNewReader(f *testing.F) {
 	for _, codec := range []string{"none", "gzip", "zstd", "xz", "xz none"} {
 		f.Add(packed(f, codec, []byte("content content content")))
 	}
 	f.Add(manyBlocks(5))
 	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x88\x29\x00\x00hello")) // asks for the largest window
+	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x80\x29\x00\x00hello\x28\xb5\x2f\xfd\x00\x88\x29\x00\x00hello"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		limit := 1<<20 + 4096*len(data) // xz: each block has a decoder
 		switch {
 		case len(data) > 0 && data[0] == 0xfd:
 			limit += decompress.MaxXZWindow // of one block that is larger than the buffer
 		case bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}):
-			limit += decompress.MaxZstdWindow + 16<<20 // one window for all frames
+			limit += zstdWindows(data) + 16<<20
 		}
 		fuzzbound.Within(t, limit, func() {
 			d, err := decompress.NewReader(bytes.NewReader(data))

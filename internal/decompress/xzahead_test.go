@@ -175,32 +175,47 @@ func FuzzParallel(f *testing.F) {
 	f.Add(blocks(f, []byte("content content content"), 5))
 	f.Add(append(blocks(f, []byte("content"), 3), packed(f, "xz sha256", []byte("more"))...))
 	f.Add(sized(1<<20, 1<<30, 30))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		read := func(workers int) ([]byte, error) {
-			d, err := decompress.NewParallelReader(bytes.NewReader(data), workers, decompress.MaxXZAhead)
-			if err != nil {
-				return nil, err
-			}
-			content, err := io.ReadAll(io.LimitReader(d, 8<<20))
-			return content, errors.Join(err, d.Close())
+	f.Fuzz(requireSame)
+}
+
+// A fault behind what the fuzz target reads.
+func TestParallelLateFault(t *testing.T) {
+	data := blocks(t, make([]byte, 9<<20), 9<<20)
+	data[len(data)-12-12-1] ^= 1 // before index and footer
+	_, err := unpackedBy(0, bytes.NewReader(data))
+	require.ErrorContains(t, err, "content checksum")
+	requireSame(t, data)
+}
+
+// requireSame reads with and without workers.
+func requireSame(t *testing.T, data []byte) {
+	const most = 8 << 20
+	read := func(workers int) ([]byte, error) {
+		d, err := decompress.NewParallelReader(bytes.NewReader(data), workers, decompress.MaxXZAhead)
+		if err != nil {
+			return nil, err
 		}
-		var one, two []byte
-		var oneErr, twoErr error
-		// The content is kept, of 8 MiB at most, in a buffer that doubles.
-		limit := 2*(decompress.MaxXZWindow+32<<20) + 2*4096*len(data)
-		if bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}) {
-			limit += 2 * (decompress.MaxZstdWindow + 16<<20)
-		}
-		fuzzbound.Within(t, limit, func() {
-			one, oneErr = read(0)
-			two, twoErr = read(2)
-		})
-		require.Equal(t, oneErr == nil, twoErr == nil, "%v, %v", oneErr, twoErr)
-		if oneErr == nil {
-			require.True(t, bytes.Equal(one, two))
-		}
-		require.True(t, bytes.HasPrefix(one, two))
+		content, err := io.ReadAll(io.LimitReader(d, most))
+		return content, errors.Join(err, d.Close())
+	}
+	var one, two []byte
+	var oneErr, twoErr error
+	// The content is kept, of 8 MiB at most, in a buffer that doubles.
+	limit := 2*(decompress.MaxXZWindow+32<<20) + 2*4096*len(data)
+	if bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}) {
+		limit += 2 * (zstdWindows(data) + 16<<20)
+	}
+	fuzzbound.Within(t, limit, func() {
+		one, oneErr = read(0)
+		two, twoErr = read(2)
 	})
+	if len(one) < most { // else workers see a fault in the rest of the block as well
+		require.Equal(t, oneErr == nil, twoErr == nil, "%v, %v", oneErr, twoErr)
+	}
+	if oneErr == nil && twoErr == nil {
+		require.True(t, bytes.Equal(one, two))
+	}
+	require.True(t, bytes.HasPrefix(one, two))
 }
 
 func BenchmarkParallel(b *testing.B) {
