@@ -149,6 +149,21 @@ func TestHostileManifests(t *testing.T) {
 	require.ErrorIs(t, ociimage.CheckManifestSize(ociimage.MaxManifestSize+1), errors.ErrUnsupported)
 }
 
+// TestAllocations has lists of next to nothing, which are refused before there is room for
+// descriptors.
+func TestAllocations(t *testing.T) {
+	for _, list := range []string{"0,", "{},", "null,", `{"size":1},`} {
+		for _, raw := range []string{
+			`{"schemaVersion":2,"config":{},"layers":[` + strings.Repeat(list, 30_000) + "{}]}",
+			`{"schemaVersion":2,"layers":[` + strings.Repeat(list, 30_000) + `{}],"LAYERS":[]}`,
+			`{"schemaVersion":2,"manifests":[` + strings.Repeat(list, 30_000) + "{}]}",
+		} {
+			_, err := fuzzbound.Parse(t, 32, func(raw []byte) (*ociimage.Content, error) { return ociimage.Decode(raw, "") }, []byte(raw))
+			require.Error(t, err)
+		}
+	}
+}
+
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	img, err := random.Image(100, 2)

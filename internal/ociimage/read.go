@@ -50,9 +50,28 @@ type manifest struct {
 	SchemaVersion int64           `json:"schemaVersion"`
 	MediaType     types.MediaType `json:"mediaType"`
 	Config        json.RawMessage `json:"config"`
-	Layers        json.RawMessage `json:"layers"`
-	Manifests     json.RawMessage `json:"manifests"`
+	Layers        entries         `json:"layers"`
+	Manifests     entries         `json:"manifests"`
 }
+
+// entries is a list of descriptors: whether it is there, be it null, and how many it has.
+type entries struct {
+	there bool
+	count int
+}
+
+// UnmarshalJSON counts without making room for anything.
+func (e *entries) UnmarshalJSON(data []byte) error {
+	var list []struct{}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return err
+	}
+	e.there, e.count = true, max(e.count, len(list))
+	return nil
+}
+
+// minDescriptor is less than a descriptor's digest alone has in a manifest, bytes.
+const minDescriptor = 64
 
 // MediaType is the media type of a manifest: what it says itself or, where it
 // is silent, what was said about it. Two different answers are an error, for
@@ -65,8 +84,12 @@ func MediaType(raw []byte, said types.MediaType) (types.MediaType, error) {
 	if m.SchemaVersion == 1 {
 		return "", fmt.Errorf("manifest of schema version 1: %w", errors.ErrUnsupported)
 	}
-	if m.Manifests != nil && (m.Config != nil || m.Layers != nil) {
+	if m.Manifests.there && (m.Config != nil || m.Layers.there) {
 		return "", errors.New("manifest is an index and an image at once")
+	}
+	// The smallest entry has two bytes, and takes a hundred times as many.
+	if n := max(m.Layers.count, m.Manifests.count); n > len(raw)/minDescriptor {
+		return "", fmt.Errorf("manifest of %d bytes with %d entries, which cannot all have a digest", len(raw), n)
 	}
 	switch {
 	case m.MediaType != "" && said != "" && m.MediaType != said:
@@ -74,12 +97,12 @@ func MediaType(raw []byte, said types.MediaType) (types.MediaType, error) {
 	case m.MediaType != "":
 		said = m.MediaType
 	case said != "":
-	case m.Manifests != nil:
+	case m.Manifests.there:
 		said = types.OCIImageIndex
 	default:
 		said = types.OCIManifestSchema1
 	}
-	if said.IsIndex() != (m.Manifests != nil) {
+	if said.IsIndex() != m.Manifests.there {
 		return "", fmt.Errorf("manifest given as %.100q has the content of another type", said)
 	}
 	return said, nil
