@@ -3,6 +3,7 @@ package edsign_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -155,9 +156,23 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
+// With these keys and a signature of zeros Go's check is content.
+func TestKeysOfSmallOrder(t *testing.T) {
+	for _, key := range []string{
+		strings.Repeat("00", 31) + "80", "ed" + strings.Repeat("ff", 30) + "7f", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+	} {
+		require.True(t, ed25519.Verify(unhex(t, key), []byte("m"), make([]byte, 64)))
+		var keys edsign.Keys
+		require.NoError(t, keys.Trust(b64(unhex(t, key))))
+		_, err := keys.Verify(t.Context(), strings.NewReader("m"), make([]byte, 64))
+		require.ErrorIs(t, err, signature.ErrUnknownKey, key)
+	}
+}
+
 func FuzzKeys(f *testing.F) {
 	v := vectors[0]
 	f.Add([]byte(b64(unhex(f, v.public))))
+	f.Add(b64(make([]byte, 31), []byte{0x80}))
 	f.Add([]byte("\n\r\n" + string(b64(unhex(f, v.seed), unhex(f, v.public)))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var keys edsign.Keys
