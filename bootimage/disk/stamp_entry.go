@@ -2,6 +2,7 @@ package disk
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -14,7 +15,9 @@ const platformKey = "ignition.platform.id="
 func optionsOf(entry string) (all []string) {
 	for line := range strings.Lines(entry) {
 		if options, ok := optionsLine(line); ok {
-			all = append(all, strings.Fields(options)...)
+			for _, text := range fields(options) {
+				all = append(all, text)
+			}
 		}
 	}
 	return all
@@ -37,34 +40,49 @@ func platformIn(arguments []string) string {
 
 // restamp writes an entry anew: platform ids and, once each, the arguments in
 // drop go, then the new ones are at the end of the first line of options, as
-// coreos-assembler and osbuild write them.
+// coreos-assembler and osbuild write them. Those of drop are looked for behind the
+// platform that counts first, where they were written with it, and then from the end.
 func restamp(entry, platform string, drop, add []string) string {
 	drop = slices.Clone(drop)
 	add = append([]string{platformKey + platform}, add...)
 	lines := slices.Collect(strings.Lines(entry))
-	first := -1
-	for i, line := range slices.Backward(lines) {
+	first, counts := -1, -1
+	var words []word // that may go
+	for i, line := range lines {
 		options, ok := optionsLine(line)
 		if !ok {
 			continue
 		}
-		first = i
-		head := line[:len(line)-len(options)]
-		end := options[len(strings.TrimRight(options, "\r\n")):]
-		for word := range backwardFields(options) {
-			text := options[word[0]:word[1]]
-			if at := slices.Index(drop, text); at >= 0 {
-				drop = slices.Delete(drop, at, at+1)
-			} else if !strings.HasPrefix(text, platformKey) {
-				continue
-			}
-			from := word[0]
-			for from > 0 && (options[from-1] == ' ' || options[from-1] == '\t') {
-				from--
-			}
-			options = options[:from] + options[word[1]:]
+		if first < 0 {
+			first = i
 		}
-		lines[i] = head + strings.TrimRight(options, "\r\n") + end
+		for from, text := range fields(options) {
+			from += len(line) - len(options)
+			id := strings.HasPrefix(text, platformKey)
+			if id {
+				counts = len(words)
+			}
+			if id || slices.Contains(drop, text) {
+				words = append(words, word{i, from, text, id})
+			}
+		}
+	}
+	search := func(w *word) {
+		if at := slices.Index(drop, w.text); at >= 0 && !w.goes {
+			drop, w.goes = slices.Delete(drop, at, at+1), true
+		}
+	}
+	for i := counts + 1; i < len(words); i++ {
+		search(&words[i])
+	}
+	for i := range slices.Backward(words) {
+		w := &words[i]
+		if search(w); !w.goes {
+			continue
+		}
+		line := lines[w.line]
+		before := strings.TrimRight(line[:w.from], " \t")
+		lines[w.line] = before + line[w.from+len(w.text):]
 	}
 	if first >= 0 {
 		line := lines[first]
@@ -79,23 +97,26 @@ func restamp(entry, platform string, drop, add []string) string {
 	return strings.Join(lines, "")
 }
 
-// backwardFields gives where the words of text are, from the last one.
-func backwardFields(text string) func(yield func([2]int) bool) {
-	return func(yield func([2]int) bool) {
-		blank := func(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
-		for end := len(text); end > 0; {
-			if blank(text[end-1]) {
-				end--
-				continue
+// word is a kernel argument in a line, and whether it goes.
+type word struct {
+	line, from int
+	text       string
+	goes       bool
+}
+
+// fields gives the words of text and where they are. Blanks are those of the kernel
+// that are ASCII: what divides words for it must do so here, and nothing else.
+func fields(text string) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		for at := 0; at < len(text); {
+			n := strings.IndexAny(text[at:], " \t\n\v\f\r")
+			if n < 0 {
+				n = len(text) - at
 			}
-			start := end
-			for start > 0 && !blank(text[start-1]) {
-				start--
-			}
-			if !yield([2]int{start, end}) {
+			if n > 0 && !yield(at, text[at:at+n]) {
 				return
 			}
-			end = start
+			at += n + 1
 		}
 	}
 }

@@ -362,6 +362,15 @@ func TestStampFiles(t *testing.T) {
 			entry:                            "options\ta b ignition.platform.id=nutanix\r\noptions c\n",
 			"loader.1/entries/ostree-2.conf": "options x ignition.platform.id=nutanix\n",
 		}, ""},
+		{"platform again, with consoles of someone else in another line", map[string]string{
+			entry: "options a ignition.platform.id=aws console=tty0 console=ttyS0,115200n8\noptions console=tty0 b\n",
+		}, "aws", x86, map[string]string{
+			entry:               "options a ignition.platform.id=aws console=tty0 console=ttyS0,115200n8\noptions console=tty0 b\n",
+			"grub2/console.cfg": console(serial),
+		}, ""},
+		{"all blanks of the kernel, and none of Unicode", map[string]string{
+			entry: "options a\vignition.platform.id=metal\fb\noptions c\rignition.platform.id=qemu\u00a0d\u2003e\n",
+		}, "nutanix", x86, map[string]string{entry: "options a\v\fb ignition.platform.id=nutanix\noptions c\r\n"}, ""},
 		{"settings in grub.cfg", map[string]string{
 			"grub2/console.cfg": "", "grub2/grub.cfg": "a\n# CONSOLE-SETTINGS-START\nold\n# CONSOLE-SETTINGS-END\nb\n",
 		}, "gcp", x86, map[string]string{
@@ -471,6 +480,7 @@ func TestStampDisk(t *testing.T) {
 func FuzzStamp(f *testing.F) {
 	system := bootSystem(f)
 	f.Add([]byte(bootEntry), []byte(bootConsole), "aws", uint32(0))
+	f.Add([]byte("options a console=tty0\noptions console=tty0\vignition.platform.id=x\n"), []byte(bootConsole), "aws", uint32(0))
 	f.Add([]byte("options\ta ignition.platform.id=\r\n"), []byte("# CONSOLE-SETTINGS-START\n# CONSOLE-SETTINGS-END\n"), "qemu", uint32(1<<8))
 	f.Fuzz(func(t *testing.T, entry, config []byte, platform string, flip uint32) {
 		raw := bytes.Clone(system)
