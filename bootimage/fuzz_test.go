@@ -17,7 +17,7 @@ import (
 // FuzzParseOSVersion: a version that is read is within what its system can be, and a
 // comparison of any two ends.
 func FuzzParseOSVersion(f *testing.F) {
-	for _, seed := range []string{"39.20231101.3.0", "9.6.20250402-0", "418.94.202410090804-0", "10.0.20251103-0", "4.2", "99999999.20250101.1.1"} {
+	for _, seed := range []string{"39.20231101.3.0", "9.6.20250402-0", "418.94.202410090804-0", "10.0.20251103-0", "4.2", "99999999.20250101.1.1", "00.00010101.3.0"} {
 		f.Add(seed, "9.2")
 	}
 	f.Fuzz(func(t *testing.T, text, oldest string) {

@@ -53,7 +53,8 @@ func ParseOSVersion(text string) (OSVersion, error) {
 		v.Fedora, date = number(m[1]), m[2]
 	}
 	var err error
-	if v.Date, err = time.Parse("20060102", date); err != nil {
+	// Numbers of systems and years that there are not would say what the zero value does.
+	if v.Date, err = time.Parse("20060102", date); err != nil || v.Fedora+v.Major == 0 || v.Date.Year() < 2000 {
 		return OSVersion{}, fmt.Errorf("bootimage: %.128q is not the version of a CoreOS build: %w", text, fs.ErrInvalid)
 	}
 	return v, nil
