@@ -241,36 +241,41 @@ func (f *FS) addEntry(dir *inode, name string, number uint32) ([]Patch, error) {
 		return nil, err
 	}
 	want := (8 + len(name) + 3) &^ 3
+	blocks := dir.size() / uint64(f.blockSize) // behind them may be anything
 	for _, r := range m.runs {
-		for n := r.start; n < r.start+r.count && !r.zero; n++ {
-			b, err := f.block(n)
+		for i := uint64(0); i < r.count && r.logical+i < blocks && !r.zero; i++ {
+			b, err := f.block(r.start + i)
 			if err != nil {
 				return nil, err
 			}
 			b = slices.Clone(b)
-			if !f.insert(b, name, want, number) {
+			entries := b
+			if f.has(roMetadataCsum) {
+				if entries = b[:len(b)-12]; !isTail(b[len(entries):]) {
+					continue
+				}
+			}
+			// Where the bitmap lies, the block has become one of the new file's.
+			if _, err := f.blockEntries(nil, entries); err != nil {
+				return nil, err
+			}
+			if !f.insert(entries, name, want, number) {
 				continue
 			}
-			if tail := b[len(b)-12:]; f.has(roMetadataCsum) && isTail(tail) {
-				binary.LittleEndian.PutUint32(tail[8:], crc32c(f.seedOf(dir), b[:len(b)-12]))
+			if f.has(roMetadataCsum) {
+				binary.LittleEndian.PutUint32(b[len(entries)+8:], crc32c(f.seedOf(dir), entries))
 			}
-			return f.set(n, b)
+			return f.set(r.start+i, b)
 		}
 	}
 	return nil, fmt.Errorf("no room in the directory: %w", ErrFull)
 }
 
-// insert puts an entry of so many bytes behind another one that has them left. The
-// block has been read by [FS.entries], which checked it.
+// insert puts an entry of so many bytes behind another one that has them left.
+// [FS.blockEntries] has checked those that there are.
 func (f *FS) insert(b []byte, name string, want int, number uint32) bool {
 	le := binary.LittleEndian
-	end := len(b)
-	if f.has(roMetadataCsum) {
-		if end -= 12; !isTail(b[end:]) {
-			return false
-		}
-	}
-	for at := 0; at < end; {
+	for at := 0; at < len(b); {
 		length := int(le.Uint16(b[at+4:]))
 		if len(b) == 1<<16 && (length == 1<<16-1 || length == 0) {
 			length = 1 << 16

@@ -371,6 +371,51 @@ func TestLyingDirectory(t *testing.T) {
 	require.ErrorContains(t, err, "directory of 16777216 bytes in a file system of 256 blocks of 1024")
 }
 
+// lyingBitmap is edits of the file system "old", as FuzzFS has them, after which its
+// bitmap says that only the blocks in free are free.
+func lyingBitmap(free ...int) (edits []byte) {
+	const bitmap = 3 * 1024 // it has 256 blocks of 1024 bytes, numbered from 1
+	for i := range 32 {
+		used := byte(0xff)
+		for _, n := range free {
+			if (n-1)/8 == i {
+				used &^= 1 << ((n - 1) % 8)
+			}
+		}
+		at := bitmap + i
+		edits = append(edits, byte(at), byte(at>>8), byte(at>>16), used)
+	}
+	return edits
+}
+
+func edited(data, edits []byte) []byte {
+	for e := range slices.Chunk(edits[:len(edits)&^3], 4) {
+		data[(int(e[0])|int(e[1])<<8|int(e[2])<<16)%len(data)] = e[3]
+	}
+	return data
+}
+
+// TestLyingBitmap: what is written where something else is already does no harm but to
+// that.
+func TestLyingBitmap(t *testing.T) {
+	const grub = 27 // the block of the folder grub2
+	data := fixture(t, "old")
+	require.Contains(t, string(data[grub*1024:][:1024]), "grub.cfg")
+	f := open(t, edited(data, lyingBitmap(grub-1, grub)))
+	for _, content := range [][]byte{make([]byte, 5), bytes.Repeat([]byte("\xfc\xff"), 512)} {
+		require.NoError(t, f.WriteFile("/loader/entries/ostree-1.conf", []byte("new")))
+		steps := len(f.Steps())
+		require.ErrorIs(t, f.CreateFile("/grub2/new", "grub.cfg", content), ext4.ErrCorrupt)
+		require.Len(t, f.Steps(), steps)
+	}
+
+	f = open(t, edited(fixture(t, "old"), lyingBitmap(1)))
+	err := f.WriteFile("/loader/entries/ostree-1.conf", []byte("new"))
+	require.ErrorIs(t, err, ext4.ErrCorrupt)
+	require.ErrorContains(t, err, "block 1, which has the superblock")
+	require.Empty(t, f.Steps())
+}
+
 // FuzzFS changes bytes of a file system: edits are four bytes each, an offset of
 // three and what is to be there.
 func FuzzFS(f *testing.F) {
@@ -381,11 +426,9 @@ func FuzzFS(f *testing.F) {
 		f.Add(uint8(i), []byte{}, []byte("new content"))
 		f.Add(uint8(i), []byte{0x18, 4, 0, 1, 0x20, 4, 0, 0x10, 0, 0x14, 0, 2}, bytes.Repeat([]byte("long"), 1000))
 	}
+	f.Add(uint8(0), lyingBitmap(26, 27), make([]byte, 5))
 	f.Fuzz(func(t *testing.T, base uint8, edits, content []byte) {
-		data := bytes.Clone(bases[int(base)%len(bases)])
-		for e := range slices.Chunk(edits[:len(edits)&^3], 4) {
-			data[(int(e[0])|int(e[1])<<8|int(e[2])<<16)%len(data)] = e[3]
-		}
+		data := edited(bytes.Clone(bases[int(base)%len(bases)]), edits)
 		// Reading first, of what the image claims; the writing below is of what we have.
 		// A file may be one hole.
 		fuzzbound.Within(t, ext4.MaxFileSize+1<<20+8*len(data), func() {

@@ -183,7 +183,7 @@ func (m *blockMap) node(n uint64) error {
 }
 
 func (m *blockMap) add(f *FS, r run) error {
-	if end := r.start + r.count; r.start == 0 || end < r.start || end > f.blocks {
+	if end := r.start + r.count; r.start <= f.firstDataBlock || end < r.start || end > f.blocks {
 		return fmt.Errorf("blocks %d and %d more of %d: %w", r.start, r.count, f.blocks, ErrCorrupt)
 	}
 	if n := len(m.runs); n > 0 && r.logical < m.runs[n-1].logical+m.runs[n-1].count {

@@ -129,10 +129,19 @@ func (f *FS) step(patches []Patch, err error) error {
 	return err
 }
 
+// writable is a block that is to be changed. The superblock's is not: [FS.mark] changes
+// that, and what is written in its place is no file system any more.
+func (f *FS) writable(n uint64) ([]byte, error) {
+	if n <= f.firstDataBlock {
+		return nil, fmt.Errorf("block %d, which has the superblock, is to be written: %w", n, ErrCorrupt)
+	}
+	return f.block(n)
+}
+
 // set changes a block and gives the patch, which has only what differs, nil if
 // nothing does.
 func (f *FS) set(n uint64, now []byte) ([]Patch, error) {
-	was, err := f.block(n)
+	was, err := f.writable(n)
 	if err != nil {
 		return nil, err
 	}
@@ -459,7 +468,7 @@ func (f *FS) markIn(g, n, end uint64, used bool, before map[uint64][]byte) error
 }
 
 func (f *FS) change(n uint64, now []byte, before map[uint64][]byte) error {
-	was, err := f.block(n)
+	was, err := f.writable(n)
 	if err != nil {
 		return err
 	}
