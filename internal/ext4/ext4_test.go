@@ -371,6 +371,28 @@ func TestLyingDirectory(t *testing.T) {
 	require.ErrorContains(t, err, "directory of 16777216 bytes in a file system of 256 blocks of 1024")
 }
 
+// TestLyingMap: a map that leads to itself makes a large file of a small file system, which
+// takes the memory of its content alone.
+func TestLyingMap(t *testing.T) {
+	const block = 100 // that is free
+	data := fixture(t, "old")
+	le := binary.LittleEndian
+	entry := bytes.Index(data, []byte("\x0d\x01ostree-1.conf")) - 6
+	table := int(le.Uint32(data[2048+8:])) * 1024
+	inode := data[table+int(le.Uint32(data[entry:])-1)*int(le.Uint16(data[1024+0x58:])):]
+	le.PutUint32(inode[4:], ext4.MaxFileSize)
+	le.PutUint32(inode[0x28+4*13:], block)
+	for i := range 256 {
+		le.PutUint32(data[block*1024+4*i:], block)
+	}
+	f := open(t, data)
+	var content []byte
+	var err error
+	require.Less(t, fuzzbound.Allocated(func() { content, err = f.ReadFile("/loader/entries/ostree-1.conf") }), ext4.MaxFileSize+2<<20)
+	require.NoError(t, err)
+	require.Equal(t, data[block*1024:][:1024], content[ext4.MaxFileSize-1024:])
+}
+
 // lyingBitmap is edits of the file system "old", as FuzzFS has them, after which its
 // bitmap says that only the blocks in free are free.
 func lyingBitmap(free ...int) (edits []byte) {

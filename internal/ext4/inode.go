@@ -321,11 +321,9 @@ func (f *FS) content(in *inode, limit uint64) ([]byte, error) {
 			if r.zero || at >= size {
 				break
 			}
-			b, err := f.block(r.start + i)
-			if err != nil {
+			if err := f.fill(data[at:min(at+bs, size)], r.start+i); err != nil {
 				return nil, err
 			}
-			copy(data[at:], b)
 		}
 	}
 	return data, nil

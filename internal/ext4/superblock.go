@@ -261,7 +261,16 @@ func (f *FS) block(n uint64) ([]byte, error) {
 		return nil, fmt.Errorf("ext4: block %d of %d: %w", n, f.blocks, ErrCorrupt)
 	}
 	b := make([]byte, f.blockSize)
-	return b, f.readAt(b, int64(n)*int64(f.blockSize))
+	return b, f.fill(b, n)
+}
+
+// fill reads the beginning of a block that there is, as it is to be.
+func (f *FS) fill(p []byte, n uint64) error {
+	if b, ok := f.changed[n]; ok {
+		copy(p, b)
+		return nil
+	}
+	return f.readAt(p, int64(n)*int64(f.blockSize))
 }
 
 // groupStart is the first block of a group, groupBlocks how many it has.
