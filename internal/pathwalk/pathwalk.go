@@ -12,14 +12,18 @@ import (
 // kernel does.
 const maxLinks = 40
 
+// maxNames is how many names are looked up on the way, each in a directory that may be
+// large: links of some kilobytes could lead through one again and again.
+const maxNames = 256
+
 // Walk gives the file at a path from root. Symbolic links are followed, and stay within
 // the file system: the parent of its root is the root. child finds a name in a
 // directory; link tells whether a file is a symbolic link, and where it leads. Errors of
-// both are passed on; too many links wrap [fs.ErrInvalid].
+// both are passed on; too many links and names wrap [fs.ErrInvalid].
 func Walk[F any](root F, name string, child func(dir F, name string) (F, error), link func(F) (target string, is bool, err error)) (F, error) {
 	way := []F{root} // from the root to where we are
 	left := strings.Split(name, "/")
-	for links := 0; len(left) > 0; {
+	for links, names := 0, 0; len(left) > 0; {
 		part := left[0]
 		left = left[1:]
 		switch part {
@@ -28,6 +32,9 @@ func Walk[F any](root F, name string, child func(dir F, name string) (F, error),
 		case "..":
 			way = way[:max(1, len(way)-1)]
 			continue
+		}
+		if names++; names > maxNames {
+			return root, fmt.Errorf("more than %d names on the way: %w", maxNames, fs.ErrInvalid)
 		}
 		file, err := child(way[len(way)-1], part)
 		if err != nil {

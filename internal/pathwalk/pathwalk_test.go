@@ -50,6 +50,9 @@ func TestWalk(t *testing.T) {
 		"loop":        fs.ErrInvalid,
 		"bad":         broken,
 		"a/up/../b/c": "/b/c",
+
+		strings.Repeat("a/../", 254) + "b/c": "/b/c",
+		strings.Repeat("a/../", 255) + "b/c": fs.ErrInvalid,
 	} {
 		got, err := pathwalk.Walk("/", name, child, link)
 		if is, ok := want.(error); ok {
