@@ -430,14 +430,17 @@ func TestCompressedByTools(t *testing.T) {
 
 // unpackBound is what unpacking a file to at most 1 MiB may allocate: buffers, the
 // window, and for each block of xz a decoder.
-func unpackBound(data []byte) int {
-	limit := 16<<20 + 4096*len(data)
-	if bytes.HasPrefix(data, []byte("\xfd7zXZ")) {
-		limit += 64 << 20
-	} else if bytes.Contains(data, []byte("\xb5\x2f\xfd")) {
-		limit += 144 << 20
+func unpackBound(data []byte) int { return 16<<20 + 4096*len(data) + windowBound(data) }
+
+// windowBound is what a file's decoder may allocate for its window.
+func windowBound(data []byte) int {
+	switch {
+	case bytes.HasPrefix(data, []byte("\xfd7zXZ")):
+		return 64 << 20
+	case bytes.Contains(data, []byte("\xb5\x2f\xfd")):
+		return 144 << 20
 	}
-	return limit
+	return 0
 }
 
 func FuzzUncompress(f *testing.F) {

@@ -276,11 +276,24 @@ func (r *isoReader) entry(head *tar.Header, content io.Reader) error {
 			return fmt.Errorf("%s is there twice: %w", name, errors.ErrUnsupported)
 		}
 		return nil // of another architecture
+	case isSparse(head):
+		return fmt.Errorf("%s is sparse: %w", name, errors.ErrUnsupported)
 	case head.Size > maxISOSize:
 		return fmt.Errorf("%s of %d bytes, more than %d: %w", name, head.Size, int64(maxISOSize), errors.ErrUnsupported)
 	}
 	r.iso = &ImageISO{Path: name, Arch: arch, Size: head.Size}
 	return r.content(content)
+}
+
+// isSparse reports whether a file is one of which the archive leaves out zeros, some
+// bytes of which can stand for any size. No tool that makes layers writes them.
+func isSparse(head *tar.Header) bool {
+	for key := range head.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // sum reads the checksum beside an ISO, which comes before it or after it.

@@ -169,6 +169,24 @@ func TestISO(t *testing.T) {
 	require.Less(t, counts[1].Load(), int64(1<<20))
 }
 
+// sparseISO is a layer with an ISO of a gibibyte that is one hole.
+func sparseISO(t testing.TB) v1.Layer {
+	t.Helper()
+	const file, size = "coreos/coreos-x86_64.iso", 1 << 30
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	require.NoError(t, w.WriteHeader(&tar.Header{Name: file + ".sha256", Mode: 0o644, Size: 64}))
+	_, err := io.WriteString(w, "49bc20df15e412a64472421e13fe86ff1c5165e18b2afccf160d4dc19fe68a14")
+	require.NoError(t, err)
+	// The package writes no sparse files, whose keys have GNU in place of OWN.
+	require.NoError(t, w.WriteHeader(&tar.Header{Name: file, Mode: 0o644, Size: 512, PAXRecords: map[string]string{
+		"OWN.sparse.major": "1", "OWN.sparse.minor": "0", "OWN.sparse.name": file, "OWN.sparse.realsize": fmt.Sprint(size),
+	}}))
+	_, err = w.Write(append([]byte("0\n"), make([]byte, 510)...))
+	require.NoError(t, errors.Join(err, w.Close()))
+	return static.NewLayer(bytes.ReplaceAll(out.Bytes(), []byte("OWN.sparse."), []byte("GNU.sparse.")), types.OCIUncompressedLayer)
+}
+
 func TestISORefused(t *testing.T) {
 	iso := noise(200_000)
 	const file = "coreos/coreos-x86_64.iso"
@@ -195,6 +213,8 @@ func TestISORefused(t *testing.T) {
 		{"link", one(member{name: file, kind: tar.TypeSymlink}), nil, errors.ErrUnsupported, "not a file"},
 		{"hard link", one(member{name: file, kind: tar.TypeLink}), nil, errors.ErrUnsupported, "not a file"},
 		{"twice", one(member{name: file, content: iso}, member{name: "./" + file, content: iso}), nil, errors.ErrUnsupported, "twice"},
+		{"sparse", []v1.Layer{sparseISO(t)}, nil, errors.ErrUnsupported, "sparse"},
+		{"sparse, by checksum", []v1.Layer{sparseISO(t)}, &bootimage.ISOOptions{SHA256: sum256(nil)}, errors.ErrUnsupported, "sparse"},
 		{"bad option", good(), &bootimage.ISOOptions{SHA256: "x"}, fs.ErrInvalid, `checksum "x"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -261,6 +281,12 @@ func TestISOAtOnce(t *testing.T) {
 
 func FuzzISO(f *testing.F) {
 	iso := noise(3000)
+	sparse, err := sparseISO(f).Uncompressed()
+	require.NoError(f, err)
+	plain, err := io.ReadAll(sparse)
+	require.NoError(f, err)
+	f.Add(plain)
+	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x88\x01\x00\x00")) // nothing, with the largest window
 	for _, l := range osImages(f, iso, "x86_64") {
 		rc, err := l.Compressed()
 		require.NoError(f, err)
@@ -275,7 +301,8 @@ func FuzzISO(f *testing.F) {
 		root := openRoot(t)
 		var got *bootimage.ImageISO
 		var err error
-		fuzzbound.Within(t, 16<<20+64*len(layer), func() { got, err = bootimage.ExtractISO(t.Context(), root, "my.iso", img, nil) })
+		// A layer may be compressed.
+		fuzzbound.Within(t, 16<<20+64*len(layer)+windowBound(layer), func() { got, err = bootimage.ExtractISO(t.Context(), root, "my.iso", img, nil) })
 		if err != nil {
 			require.Empty(t, names(t, root))
 			return
