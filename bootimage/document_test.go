@@ -191,6 +191,10 @@ bootimage: release.json: architectures[""]: "" is not an architecture`)
 	_, err = bootimage.DecodeMeta(strings.NewReader(`{"images": {"qemu": {"path": "../x", "sha256": "y", "uncompressed-sha256": "z", "size": -1}, "Q": {}}, "coreos-assembler.basearch": "-"}`))
 	require.ErrorContains(t, err, `images.qemu.path: "../x" is not a file name`)
 	require.ErrorContains(t, err, `images.Q: not the name of an artifact`)
+	for _, name := range []string{bootimage.MetaFile, bootimage.ReleaseFile} {
+		_, err = bootimage.DecodeMeta(strings.NewReader(`{"images": {"qemu": {"path": "` + name + `"}}}`))
+		require.ErrorContains(t, err, "images.qemu.path: "+name+" is a kind of its own")
+	}
 	require.ErrorContains(t, err, `ostree-timestamp: missing`)
 }
 

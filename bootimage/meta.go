@@ -222,6 +222,9 @@ func checkImages(images map[string]Image) (faults []error) {
 		if !reFile.MatchString(i.Path) {
 			fail(at+".path", "%.255q is not a file name", i.Path)
 		}
+		if i.Path == MetaFile || i.Path == ReleaseFile {
+			fail(at+".path", "%s is a kind of its own", i.Path)
+		}
 		if !reSHA256.MatchString(i.SHA256) {
 			fail(at+".sha256", "%.80q is not a SHA-256", i.SHA256)
 		}
