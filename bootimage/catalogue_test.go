@@ -327,6 +327,10 @@ func TestMergeMeta(t *testing.T) {
 	first, err := bootimage.MergeMeta(mine)(nil)
 	require.NoError(t, err)
 	require.Equal(t, string(mine), string(first))
+	keys := regexp.MustCompile(`"(buildid|ostree-\w+|ostree-content-checksum|coreos-assembler\.[a-z-]+|images|sha256|commit)":`)
+	shout := func(data []byte) []byte {
+		return keys.ReplaceAllFunc(data, bytes.ToUpper)
+	}
 	for name, fn := range map[string]func(*bootimage.Meta){
 		"ostree-commit":                          func(m *bootimage.Meta) { m.OSTreeCommit = hash("x") },
 		"ostree-content-checksum":                func(m *bootimage.Meta) { m.OSTreeContentChecksum = hash("x") },
@@ -341,6 +345,10 @@ func TestMergeMeta(t *testing.T) {
 			_, err := bootimage.MergeMeta(change(theirs, fn))(mine)
 			require.ErrorIs(t, err, fs.ErrExist)
 			require.ErrorContains(t, err, name)
+			// The same keys for Go's readers.
+			_, err = bootimage.MergeMeta(shout(change(theirs, fn)))(shout(mine))
+			require.ErrorIs(t, err, fs.ErrExist)
+			require.ErrorContains(t, err, name[strings.LastIndexByte(name, '.')+1:])
 		})
 	}
 	// Null is nothing, as to every reader of the record.

@@ -162,6 +162,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"schema-version": "1.0.0", "builds": [{"id": "a", "arches": "x86_64"}]}`, "builds.arches: want []string, got string"},
 		{`{"schema-version": "1.0.0", "schema-version": "1.0.0"}`, "schema-version: key is there twice"},
 		{`{"schema-version": "1.0.0", "builds": [], "Builds": []}`, "Builds: key is there twice"},
+		{`{"schema-version": "1.0.0", "builds": [], "build\u017f": []}`, "key is there twice"},
 		{`{"schema-version": "1.0.0", "x": {"a.b": {"c": 1, "\u0063": 2}}}`, `x["a.b"].c: key is there twice`},
 		{`{"schema-version": "1.0.0", "builds": [{"id": "../a", "arches": ["x86_64", "X"]}, {"id": "b"}, {"id": "b"}]}`,
 			"builds[0].id: \"../a\" is not a build id\nbootimage: builds.json: builds[0].arches[1]: \"X\" is not an architecture\nbootimage: builds.json: builds[2].id: build b is there twice"},

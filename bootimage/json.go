@@ -111,10 +111,11 @@ func (p *jsonParser) value(depth int, path string) (*value, error) {
 			if err := json.Unmarshal([]byte(m.rawKey), &m.key); err != nil {
 				return nil, err
 			}
-			// At the top also in other case: Go's readers take either for ours.
+			// At the top also in other case: Go's readers take either for ours. U+017F is a small
+			// letter s to them, U+212A a capital K.
 			name := m.key
 			if depth == 0 {
-				name = strings.ToLower(name)
+				name = strings.ToLower(strings.ToUpper(name))
 			}
 			if seen[name] {
 				return nil, &FieldError{Path: join(path, m.key), Err: errors.New("key is there twice")}

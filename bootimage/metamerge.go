@@ -75,6 +75,19 @@ func (v *value) get(key string) *value {
 	return nil
 }
 
+// read is get as encoding/json reads: also of a key in other case, and of several the last.
+func (v *value) read(key string) *value {
+	if v == nil {
+		return nil
+	}
+	for _, m := range slices.Backward(v.members) {
+		if strings.EqualFold(m.key, key) && !m.value.null() {
+			return m.value
+		}
+	}
+	return nil
+}
+
 // plain is a value as text in one line, to tell it from others: as it stands in
 // a document that is written anew, which members that are null do not.
 func plain(v *value) string {
@@ -101,20 +114,20 @@ func stampOf(m *Meta) int64 {
 
 func mergeMeta(d, add *Document[Meta]) error {
 	for _, key := range sameBuild {
-		was, is := d.root.get(key), add.root.get(key)
+		was, is := d.root.read(key), add.root.read(key)
 		if was == nil || is == nil {
 			continue
 		}
 		// Sources are the same where their commits are.
 		if was.kind == '{' && is.kind == '{' {
-			was, is = was.get("commit"), is.get("commit")
+			was, is = was.read("commit"), is.read("commit")
 		}
 		if plain(was) != plain(is) {
 			return fmt.Errorf("bootimage: merge meta.json of build %s: %s is %s, not %s: %w", d.view.BuildID, key, plain(was), plain(is), fs.ErrExist)
 		}
 	}
 	newer := stampOf(&add.view) > stampOf(&d.view)
-	joined, err := joinValues(d.root, add.root, newer, "")
+	joined, err := joinValues(d.root, add.root, newer, "", false)
 	if err != nil {
 		return fmt.Errorf("bootimage: merge meta.json of build %s: %w", d.view.BuildID, err)
 	}
@@ -127,15 +140,15 @@ func mergeMeta(d, add *Document[Meta]) error {
 }
 
 // joinValues is a with what b has more; where both have a value, b's counts if it
-// is newer.
-func joinValues(a, b *value, newer bool, path string) (*value, error) {
+// is newer. files says that they are of images.
+func joinValues(a, b *value, newer bool, path string, files bool) (*value, error) {
 	switch {
 	case a.null():
 		return b, nil
 	case a.kind == '{' && b.kind == '{':
 		// A file has one content: what was published under its name stays. An older
 		// record's file is not one half of the newer one's.
-		if was, is := a.get("sha256"), b.get("sha256"); was != nil && is != nil && strings.HasPrefix(path, "images") && !was.equal(is) {
+		if was, is := a.read("sha256"), b.read("sha256"); files && was != nil && is != nil && !was.equal(is) {
 			if newer {
 				return nil, &FieldError{Document: MetaFile, Path: path + ".sha256", Err: fmt.Errorf("is %s already: %w", plain(was), fs.ErrExist)}
 			}
@@ -145,7 +158,7 @@ func joinValues(a, b *value, newer bool, path string) (*value, error) {
 		for _, m := range a.members {
 			if other := b.get(m.key); other != nil {
 				var err error
-				if m.value, err = joinValues(m.value, other, newer, join(path, m.key)); err != nil {
+				if m.value, err = joinValues(m.value, other, newer, join(path, m.key), files || path == "" && strings.EqualFold(m.key, "images")); err != nil {
 					return nil, err
 				}
 			}
