@@ -76,7 +76,7 @@ func (v *value) text() (text string) {
 // list is the items of a list or the members of an object under a key; none where
 // there is no such.
 func (v *value) list(key string) []member {
-	if l := v.get(key); l != nil {
+	if l := v.read(key); l != nil {
 		return l.members
 	}
 	return nil
@@ -86,7 +86,7 @@ func (v *value) list(key string) []member {
 func (v *value) items(key, by string) map[string]*value {
 	all := map[string]*value{}
 	for _, m := range v.list(key) {
-		all[m.value.get(by).text()] = m.value
+		all[m.value.read(by).text()] = m.value
 	}
 	return all
 }
@@ -94,7 +94,7 @@ func (v *value) items(key, by string) map[string]*value {
 // more are the keys of an object that another lacks, but for some.
 func (v *value) more(than *value, but ...string) (members []member) {
 	for _, m := range v.members {
-		if than.get(m.key) == nil && !slices.Contains(but, m.key) {
+		if than.read(m.key) == nil && !slices.Contains(but, m.key) {
 			members = append(members, m)
 		}
 	}
@@ -106,12 +106,12 @@ func joinBuilds(a, b *value) *value {
 	buried, tagged := a.items("tombstone-builds", "id"), a.items("tags", "name")
 	builds := &value{kind: '['}
 	for _, m := range b.list("builds") {
-		if was[m.value.get("id").text()] == nil {
+		if was[m.value.read("id").text()] == nil {
 			builds.members = append(builds.members, member{value: m.value})
 		}
 	}
 	for _, m := range a.list("builds") {
-		if add := is[m.value.get("id").text()]; add != nil {
+		if add := is[m.value.read("id").text()]; add != nil {
 			m.value = joinEntry(m.value, add)
 		}
 		builds.members = append(builds.members, m)
@@ -131,9 +131,9 @@ func joinBuilds(a, b *value) *value {
 		}
 	}
 	extend("tags", func(t *value) bool {
-		return tagged[t.get("name").text()] == nil && there[t.get("target").text()] != nil
+		return tagged[t.read("name").text()] == nil && there[t.read("target").text()] != nil
 	})
-	extend("tombstone-builds", func(e *value) bool { id := e.get("id").text(); return buried[id] == nil && there[id] == nil })
+	extend("tombstone-builds", func(e *value) bool { id := e.read("id").text(); return buried[id] == nil && there[id] == nil })
 	return out
 }
 
@@ -156,7 +156,7 @@ func joinEntry(a, b *value) *value {
 // whatever happens to other builds.
 func partOf(d *Document[Builds], id, arch string) (*Document[Builds], error) {
 	keep := func(v *value, key string, wanted func(item *value) bool) *value {
-		if v.get(key) == nil {
+		if v.read(key) == nil {
 			return v
 		}
 		l := &value{kind: '[', members: slices.Clone(v.list(key))}
@@ -164,7 +164,7 @@ func partOf(d *Document[Builds], id, arch string) (*Document[Builds], error) {
 		return v.with(key, l)
 	}
 	is := func(key, want string) func(*value) bool {
-		return func(item *value) bool { return item.get(key).text() == want }
+		return func(item *value) bool { return item.read(key).text() == want }
 	}
 	root := keep(d.root, "builds", is("id", id))
 	root = keep(root, "tags", is("target", id))

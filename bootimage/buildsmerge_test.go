@@ -2,6 +2,7 @@ package bootimage_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -36,6 +37,15 @@ func TestMergeBuilds(t *testing.T) {
 	again, err := bootimage.MergeBuilds([]byte(other), later.Add(time.Hour))(data)
 	require.NoError(t, err)
 	require.Equal(t, string(data), string(again))
+
+	// Keys in other case are the same to Go's readers.
+	upper := strings.NewReplacer(`"id"`, `"ID"`, `"arches"`, `"Arches"`, `"target"`, `"TARGET"`)
+	shouted, err := bootimage.MergeBuilds([]byte(upper.Replace(other)), later)([]byte(upper.Replace(have)))
+	require.NoError(t, err)
+	var want, got bootimage.Builds
+	require.NoError(t, json.Unmarshal(data, &want))
+	require.NoError(t, json.Unmarshal(shouted, &got))
+	require.Equal(t, want, got)
 
 	// Without an old one it is the other, which has a time.
 	first, err := bootimage.MergeBuilds([]byte(other), later)(nil)
