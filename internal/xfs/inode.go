@@ -306,7 +306,7 @@ func (f *FS) link(in *inode) (string, error) {
 			return "", fmt.Errorf("symbolic link: %w", err)
 		}
 		from, n := uint64(binary.BigEndian.Uint32(b[4:])), uint64(binary.BigEndian.Uint32(b[8:]))
-		if string(b[:4]) != linkMagic || from != uint64(len(target)) || n > uint64(len(b)-linkHeaderSize) || n > size-from {
+		if string(b[:4]) != linkMagic || from != uint64(len(target)) || n == 0 || n > uint64(len(b)-linkHeaderSize) || n > size-from {
 			return "", fmt.Errorf("symbolic link: block at %d begins with %x: %w", r.at, b[:12], ErrCorrupt)
 		}
 		target = append(target, b[linkHeaderSize:][:n]...)

@@ -202,6 +202,7 @@ func TestRefused(t *testing.T) {
 		{"magic of a link", "kernel", linkBlock, 0, []byte("x"), xfs.ErrCorrupt, "begins with 78534c4d", "link3"},
 		{"part of a link", "kernel", linkBlock, 4, []byte{1}, xfs.ErrCorrupt, "symbolic link: block at ", "link3"},
 		{"length of a link", "kernel", linkBlock, 8, []byte{0, 0, 1, 0xfb}, xfs.ErrCorrupt, "begins with 58534c4d", "link3"},
+		{"empty part of a link", "kernel", linkBlock, 8, []byte{0, 0, 0, 0}, xfs.ErrCorrupt, "begins with 58534c4d", "link3"},
 		{"link never written", "kernel", link(506), 176, []byte{0x80}, xfs.ErrCorrupt, "symbolic link in 1 blocks", "link3"},
 		{"link of many blocks", "kernel", link(506), 176 + 15, []byte{3}, xfs.ErrCorrupt, "symbolic link in 3 blocks", "link3"},
 		{"owner of a link", "kernel", linkBlock, 32, []byte{1}, xfs.ErrCorrupt, "says it is of inode", "link3"},
