@@ -424,6 +424,24 @@ func TestDecodeIndexFaults(t *testing.T) {
 	require.ErrorContains(t, err, "bootimage: releases.json: releases[0].commits[1].architecture: a is there twice")
 }
 
+// TestDecodeUpdatesFaults: what was in the shape of 2019 takes no check from what is in
+// today's.
+func TestDecodeUpdatesFaults(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"updates": {"barriers": []}}`: "",
+		`{"updates": null}`:             "stream: missing",
+		`{"updates": {}, "stream": "s", "releases": [{"version": "../x"}]}`: `releases[0].version: "../x" is not a build id`,
+		`{"updates": {}, "releases": [{"version": "1"}, {"version": "1"}]}`: "release 1 is there twice",
+	} {
+		_, err := bootimage.DecodeUpdates(strings.NewReader(text))
+		if want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, want)
+	}
+}
+
 func ExampleDocument_Reindent() {
 	d, err := bootimage.DecodeBuilds(strings.NewReader(`{"schema-version":"1.0.0","builds":[]}`))
 	if err != nil {

@@ -79,7 +79,8 @@ func DecodeUpdates(r io.Reader) (*Document[Updates], error) { return read[Update
 
 func (u *Updates) check() (faults []error) {
 	fail := func(path string, err error) { faults = append(faults, &FieldError{Path: path, Err: err}) }
-	if u.Old != nil {
+	// The old shape has nothing else.
+	if u.Old != nil && string(u.Old) != "null" && u.Stream == "" && len(u.Releases) == 0 {
 		return nil
 	}
 	if u.Stream == "" {
