@@ -90,16 +90,15 @@ func (f *FS) create(dir *inode, name string, model *inode, data []byte) error {
 	if err := f.point(in, &blockMap{}, runs, need); err != nil {
 		return err
 	}
-	patches, err := f.mark(runs, true)
-	if err != nil {
+	if err := f.step(f.mark(runs, true)); err != nil {
 		return err
 	}
-	more, err := f.takeInode(number)
+	patches, err := f.takeInode(number)
 	if err != nil {
 		return err
 	}
 	last, err := f.writeInode(in)
-	if err := f.step(slices.Concat(patches, more, last), err); err != nil {
+	if err := f.step(slices.Concat(patches, last), err); err != nil {
 		return err
 	}
 	return f.step(f.addEntry(dir, name, number))

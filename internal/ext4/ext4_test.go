@@ -2,6 +2,7 @@ package ext4_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
@@ -174,6 +175,7 @@ func TestWrite(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, content, string(got))
 					require.Equal(t, what == "same", len(f.Steps()) == 0)
+					inAnyOrder(t, f.Steps())
 
 					after := open(t, apply(data, f.Steps()))
 					got, err = after.ReadFile("/loader/entries/ostree-1.conf")
@@ -204,6 +206,17 @@ func TestWriteTwice(t *testing.T) {
 	}
 }
 
+// inAnyOrder checks that no two patches of a step are of the same bytes.
+func inAnyOrder(t *testing.T, steps []ext4.Step) {
+	t.Helper()
+	for i, step := range steps {
+		step = slices.SortedFunc(slices.Values(step), func(a, b ext4.Patch) int { return cmp.Compare(a.Offset, b.Offset) })
+		for j, p := range step[1:] {
+			require.LessOrEqual(t, step[j].Offset+int64(len(step[j].Data)), p.Offset, "step %d", i)
+		}
+	}
+}
+
 func TestCreate(t *testing.T) {
 	for _, name := range []string{"coreos", "old"} {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +227,8 @@ func TestCreate(t *testing.T) {
 			got, err := f.ReadFile("/grub2/console.cfg")
 			require.NoError(t, err)
 			require.Equal(t, text, string(got))
-			require.Len(t, f.Steps(), 3, "content, inode, name")
+			require.Len(t, f.Steps(), 4, "content, its blocks, inode, name")
+			inAnyOrder(t, f.Steps())
 			before := f.Steps()
 			require.ErrorIs(t, f.CreateFile("/grub2/console.cfg", "grub.cfg", nil), fs.ErrExist)
 			require.ErrorIs(t, f.CreateFile("/grub2/x", "absent", nil), fs.ErrNotExist)
