@@ -82,13 +82,11 @@ func (a archive) add(hdr *tar.Header, data *io.SectionReader, rest int64) error 
 		return fmt.Errorf("entry %.300q: %w", hdr.Name, fs.ErrInvalid)
 	}
 	f := &archived{name: path.Base(name), mode: 0o444, modTime: hdr.ModTime}
+	if isSparse(hdr) {
+		return fmt.Errorf("entry %q is sparse: %w", name, errors.ErrUnsupported)
+	}
 	switch hdr.Typeflag {
 	case tar.TypeReg:
-		for key := range hdr.PAXRecords {
-			if strings.HasPrefix(key, "GNU.sparse.") {
-				return fmt.Errorf("entry %q is sparse: %w", name, errors.ErrUnsupported)
-			}
-		}
 		if hdr.Size > rest {
 			return fmt.Errorf("entry %q: %w", name, io.ErrUnexpectedEOF)
 		}
@@ -102,8 +100,6 @@ func (a archive) add(hdr *tar.Header, data *io.SectionReader, rest int64) error 
 			return fmt.Errorf("entry %q is a link to %.300q: %w", name, hdr.Linkname, fs.ErrInvalid)
 		}
 		f.target = path.Join(path.Dir(name), hdr.Linkname)
-	case tar.TypeGNUSparse:
-		return fmt.Errorf("entry %q is sparse: %w", name, errors.ErrUnsupported)
 	default:
 		f.mode = fs.ModeIrregular
 	}
@@ -128,6 +124,17 @@ func (a archive) add(hdr *tar.Header, data *io.SectionReader, rest int64) error 
 	}
 	a[name] = f
 	return nil
+}
+
+// isSparse says that the tar reader makes up what is not stored of a file: few
+// bytes become as many as the header asks for.
+func isSparse(hdr *tar.Header) bool {
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return hdr.Typeflag == tar.TypeGNUSparse
 }
 
 // find follows links, which may not be many.

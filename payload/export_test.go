@@ -2,6 +2,7 @@ package payload
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"io"
 
@@ -47,6 +48,17 @@ func ScanLayer(data []byte, limit int64) (names []string, size int64, diffID v1.
 		names = append(names, f.name)
 	}
 	return names, dir.size, diffID, nil
+}
+
+// LayerContent counts the bytes of a layer's content, limit at most.
+func LayerContent(data []byte, limit int64) int {
+	r, closer, err := decompress(bufio.NewReader(bytes.NewReader(data)))
+	if err != nil {
+		return 0
+	}
+	defer closer()
+	n, _ := io.Copy(io.Discard, io.LimitReader(r, limit)) // as far as it can be read
+	return int(n)
 }
 
 // Documents splits a manifest.

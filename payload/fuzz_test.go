@@ -180,6 +180,11 @@ func FuzzLayer(f *testing.F) {
 		rc, err := layer.Compressed()
 		f.Add(readAll(f, rc, err))
 	}
+	f.Add(gzipped(f, tarOf(f, entry{name: "manifests/a", data: strings.Repeat("a", 2<<20)})))
+	sparse := sparseLayers(f, "manifests/a", payload.MaxManifestSize)
+	f.Add(sparse["PAX"])
+	f.Add(sparse["GNU"])
+	const most = 64 << 20 // of the content, for the sake of time
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<20 {
 			return
@@ -187,12 +192,13 @@ func FuzzLayer(f *testing.F) {
 		var names []string
 		var size int64
 		var err error
-		// Layers of zstd have a window of 128 MiB at most.
-		limit := 2<<20 + 64*len(data)
-		if bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}) {
-			limit += 160 << 20
+		// What is kept is in proportion to the content. A decoder of zstd gives
+		// each larger window, which may have 16 MiB, memory of its own.
+		limit := 2<<20 + 64*payload.LayerContent(data, most)
+		if bytes.HasPrefix(data, []byte{0x28, 0xb5, 0x2f, 0xfd}) {
+			limit += 256 << 20
 		}
-		fuzzbound.Within(t, limit, func() { names, size, _, err = payload.ScanLayer(data, payload.MaxLayerSize) })
+		fuzzbound.Within(t, limit, func() { names, size, _, err = payload.ScanLayer(data, most) })
 		if err != nil {
 			return
 		}

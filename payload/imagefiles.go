@@ -153,6 +153,9 @@ func (s *imageFiles) entry(hdr *tar.Header, r io.Reader, l *layerFiles) error {
 	if !s.wanted[name] {
 		return nil
 	}
+	if isSparse(hdr) {
+		return fmt.Errorf("%s is sparse: %w", name, errors.ErrUnsupported)
+	}
 	switch hdr.Typeflag {
 	case tar.TypeReg:
 		return s.keep(name, hdr, r, l)

@@ -198,6 +198,9 @@ func (s *layerScan) entry(hdr *tar.Header, r io.Reader) error {
 		s.removed = append(s.removed, gone)
 		return nil
 	}
+	if isSparse(hdr) {
+		return fmt.Errorf("%s/%s is sparse: %w", s.dir, rest, errors.ErrUnsupported)
+	}
 	if hdr.Typeflag != tar.TypeReg {
 		delete(s.files, rest)
 		s.removed = append(s.removed, rest)

@@ -565,6 +565,9 @@ func FuzzToolLayer(f *testing.F) {
 	mutants.AddTars(f,
 		tarOf(f, entry{name: "usr/bin/oc", data: "x"}, entry{name: "usr/.wh..wh..opq"}, entry{name: "usr/bin/.wh.x"}, entry{name: "usr/bin/l", kind: '2', link: "../../../x"}),
 		tarOf(f, entry{name: "usr/bin/oc", kind: '1', link: "usr/bin/oc"}))
+	f.Add(sparseLayers(f, "usr/bin/oc", 1<<30)["PAX"])
+	f.Add([]byte("\x1f\x8b"))
+	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x70\x1b\x00\x00\x00\x00\x00")) // zstd with a window of 16 MiB
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 64<<10 {
 			return
@@ -577,7 +580,11 @@ func FuzzToolLayer(f *testing.F) {
 		r, err := payload.Open(t.Context(), w, w.add(t, "registry.test/okd/release", release), nil)
 		require.NoError(t, err)
 		dir := t.TempDir()
-		fuzzbound.Within(t, 16<<20+64*len(data), func() { _, err = r.Tools(t.Context(), w, dir, nil) })
+		limit := 16<<20 + 64*len(data)
+		if bytes.HasPrefix(data, []byte{0x28, 0xb5, 0x2f, 0xfd}) {
+			limit += 256 << 20 // of windows
+		}
+		fuzzbound.Within(t, limit, func() { _, err = r.Tools(t.Context(), w, dir, nil) })
 		if err != nil {
 			require.Empty(t, readDir(t, dir))
 		}
