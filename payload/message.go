@@ -52,7 +52,8 @@ func (r *Release) Message(creator string, at time.Time) (*Message, error) {
 }
 
 // Encode writes the message as oc does: JSON with two spaces of indentation,
-// no final newline.
+// no final newline. One of more than [MaxSignatureSize] bytes, which nobody
+// would read, and a reference that is none are errors.
 func (m *Message) Encode() ([]byte, error) {
 	if _, err := parseDigest(m.Digest.String()); err != nil {
 		return nil, fmt.Errorf("payload: message to sign: %w", err)
@@ -77,8 +78,13 @@ func (m *Message) Encode() ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	err = json.Indent(&out, data, "", "  ")
-	return out.Bytes(), err
+	if err := json.Indent(&out, data, "", "  "); err != nil {
+		return nil, err
+	}
+	if out.Len() > MaxSignatureSize {
+		return nil, fmt.Errorf("payload: message to sign: %d bytes, limit %d", out.Len(), MaxSignatureSize)
+	}
+	return out.Bytes(), nil
 }
 
 // DecodeMessage reads a signed message. Unknown members, another type, an

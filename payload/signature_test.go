@@ -290,6 +290,21 @@ func TestSign(t *testing.T) {
 	require.Error(t, err)
 	_, err = payload.Sign(t.Context(), &payload.Message{Digest: m.Digest, Reference: "!"}, key)
 	require.Error(t, err)
+	// JSON may make six bytes of one; what is written can be read at the limit.
+	m.Creator = strings.Repeat("<", (payload.MaxSignatureSize-len(text))/6)
+	m.Creator += strings.Repeat("c", payload.MaxSignatureSize-len(text)-6*len(m.Creator)+len("okd-streams"))
+	text, err = m.Encode()
+	require.NoError(t, err)
+	require.Len(t, text, payload.MaxSignatureSize)
+	again, err = payload.DecodeMessage(text)
+	require.NoError(t, err)
+	require.Equal(t, m, again)
+	m.Creator += "c"
+	_, err = m.Encode()
+	require.ErrorContains(t, err, "51201 bytes, limit 51200")
+	_, err = payload.Sign(t.Context(), m, key)
+	require.ErrorContains(t, err, "51201 bytes, limit 51200")
+
 	folder, err := payload.OpenFolder(t.Context(), fstest.MapFS{"image-references": {Data: r.References.Raw}, "release-metadata": {Data: r.Metadata.Raw}})
 	require.NoError(t, err)
 	_, err = folder.Message("", testTime)
@@ -664,6 +679,8 @@ func FuzzMessage(f *testing.F) {
 		`{"critical":{"type":"atomic container signature","image":{"docker-manifest-digest":"sha256:`+strings.Repeat("5", 64)+`"},"identity":{"docker-reference":"q.io/a"}},"optional":{"creator":"c","timestamp":1}}`,
 		`{"critical":{},"critical":{}}`,
 	)
+	// What is written of it would be longer than what may be read.
+	f.Add([]byte(`{"critical":{"type":"atomic container signature","image":{"docker-manifest-digest":"sha256:` + strings.Repeat("5", 64) + `"},"identity":{"docker-reference":"q.io/a"}},"optional":{"creator":"` + strings.Repeat("<", payload.MaxSignatureSize/6) + `"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fuzzbound.Linear(t, len(data), 64, func() {
 			m, err := payload.DecodeMessage(data)
