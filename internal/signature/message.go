@@ -48,9 +48,6 @@ func DecodeMessage(data []byte) (*Message, error) {
 	if err := dec.Decode(&in); err != nil {
 		return nil, err
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("something follows the message")
-	}
 	switch {
 	case in.Critical == nil:
 		return nil, errors.New("no critical part")
@@ -67,18 +64,21 @@ func DecodeMessage(data []byte) (*Message, error) {
 }
 
 // CheckNames refuses what readers of JSON read differently: a member that is
-// there twice.
+// there twice, and anything behind the value.
 func CheckNames(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var open []map[string]bool // nil: an array
 	key := false
-	for {
+	for done := false; ; done = len(open) == 0 {
 		tok, err := dec.Token()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if done {
+			return errors.New("something follows the value")
 		}
 		if len(open) > 32 {
 			return errors.New("nested too deeply")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/signature"
 )
 
@@ -50,4 +51,30 @@ func TestReadAll(t *testing.T) {
 	cancel()
 	_, err = signature.ReadAll(ctx, strings.NewReader(""), 4, "document")
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestCheckNames(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            "",
+		"0":                           "",
+		`{"a":{"b":1},"c":[{"b":1}]}`: "",
+		`{"a":1,"A":2} `:              "",
+		`{"a":1,"\u0061":2}`:          `"a" is there twice`,
+		`[{"b":{"a":1,"a":2}}]`:       `"a" is there twice`,
+		`{}{}`:                        "something follows the value",
+		"1 2":                         "something follows the value",
+		strings.Repeat("0", 9):        "something follows the value",
+		`[] x`:                        "invalid character",
+		strings.Repeat("[", 34):       "nested too deeply",
+	} {
+		err := signature.CheckNames([]byte(text))
+		if want == "" {
+			require.NoError(t, err, text)
+		} else {
+			require.ErrorContains(t, err, want, text)
+		}
+	}
+	// Values one behind the other cost nothing but the first.
+	many := bytes.Repeat([]byte("0"), 1<<20)
+	fuzzbound.Linear(t, len(many), 4, func() { require.Error(t, signature.CheckNames(many)) })
 }
