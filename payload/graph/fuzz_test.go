@@ -18,6 +18,8 @@ func FuzzDecode(f *testing.F) {
 		`{"version":1,"nodes":[{"version":"4.1.0","payload":"x","metadata":{"a":"b"}}],"edges":[[0,0]],"conditionalEdges":[{"edges":[{"from":"4.1.0","to":"4.1.0"}],"risks":[{"matchingRules":[{"type":"PromQL","promql":{"promql":"up"}}]}]}]}`,
 		`{"nodes":null,"edges":[[]]}`,
 	)
+	// Many pairs of an edge and a risk.
+	f.Add([]byte(`{"nodes":[{"version":"4.1.0"}],"conditionalEdges":[{"edges":[` + strings.Repeat("{},", 200) + `{}],"risks":[` + strings.Repeat("{},", 200) + `{}]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, err := fuzzbound.Read(t, 512, graph.Decode, data)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload"
 	"github.com/okd-project/okd-streams/payload/graph"
 )
@@ -326,4 +327,22 @@ func TestWriteSVG(t *testing.T) {
 	require.Equal(t, 5, strings.Count(one.String(), "<path"))
 	require.Contains(t, one.String(), "not published: no upgrade job has run")
 	golden(t, "graph.svg", one.Bytes())
+}
+
+// A graph of a few KB has many pairs of a conditional edge and a risk; what is
+// drawn of them is bounded.
+func TestWriteSVGManyRisks(t *testing.T) {
+	const n = 300
+	g := chain("4.19.0-okd-scos.1 4.20.0-okd-scos.0")
+	e := graph.Edge{From: "4.19.0-okd-scos.1", To: "4.20.0-okd-scos.0"}
+	g.Conditional = []graph.ConditionalEdges{{Edges: slices.Repeat([]graph.Edge{e}, n), Risks: slices.Repeat([]graph.Risk{{Name: "R", Message: "m"}}, n)}}
+	var out bytes.Buffer
+	fuzzbound.Within(t, 1<<20, func() { require.NoError(t, g.WriteSVG(&out, nil)) })
+	require.Equal(t, 820, strings.Count(out.String(), "R: m"))
+	require.Equal(t, 1, strings.Count(out.String(), "…"))
+
+	g.Conditional[0].Risks = []graph.Risk{{Name: strings.Repeat("n", 2000), Message: strings.Repeat("é", 2000)}}
+	out.Reset()
+	require.NoError(t, g.WriteSVG(&out, nil))
+	require.Contains(t, out.String(), "&#xA;"+strings.Repeat("n", 1000)+": "+strings.Repeat("é", 1000)+"&#xA;")
 }

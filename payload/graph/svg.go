@@ -26,6 +26,13 @@ const (
 	svgHeight = 20
 )
 
+// What is said of a curve's risks: characters of a name and of a message, and
+// bytes of all, after which no more risks are named.
+const (
+	maxRiskText  = 1000
+	maxRisksText = 4096
+)
+
 // WriteSVG draws the graph: a column for each minor version, oldest first, in
 // it the versions, newest on top, and a curve for each update, dashed if it is
 // conditional. Each version and curve says what it is when pointed at. The
@@ -106,11 +113,22 @@ path:hover{stroke-width:3;opacity:1}
 		fmt.Fprintf(b, `<path%s d="M%d %dC%d %d %d %d %d %d"><title>%s to %s%s</title></path>`+"\n", class, x1, y1, c1, y1, c2, y2, x2, y2,
 			escape(e.From), escape(e.To), escape(why))
 	}
-	risky := map[Edge]string{}
+	// Few groups of edges and risks make many pairs.
+	risky := map[Edge]*strings.Builder{}
 	for _, c := range drawn.Conditional {
 		for _, e := range c.Edges {
 			for _, r := range c.Risks {
-				risky[e] += "\n" + r.Name + ": " + r.Message
+				why := risky[e]
+				if why == nil {
+					why = &strings.Builder{}
+					risky[e] = why
+				}
+				if why.Len() > maxRisksText {
+					break
+				}
+				if fmt.Fprintf(why, "\n%.*s: %.*s", maxRiskText, r.Name, maxRiskText, r.Message); why.Len() > maxRisksText {
+					why.WriteString("\n…")
+				}
 			}
 		}
 	}
@@ -131,7 +149,7 @@ path:hover{stroke-width:3;opacity:1}
 		return Compare(x.To, y.To)
 	})
 	for _, e := range conditional {
-		curve(e, "risk", risky[e])
+		curve(e, "risk", risky[e].String())
 	}
 	for _, c := range opts.Candidates {
 		curve(c.Edge, "candidate", "\nnot published: "+c.Why)
