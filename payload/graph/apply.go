@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -231,7 +230,7 @@ func (a *applied) conditional(blocks []Block) error {
 		if b.Risk == nil {
 			continue
 		}
-		from, err := regexp.Compile(b.From)
+		from, err := compile(b.From, MaxPattern)
 		if err != nil {
 			return &Error{Op: "apply", Target: b.To, Err: fmt.Errorf("block from: %w", err)}
 		}
@@ -293,7 +292,7 @@ func (a *applied) remove() error {
 			all(to)
 			continue
 		}
-		from, err := regexp.Compile(pattern)
+		from, err := compile(pattern, MaxPatterns)
 		if err != nil {
 			return &Error{Op: "apply", Target: a.Nodes[to].Version, Err: fmt.Errorf("metadata %s: %w", keyPrevPattern, err)}
 		}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -49,7 +48,7 @@ type Block struct {
 	// all (of conditional blocks always all).
 	To string
 	// From is a regular expression that is looked for in "X.Y.Z+ARCH". It need
-	// not match all of it; ".*" matches every version.
+	// not match all of it; ".*" matches every version. [MaxPattern] bounds it.
 	From string
 	// Risk is nil if the update is for nobody.
 	Risk *Risk
@@ -233,7 +232,7 @@ func decodeBlock(data []byte) (Block, error) {
 	if b.From == "" {
 		return Block{}, errors.New("from is missing")
 	}
-	if _, err := regexp.Compile(b.From); err != nil {
+	if _, err := compile(b.From, MaxPattern); err != nil {
 		return Block{}, fmt.Errorf("from: %w", err)
 	}
 	if f.URL == nil && f.Name == nil && f.Message == nil && f.Rules == nil {

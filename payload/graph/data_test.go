@@ -284,6 +284,8 @@ func TestBadData(t *testing.T) {
 		"unknown key":      {map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\nfrom: .*\nreason: x\n"}, "blocked-edges/a.yaml: [3:1]"},
 		"no from":          {map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\n"}, "from is missing"},
 		"bad pattern":      {map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\nfrom: '('\n"}, "missing closing )"},
+		"huge pattern":     {map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\nfrom: '(ab{0,2}){400}'\n"}, "is like one of 3200 characters, limit 2000"},
+		"long pattern":     {map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\nfrom: " + strings.Repeat("x", graph.MaxPattern+1) + "\n"}, "2001 characters"},
 		"bad version":      {map[string]string{"blocked-edges/a.yaml": "to: 4.1\nfrom: .*\n"}, `version "4.1"`},
 		"half a condition": {map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\nfrom: .*\nurl: https://example.com\n"}, "a conditional block has all of"},
 		"nobody can judge": {map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\nfrom: .*" + strings.Replace(always, "Always", "Never", 1)}, "no cluster could judge it"},
@@ -308,11 +310,18 @@ func TestBadData(t *testing.T) {
 	_, err = graph.ReadData(folder(map[string]string{"version": "1.9.0"}), nil)
 	require.NoError(t, err)
 
+	_, err = graph.ReadData(folder(map[string]string{"blocked-edges/a.yaml": "to: 4.1.0\nfrom: " + strings.Repeat("x", graph.MaxPattern) + "\n"}), nil)
+	require.NoError(t, err)
+
 	// Faults in a node's own metadata name the node.
 	g := versions("4.1.0")
 	g.Nodes[0].Metadata["io.openshift.upgrades.graph.previous.remove_regex"] = "("
 	_, err = (&graph.Data{}).Apply(g)
 	require.ErrorContains(t, err, "4.1.0+amd64")
+	g.Nodes[0].Metadata["io.openshift.upgrades.graph.previous.remove_regex"] = strings.Repeat("x{999}", 101)
+	_, err = (&graph.Data{}).Apply(g)
+	require.ErrorContains(t, err, "4.1.0+amd64")
+	require.ErrorContains(t, err, "limit 100000")
 	g = versions("4.1.0")
 	g.Nodes[1].Metadata["io.openshift.upgrades.graph.next.add"] = "x"
 	_, err = (&graph.Data{}).Apply(g)

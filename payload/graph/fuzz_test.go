@@ -48,6 +48,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzReadData(f *testing.F) {
 	f.Add([]byte("to: 4.1.0\nfrom: .*\n"), []byte("name: stable\nversions:\n- 4.1.0\n"), []byte(`{"4.1.0":{"a":"b"}}`))
 	f.Add([]byte("to: 4.1.0\nfrom: .*"+always), []byte("name: stable\nversions: [4.1.0+amd64]\n"), []byte(`{"4.1.0":{"io.openshift.upgrades.graph.previous.add":"*"}}`))
+	f.Add([]byte("to: 4.1.0\nfrom: "+strings.Repeat("x{999}", 20)), []byte("name: a.-"), []byte(`{"4.1.0":{"io.openshift.upgrades.graph.previous.remove_regex":"x{1,99}"}}`))
 	f.Add([]byte("a: &a [*a]"), []byte("- - -"), []byte("null"))
 	f.Fuzz(func(t *testing.T, block, channel, metadata []byte) {
 		folder := fstest.MapFS{

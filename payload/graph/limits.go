@@ -12,6 +12,11 @@ const (
 	// of one of its folders.
 	MaxDataFile  = 4 << 20
 	MaxDataFiles = 50_000
+	// MaxPattern bounds the pattern of one block, in characters where what is
+	// repeated counts as often as it may be there; MaxPatterns bounds those of all
+	// blocks of one node together.
+	MaxPattern  = 2000
+	MaxPatterns = 100_000
 	// MaxVersionLength bounds the text of a version, bytes.
 	MaxVersionLength = 255
 )
