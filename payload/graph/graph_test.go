@@ -81,6 +81,14 @@ func TestOrder(t *testing.T) {
 	}
 	require.Negative(t, graph.Compare("something", "0.0.1"))
 	require.Negative(t, graph.Compare("4.20.0+amd64", "4.20.0+arm64"))
+	require.Negative(t, graph.Compare("4.20.0", "4.20.0+"))
+
+	// What no graph can have is no version, and costs nothing.
+	long := "4.20.0-" + strings.Repeat("a", graph.MaxVersionLength-len("4.20.0-"))
+	require.Negative(t, graph.Compare("4.19.9", long))
+	require.Positive(t, graph.Compare("4.19.9", long+"a"))
+	long = "4.20.0" + strings.Repeat("-.a", 1<<20)
+	fuzzbound.Linear(t, len(long), 1, func() { require.Positive(t, graph.Compare("4.19.9", long)) })
 }
 
 func TestProve(t *testing.T) {

@@ -36,6 +36,9 @@ type key struct {
 func newKey(version string) key {
 	k := key{text: version}
 	k.plain, k.arch = splitArch(version)
+	if len(version) > MaxVersionLength {
+		return k // its parts would be many
+	}
 	if v, err := stream.ParseVersion(k.plain); err == nil && !v.Scheme.OS() {
 		k.okd, k.isOKD = v, true
 	}
@@ -76,12 +79,13 @@ func (a key) compare(b key) int {
 			}
 		}
 	}
-	return cmp.Or(strings.Compare(a.plain, b.plain), strings.Compare(a.arch, b.arch))
+	return cmp.Or(strings.Compare(a.plain, b.plain), strings.Compare(a.arch, b.arch), strings.Compare(a.text, b.text))
 }
 
 // Compare orders two versions, each with or without an architecture: by X.Y.Z,
 // versions of OKD by stream.Version.Compare, others as semantic versions, last
-// by architecture. It is a total order of all texts.
+// by architecture. What is longer than [MaxVersionLength] is no version. It is a
+// total order of all texts.
 func Compare(a, b string) int { return newKey(a).compare(newKey(b)) }
 
 // final says that a version is of a final release: not a candidate, nightly or
