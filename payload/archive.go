@@ -81,6 +81,9 @@ func (a archive) add(hdr *tar.Header, data *io.SectionReader, rest int64) error 
 	if !fs.ValidPath(name) || len(name) > maxArchivePath {
 		return fmt.Errorf("entry %.300q: %w", hdr.Name, fs.ErrInvalid)
 	}
+	if n := 1 + strings.Count(name, "/"); n > maxArchiveDepth {
+		return fmt.Errorf("entry %.300q: name of %d parts, limit %d: %w", hdr.Name, n, maxArchiveDepth, fs.ErrInvalid)
+	}
 	f := &archived{name: path.Base(name), mode: 0o444, modTime: hdr.ModTime}
 	if isSparse(hdr) {
 		return fmt.Errorf("entry %q is sparse: %w", name, errors.ErrUnsupported)

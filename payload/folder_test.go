@@ -279,6 +279,7 @@ func TestArchiveRefuses(t *testing.T) {
 		"absolute":        {tarOf(t, entry{name: "/etc/passwd"}), "invalid"},
 		"escape":          {tarOf(t, entry{name: "a/../../b"}), "invalid"},
 		"long name":       {tarOf(t, entry{name: strings.Repeat("a/", 512) + "b"}), "invalid"},
+		"deep name":       {tarOf(t, entry{name: strings.Repeat("a/", 32) + "b"}), "name of 33 parts, limit 32"},
 		"link out":        {tarOf(t, entry{name: "a", kind: '2', link: "../b"}), "is a link to"},
 		"absolute link":   {tarOf(t, entry{name: "a", kind: '2', link: "/etc"}), "is a link to"},
 		"hard link out":   {tarOf(t, entry{name: "a", kind: '1', link: "../../b"}), "is a link to"},
@@ -292,6 +293,9 @@ func TestArchiveRefuses(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 		})
 	}
+	deep := tarOf(t, entry{name: strings.Repeat("a/", 31) + "b"})
+	_, err := payload.Archive(bytes.NewReader(deep), int64(len(deep)))
+	require.NoError(t, err)
 	loop := tarOf(t, entry{name: "a", kind: '2', link: "b"}, entry{name: "b", kind: '2', link: "a"})
 	a, err := payload.Archive(bytes.NewReader(loop), int64(len(loop)))
 	require.NoError(t, err)
@@ -318,6 +322,11 @@ func FuzzArchive(f *testing.F) {
 	mutants.AddTars(f,
 		tarOf(f, entry{name: "a/"}, entry{name: "a/file", data: "1"}, entry{name: "l", kind: '2', link: "a/file"}, entry{name: "h", kind: '1', link: "l"}, entry{name: "p", kind: '6'}),
 		tarOf(f, entry{name: "oci-layout"}, entry{name: "index.json", data: `{"manifests":[]}`}))
+	var deep []entry
+	for i := range 60 {
+		deep = append(deep, entry{name: fmt.Sprint(i, "/", strings.Repeat("a/", 120))})
+	}
+	f.Add(tarOf(f, deep...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 64<<10 {
 			return

@@ -61,8 +61,11 @@ const (
 const (
 	defaultWorkers = 32
 	maxArchivePath = 1024
-	maxWhiteouts   = 1 << 20
-	maxSubject     = 1000 // of a change, bytes
+	// maxArchiveDepth bounds the parts of a name in an archive: an entry of 512
+	// bytes may need as many folders, and who walks them their names.
+	maxArchiveDepth = 32
+	maxWhiteouts    = 1 << 20
+	maxSubject      = 1000 // of a change, bytes
 	// zstdWindow bounds the memory of a zstd decoder; what the reference
 	// encoder uses without --ultra or --long is at most 8 MiB.
 	zstdWindow = 16 << 20
