@@ -303,14 +303,18 @@ func (s *ImageStream) Tag(name string) *Tag {
 // Encode writes the stream as oc writes image-references: JSON, members in the
 // order of the API's types, two spaces of indentation, no final newline. Names
 // and pullspecs that JSON cannot hold, which are not UTF-8, are errors: they
-// would become others.
+// would become others. So are more than [MaxReferencesSize] bytes, which nobody
+// would read.
 func (s *ImageStream) Encode() ([]byte, error) {
 	for _, t := range s.Tags {
 		if !utf8.ValidString(t.Name) || !utf8.ValidString(t.Pullspec) {
 			return nil, fmt.Errorf("payload: image stream: tag %.80q of %.200q is not UTF-8", t.Name, t.Pullspec)
 		}
 	}
-	data, err := json.MarshalIndent(s, "", "  ")
+	data, err := json.Marshal(s)
+	if err == nil {
+		data, err = indent(data, MaxReferencesSize)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("payload: image stream: %w", err)
 	}

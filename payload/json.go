@@ -111,6 +111,46 @@ func (o *object) bytes() ([]byte, error) {
 	return o.buf.Bytes(), nil
 }
 
+// indent gives compact JSON with two spaces of indentation, if that has at most
+// limit bytes. What is nested deeply grows with the square of its depth.
+func indent(data []byte, limit int) ([]byte, error) {
+	if n := indentedSize(data); n > limit {
+		return nil, fmt.Errorf("%d bytes, limit %d", n, limit)
+	}
+	var out bytes.Buffer
+	err := json.Indent(&out, data, "", "  ")
+	return out.Bytes(), err
+}
+
+func indentedSize(data []byte) int {
+	n, depth := len(data), 0
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; c {
+		case '"':
+			for i++; data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if data[i+1] == c+2 { // {} and [] stay as they are
+				i++
+				continue
+			}
+			depth++
+			n += 1 + 2*depth
+		case '}', ']':
+			depth--
+			n += 1 + 2*depth
+		case ',':
+			n += 1 + 2*depth
+		case ':':
+			n++
+		}
+	}
+	return n
+}
+
 // toJSON gives a document as JSON that may be JSON or YAML (the first
 // document of it).
 func toJSON(data []byte, limit int) ([]byte, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/payload"
 )
 
@@ -58,6 +59,50 @@ func TestDocumentLimits(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			require.NoError(t, c.decode(c.make(c.limit)))
 			require.ErrorContains(t, c.decode(c.make(c.limit+1)), c.want)
+		})
+	}
+}
+
+// What is written is not larger than what is read: indentation of what is nested
+// grows with the square of its depth.
+func TestEncodedSize(t *testing.T) {
+	stream := func(more string) ([]byte, error) {
+		s, err := payload.DecodeImageStream([]byte(`{"kind":"ImageStream","apiVersion":"image.openshift.io/v1","x":` + more + `}`))
+		require.NoError(t, err)
+		return s.Encode()
+	}
+	metadata := func(more string) ([]byte, error) {
+		m, err := payload.DecodeMetadata([]byte(`{"kind":"cincinnati-metadata-v0","version":"1.0.0","x":` + more + `}`))
+		require.NoError(t, err)
+		return m.Encode()
+	}
+	for name, c := range map[string]struct {
+		encode func(more string) ([]byte, error)
+		limit  int
+	}{"references": {stream, payload.MaxReferencesSize}, "metadata": {metadata, payload.MaxMetadataSize}} {
+		t.Run(name, func(t *testing.T) {
+			const part = `{"a\\\"[":[{},[]," ,:{"],"b":[[1,2],{"c":-1.5e2}]}`
+			one, err := c.encode(`[` + part + `]`)
+			require.NoError(t, err)
+			two, err := c.encode(`[` + part + `,` + part + `]`)
+			require.NoError(t, err)
+			// As many parts as there is room for, and the rest in a string.
+			n := (c.limit - len(one)) / (len(two) - len(one))
+			rest := c.limit - len(one) - (n-1)*(len(two)-len(one)) - len(`,    ""`) - 1
+			for more, bad := range []bool{false, true} {
+				text := `[` + strings.Repeat(part+`,`, n) + `"` + strings.Repeat("x", rest+more) + `"]`
+				out, err := c.encode(text)
+				if bad {
+					require.ErrorContains(t, err, fmt.Sprintf("%d bytes, limit %d", c.limit+1, c.limit))
+					continue
+				}
+				require.NoError(t, err)
+				require.Len(t, out, c.limit)
+			}
+			fuzzbound.Within(t, 2<<20, func() {
+				_, err = c.encode(strings.Repeat("[", 9000) + strings.Repeat("]", 9000))
+			})
+			require.ErrorContains(t, err, fmt.Sprintf("limit %d", c.limit))
 		})
 	}
 }

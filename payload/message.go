@@ -3,7 +3,6 @@ package payload
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -77,14 +76,10 @@ func (m *Message) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, data, "", "  "); err != nil {
-		return nil, err
+	if data, err = indent(data, MaxSignatureSize); err != nil {
+		return nil, fmt.Errorf("payload: message to sign: %w", err)
 	}
-	if out.Len() > MaxSignatureSize {
-		return nil, fmt.Errorf("payload: message to sign: %d bytes, limit %d", out.Len(), MaxSignatureSize)
-	}
-	return out.Bytes(), nil
+	return data, nil
 }
 
 // DecodeMessage reads a signed message. Unknown members, another type, an

@@ -91,9 +91,12 @@ func (m *Metadata) check() error {
 
 // Encode writes release-metadata as oc does: JSON, kind, version, previous
 // (always), next and metadata (unless empty), two spaces of indentation, no
-// final newline.
+// final newline. More than [MaxMetadataSize] bytes are an error.
 func (m *Metadata) Encode() ([]byte, error) {
-	data, err := json.MarshalIndent(m, "", "  ")
+	data, err := json.Marshal(m)
+	if err == nil {
+		data, err = indent(data, MaxMetadataSize)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("payload: release-metadata: %w", err)
 	}
