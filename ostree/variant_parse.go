@@ -56,25 +56,31 @@ type pattern struct {
 }
 
 // settle gives the type string, with the defaults where it is open; what can't be
-// told is left as '*', which is no type.
-func (p *pattern) settle() string {
+// told is left as '*', which is no type. Of one that is too long it gives the
+// beginning, which is too long as well.
+func (p *pattern) settle() string { return string(p.appendType(nil)) }
+
+func (p *pattern) appendType(dst []byte) []byte {
 	switch p.kind {
 	case 'N':
-		return "i"
+		return append(dst, 'i')
 	case 'S':
-		return "s"
+		return append(dst, 's')
 	}
-	text := string(p.kind)
+	dst = append(dst, p.kind)
 	for _, part := range p.parts {
-		text += part.settle()
+		if len(dst) > gvariant.MaxTypeLength {
+			return dst
+		}
+		dst = part.appendType(dst)
 	}
 	switch p.kind {
 	case '(':
-		text += ")"
+		dst = append(dst, ')')
 	case '{':
-		text += "}"
+		dst = append(dst, '}')
 	}
-	return text
+	return dst
 }
 
 // unify gives what is both a and b; nil: nothing is.
@@ -261,13 +267,8 @@ func patternOf(t *gvariant.Type) *pattern {
 	text := t.String()
 	out := &pattern{kind: text[0]}
 	switch text[0] {
-	case 'a':
+	case 'a', 'm':
 		out.parts = []*pattern{patternOf(t.Elem())}
-	case 'm':
-		// A type whose text was parsed has parts that can be.
-		if elem, err := gvariant.ParseType(text[1:]); err == nil {
-			out.parts = []*pattern{patternOf(elem)}
-		}
 	case '(', '{':
 		for _, m := range t.Members() {
 			out.parts = append(out.parts, patternOf(m))
@@ -524,15 +525,14 @@ func (p *variantParser) build(n *variantNode, t *gvariant.Type) ([]byte, error) 
 }
 
 func (p *variantParser) buildMaybe(n *variantNode, t *gvariant.Type) ([]byte, error) {
-	elem, err := gvariant.ParseType(t.String()[1:])
-	if err != nil || n.kind == 'n' {
-		return nil, err
+	if n.kind == 'n' {
+		return nil, nil
 	}
 	if n.kind == 'j' {
 		n = n.children[0]
 	}
-	data, err := p.build(n, elem)
-	if err == nil && elem.Fixed() == 0 {
+	data, err := p.build(n, t.Elem())
+	if err == nil && t.Elem().Fixed() == 0 {
 		data = append(data, 0)
 	}
 	return data, err

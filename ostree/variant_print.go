@@ -58,11 +58,9 @@ func variantSwap(t *gvariant.Type, data []byte) error {
 		}
 		return variantSwap(child, body)
 	case 'm':
-		elem, body, err := variantJust(t, data)
-		if err != nil || body == nil {
-			return err
+		if body := variantJust(t, data); body != nil {
+			return variantSwap(t.Elem(), body)
 		}
-		return variantSwap(elem, body)
 	case 'a':
 		a, err := gvariant.OpenArray(t, data)
 		if err != nil || text == "ay" {
@@ -92,15 +90,15 @@ func variantSwap(t *gvariant.Type, data []byte) error {
 }
 
 // variantJust gives what an optional value holds; nil: nothing.
-func variantJust(t *gvariant.Type, data []byte) (*gvariant.Type, []byte, error) {
-	elem, err := gvariant.ParseType(t.String()[1:])
-	if err != nil || len(data) == 0 {
-		return elem, nil, err
+func variantJust(t *gvariant.Type, data []byte) []byte {
+	switch {
+	case len(data) == 0:
+		return nil
+	case t.Elem().Fixed() == 0:
+		return data[:len(data)-1]
+	default:
+		return data
 	}
-	if elem.Fixed() == 0 {
-		data = data[:len(data)-1]
-	}
-	return elem, data, nil
 }
 
 // variantPrinter prints values that were checked.
@@ -221,10 +219,7 @@ func printable(c rune) bool {
 }
 
 func (p *variantPrinter) maybe(t *gvariant.Type, data []byte, annotate bool) {
-	elem, body, err := variantJust(t, data)
-	if p.fail(err) {
-		return
-	}
+	body := variantJust(t, data)
 	if annotate {
 		p.WriteString("@" + t.String() + " ")
 	}
@@ -233,7 +228,7 @@ func (p *variantPrinter) maybe(t *gvariant.Type, data []byte, annotate bool) {
 		return
 	}
 	var child variantPrinter
-	child.value(elem, body, false)
+	child.value(t.Elem(), body, false)
 	p.err = child.err
 	text := child.String()
 	if strings.HasSuffix(text, "nothing") { // which would mean the outer one

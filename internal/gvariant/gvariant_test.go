@@ -37,7 +37,7 @@ func TestParseType(t *testing.T) {
 	} {
 		require.Equal(t, c.fixed, parse(t, c.text).Fixed(), c.text)
 	}
-	for _, text := range []string{"", "z", "a", "(", "(s", "{s}", "{vs}", "{sss}", "ss", "s)", "*", "r", strings.Repeat("a", 70) + "y", strings.Repeat("(", 200), "(" + strings.Repeat("y", 300) + ")"} {
+	for _, text := range []string{"", "z", "a", "(", "(s", "{s}", "{vs}", "{sss}", "{()s}", "{(y)s}", "{ays}", "ss", "s)", "*", "r", strings.Repeat("a", 70) + "y", strings.Repeat("(", 200), "(" + strings.Repeat("y", 300) + ")"} {
 		_, err := gvariant.ParseType(text)
 		require.Error(t, err, text)
 	}

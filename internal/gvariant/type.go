@@ -23,20 +23,20 @@ type Type struct {
 
 // The basic types, the variant type and common arrays.
 var (
-	Bool      = basic('b', 1, 1)
-	Byte      = basic('y', 1, 1)
-	Int16     = basic('n', 2, 2)
-	Uint16    = basic('q', 2, 2)
-	Int32     = basic('i', 4, 4)
-	Uint32    = basic('u', 4, 4)
-	Handle    = basic('h', 4, 4)
-	Int64     = basic('x', 8, 8)
-	Uint64    = basic('t', 8, 8)
-	Double    = basic('d', 8, 8)
-	String    = basic('s', 1, 0)
-	Path      = basic('o', 1, 0)
-	Signature = basic('g', 1, 0)
-	Variant   = basic('v', 8, 0)
+	Bool      = letter('b', 1, 1)
+	Byte      = letter('y', 1, 1)
+	Int16     = letter('n', 2, 2)
+	Uint16    = letter('q', 2, 2)
+	Int32     = letter('i', 4, 4)
+	Uint32    = letter('u', 4, 4)
+	Handle    = letter('h', 4, 4)
+	Int64     = letter('x', 8, 8)
+	Uint64    = letter('t', 8, 8)
+	Double    = letter('d', 8, 8)
+	String    = letter('s', 1, 0)
+	Path      = letter('o', 1, 0)
+	Signature = letter('g', 1, 0)
+	Variant   = letter('v', 8, 0)
 	Bytes     = ArrayOf(Byte)                     // ay
 	Dict      = ArrayOf(EntryOf(String, Variant)) // a{sv}
 	Strings   = ArrayOf(String)                   // as
@@ -44,8 +44,8 @@ var (
 		'x': Int64, 't': Uint64, 'd': Double, 's': String, 'o': Path, 'g': Signature, 'v': Variant}
 )
 
-func basic(letter byte, align, fixed int) *Type {
-	return &Type{kind: letter, text: string(letter), align: align, fixed: fixed}
+func letter(kind byte, align, fixed int) *Type {
+	return &Type{kind: kind, text: string(kind), align: align, fixed: fixed}
 }
 
 // String is the type string.
@@ -54,9 +54,13 @@ func (t *Type) String() string { return t.text }
 // Fixed is the size in bytes of every value of t, or 0 if they differ.
 func (t *Type) Fixed() int { return t.fixed }
 
-// Elem is the element type of an array and nil for every other type.
+// basic reports whether t may be the key of a dictionary.
+func (t *Type) basic() bool { return letters[t.kind] == t && t != Variant }
+
+// Elem is the type of what an array or an optional value holds, and nil for every
+// other type.
 func (t *Type) Elem() *Type {
-	if t.kind != 'a' {
+	if t.kind != 'a' && t.kind != 'm' {
 		return nil
 	}
 	return t.elems[0]
@@ -72,34 +76,37 @@ func (t *Type) Members() []*Type {
 }
 
 // ArrayOf is the type of arrays of elem.
-func ArrayOf(elem *Type) *Type {
-	return &Type{kind: 'a', text: "a" + elem.text, align: elem.align, elems: []*Type{elem}}
-}
+func ArrayOf(elem *Type) *Type { return holder('a', "a"+elem.text, elem) }
 
-// MaybeOf is the type of optional values of elem.
-func MaybeOf(elem *Type) *Type {
-	return &Type{kind: 'm', text: "m" + elem.text, align: elem.align, elems: []*Type{elem}}
+func holder(kind byte, text string, elem *Type) *Type {
+	return &Type{kind: kind, text: text, align: elem.align, elems: []*Type{elem}}
 }
 
 // TupleOf is the type of tuples of members.
-func TupleOf(members ...*Type) *Type { return sequence('(', ")", members) }
+func TupleOf(members ...*Type) *Type { return sequence('(', "("+join(members)+")", members) }
 
 // EntryOf is the type of dictionary entries. Key is a basic type.
-func EntryOf(key, value *Type) *Type { return sequence('{', "}", []*Type{key, value}) }
+func EntryOf(key, value *Type) *Type {
+	members := []*Type{key, value}
+	return sequence('{', "{"+join(members)+"}", members)
+}
 
-func sequence(kind byte, end string, members []*Type) *Type {
-	t := &Type{kind: kind, align: 1, elems: members}
+func join(members []*Type) string {
 	var text strings.Builder
-	text.WriteByte(kind)
-	size, fixed := 0, true
 	for _, m := range members {
 		text.WriteString(m.text)
+	}
+	return text.String()
+}
+
+func sequence(kind byte, text string, members []*Type) *Type {
+	t := &Type{kind: kind, text: text, align: 1, elems: members}
+	size, fixed := 0, true
+	for _, m := range members {
 		t.align = max(t.align, m.align)
 		fixed = fixed && m.fixed > 0
 		size = alignUp(size, m.align) + m.fixed
 	}
-	text.WriteString(end)
-	t.text = text.String()
 	if fixed {
 		t.fixed = max(1, alignUp(size, t.align)) // the empty tuple is one zero byte
 	}
@@ -121,6 +128,8 @@ func ParseType(text string) (*Type, error) {
 	return t, nil
 }
 
+// parseType reads the type that text begins with, and gives what follows. The texts of
+// types are parts of text: those of nested ones would be the square of it.
 func parseType(text string, depth int) (*Type, string, error) {
 	if text == "" {
 		return nil, "", fmt.Errorf("gvariant: type string ends early")
@@ -134,10 +143,7 @@ func parseType(text string, depth int) (*Type, string, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		if c == 'a' {
-			return ArrayOf(elem), rest, nil
-		}
-		return MaybeOf(elem), rest, nil
+		return holder(c, text[:len(text)-len(rest)], elem), rest, nil
 	case '(', '{':
 		end := byte(')')
 		if c == '{' {
@@ -152,10 +158,12 @@ func parseType(text string, depth int) (*Type, string, error) {
 			}
 			members, rest = append(members, m), r
 		}
-		if c == '{' && (len(members) != 2 || members[0].elems != nil || members[0] == Variant) {
-			return nil, "", fmt.Errorf("gvariant: %q is not a dictionary entry of a basic type and another", text[:len(text)-len(rest)+1])
+		rest = rest[1:]
+		whole := text[:len(text)-len(rest)]
+		if c == '{' && (len(members) != 2 || !members[0].basic()) {
+			return nil, "", fmt.Errorf("gvariant: %q is not a dictionary entry of a basic type and another", whole)
 		}
-		return sequence(c, string(end), members), rest[1:], nil
+		return sequence(c, whole, members), rest, nil
 	default:
 		t, ok := letters[c]
 		if !ok {
