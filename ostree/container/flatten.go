@@ -65,7 +65,7 @@ func (f *Flattened) Entries(ctx context.Context) iter.Seq2[ostree.Entry, error] 
 			yield(ostree.Entry{}, err)
 			return
 		}
-		emit(ctx, root, ".", spool, yield)
+		emit(ctx, root, root.leaf(""), 0, spool, yield)
 	}
 }
 
@@ -90,14 +90,16 @@ func (n *node) put(name string, child *node) {
 	n.children[name] = child
 }
 
-// emit yields n and what is below it.
-func emit(ctx context.Context, n *node, path string, spool *os.File, yield func(ostree.Entry, error) bool) bool {
+// emit yields n and what is below it. n's path is the first length bytes of leaf, a
+// path below it: the paths of directories that lead to one file are parts of one
+// string, and not together the square of its length.
+func emit(ctx context.Context, n *node, leaf string, length int, spool *os.File, yield func(ostree.Entry, error) bool) bool {
 	if err := ctx.Err(); err != nil {
 		yield(ostree.Entry{}, context.Cause(ctx))
 		return false
 	}
 	e := ostree.Entry{
-		Path: path, Target: n.target, Mode: n.mode, UID: n.uid, GID: n.gid, Xattrs: n.xattrs,
+		Path: cmp.Or(leaf[:length], "."), Target: n.target, Mode: n.mode, UID: n.uid, GID: n.gid, Xattrs: n.xattrs,
 		Size: n.size, Detached: true, Implied: n.implied,
 	}
 	if n.mode&ostree.ModeType == ostree.ModeRegular {
@@ -109,16 +111,38 @@ func emit(ctx context.Context, n *node, path string, spool *os.File, yield func(
 	if !yield(e, nil) {
 		return false
 	}
-	for _, name := range slices.Sorted(maps.Keys(n.children)) {
-		below := name
-		if path != "." {
-			below = path + "/" + name
+	for i, name := range slices.Sorted(maps.Keys(n.children)) {
+		child, end := n.children[name], length+len(name)
+		if length > 0 {
+			end++ // a slash
 		}
-		if !emit(ctx, n.children[name], below, spool, yield) {
+		if i > 0 {
+			leaf = child.leaf(joinPath(leaf[:length], name))
+		}
+		if !emit(ctx, child, leaf, end, spool, yield) {
 			return false
 		}
 	}
 	return true
+}
+
+// leaf gives the path of the first file below n, whose own path is given; if there
+// is none, of the first directory without anything.
+func (n *node) leaf(path string) string {
+	b := []byte(path)
+	for len(n.children) > 0 {
+		var first string
+		for name := range n.children {
+			if first == "" || name < first {
+				first = name
+			}
+		}
+		if len(b) > 0 {
+			b = append(b, '/')
+		}
+		n, b = n.children[first], append(b, first...)
+	}
+	return string(b)
 }
 
 // read spools, verifies and merges all layers.
@@ -417,12 +441,23 @@ func find(root *node, path string) *node {
 // walk follows path, and symbolic links on it, never out of root. Missing
 // directories are made or give nil.
 func walk(root *node, path string, create bool) (*node, error) {
-	stack := []*node{root}
-	rest := path
+	type place struct {
+		*node
+		length int // of its path
+	}
+	stack := []place{{root, 0}}
+	// What is left of path, and of the targets of the links that are on it.
+	rests, left := []string{path}, len(path)
 	links := 0
-	for rest != "" {
-		var part string
-		part, rest, _ = strings.Cut(rest, "/")
+	for len(rests) > 0 {
+		last := &rests[len(rests)-1]
+		if *last == "" {
+			rests = rests[:len(rests)-1]
+			continue
+		}
+		part, rest, _ := strings.Cut(*last, "/")
+		left -= len(*last) - len(rest)
+		*last = rest
 		at := stack[len(stack)-1]
 		switch part {
 		case "", ".":
@@ -433,7 +468,7 @@ func walk(root *node, path string, create bool) (*node, error) {
 			}
 			continue
 		}
-		next := at.children[part]
+		next, length := at.children[part], at.length+len("/")+len(part)
 		switch {
 		case next == nil && !create:
 			return nil, nil
@@ -447,19 +482,25 @@ func walk(root *node, path string, create bool) (*node, error) {
 			if strings.HasPrefix(next.target, "/") {
 				stack = stack[:1]
 			}
-			if rest = next.target + "/" + rest; len(rest) > 2*maxPath {
-				return nil, fmt.Errorf("symbolic links make a path of over %d bytes: %w", 2*maxPath, fs.ErrInvalid)
+			if left += len(next.target); left > 2*maxPath {
+				return nil, errLongLinks
 			}
+			rests = append(rests, next.target)
 			continue
 		case !next.isDir():
 			return nil, fmt.Errorf("%q above it is no directory: %w", part, fs.ErrInvalid)
 		}
-		if stack = append(stack, next); len(stack) > maxDepth+1 {
+		if length > 2*maxPath {
+			return nil, errLongLinks
+		}
+		if stack = append(stack, place{next, length}); len(stack) > maxDepth+1 {
 			return nil, fmt.Errorf("over %d directories deep: %w", maxDepth, fs.ErrInvalid)
 		}
 	}
-	return stack[len(stack)-1], nil
+	return stack[len(stack)-1].node, nil
 }
+
+var errLongLinks = fmt.Errorf("symbolic links make a path of over %d bytes: %w", 2*maxPath, fs.ErrInvalid)
 
 // maxPath bounds names, in bytes, as Linux does; what links make of them may be twice as
 // long. An entry of a few bytes can go through forty links, and each joins its target.

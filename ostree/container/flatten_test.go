@@ -316,6 +316,38 @@ func TestFlattenLong(t *testing.T) {
 	require.ErrorIs(t, flat(manyLinks(60_000)...), fs.ErrInvalid)
 }
 
+// TestFlattenBound: what links and directories without entries cost is in proportion to the
+// layer, though their paths are together the square of it.
+func TestFlattenBound(t *testing.T) {
+	bound := func(entries []string) (err error) {
+		data := archive(t, entries...)
+		fuzzbound.Linear(t, len(data), 256, func() {
+			for _, err = range container.Flatten(imageOf(t, layerOf(t, data))).Entries(t.Context()) {
+			}
+		})
+		return err
+	}
+	require.NoError(t, bound([]string{strings.Repeat("d/", 2000) + "x=1"}))
+
+	// Each link leads on with what is left of the one before.
+	links := []string{"l00->l01/" + strings.Repeat("./", 2000), "l01->l02/" + strings.Repeat("./", 2000)}
+	for i := 2; i < 39; i++ {
+		links = append(links, fmt.Sprintf("l%02d->l%02d", i, i+1))
+	}
+	links = append(links, "l39->d")
+	for i := range 1000 {
+		links = append(links, fmt.Sprintf("l00/%d=", i))
+	}
+	require.NoError(t, bound(links))
+
+	// Each link leads into what is below the one before.
+	long := []string{"l0->" + strings.Repeat("n", 4000)}
+	for i := range 10 {
+		long = append(long, fmt.Sprintf("l%d/%s/", i, strings.Repeat("n", 4000)), fmt.Sprintf("l%d->l%d/%s", i+1, i, strings.Repeat("n", 4000)))
+	}
+	require.ErrorIs(t, bound(long), fs.ErrInvalid)
+}
+
 func TestFlattenLeavesNoFile(t *testing.T) {
 	dir := t.TempDir()
 	for range (&container.Flattened{Image: imageOf(t, layerOf(t, archive(t, "a=1"))), TempDir: dir}).Entries(t.Context()) {
