@@ -124,7 +124,8 @@ const maxWorkers = 64
 //
 // The last entry of a path counts, and objects of replaced entries are not kept.
 // Device nodes, pipes and sockets are refused, as are names that libostree
-// refuses: those that are not UTF-8, "", ".", ".." or contain a slash or NUL. A
+// refuses: those that are not UTF-8, "", ".", ".." or contain a slash or NUL; and
+// directories more than 2048 deep, which nothing here would read again. A
 // full disk is one error that wraps [syscall.ENOSPC]; nothing of the commit is
 // left behind then. The content of entries with an Object that is in the
 // repository is not read; Edit, Owner and the like take account of that.
@@ -763,6 +764,9 @@ func (b *builder) directory(e *Entry, dir *dirNode, name string) error {
 	}
 	if old != nil && e.Implied {
 		return nil
+	}
+	if strings.Count(e.Path, "/") >= maxDepth {
+		return errTooDeep // nobody could read it
 	}
 	meta, err := b.dirMeta(e)
 	if err != nil {

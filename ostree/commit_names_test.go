@@ -1,6 +1,7 @@
 package ostree_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -71,6 +72,35 @@ func TestCommitOfManyNames(t *testing.T) {
 }
 
 // TestCommitNamesDirectory: a directory that the disk has no room for is named.
+// TestCommitRefusesWhatCannotBeRead: no commit is made that is deeper or larger than those
+// that are read.
+func TestCommitRefusesWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t, ostree.ModeArchive)
+	chain := func(depth int) []ostree.Entry {
+		entries := []ostree.Entry{dir(".")}
+		for i := range depth {
+			entries = append(entries, dir(strings.Repeat("d/", i)+"d"))
+		}
+		return entries
+	}
+	c, err := r.Commit(t.Context(), literal(chain(2048)...), nil)
+	require.NoError(t, err)
+	for _, err := range r.Tree(c).Entries(t.Context()) {
+		require.NoError(t, err)
+	}
+	_, err = r.Commit(t.Context(), literal(chain(2049)...), nil)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "directories nest deeper than 2048")
+
+	large := []ostree.MetadataItem{{Key: "large", Value: ostree.BytesVariant(make([]byte, ostree.MaxMetadataSize))}}
+	_, err = r.Commit(t.Context(), r.Tree(c), &ostree.CommitOptions{Metadata: large})
+	require.ErrorContains(t, err, "commit of 134217")
+	_, err = r.Commit(t.Context(), r.Tree(c), &ostree.CommitOptions{Detached: large})
+	require.ErrorContains(t, err, "commitmeta of 134217")
+	require.NoError(t, r.Fsck(t.Context(), nil))
+}
+
 func TestCommitNamesDirectory(t *testing.T) {
 	mount := smallDisk(t, "1m")
 	r, err := ostree.Init(t.Context(), filepath.Join(mount, "repo"), ostree.ModeArchive, nil)

@@ -194,6 +194,9 @@ func (k *kinds) missing(path string) ([]string, error) {
 	if parent == k.last {
 		return nil, nil
 	}
+	if strings.Count(path, "/") > maxDepth {
+		return nil, errTooDeep
+	}
 	var missing []string
 	for dir := parent; ; dir = parentOf(dir) {
 		kind, ok := k.of[dir]

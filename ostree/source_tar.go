@@ -32,8 +32,8 @@ const maxPendingLinks = 1 << 16
 //
 // Errors name the entry and the byte where it begins: device nodes, sockets and pipes, "..",
 // names that are not UTF-8, a path through a symbolic link or file, a file in
-// the place of a directory, a hard link to nothing, an archive that is damaged,
-// ends early or goes on after its end.
+// the place of a directory, a hard link to nothing, more than 2048 directories one in
+// the other, an archive that is damaged, ends early or goes on after its end.
 func Tar(r io.Reader) Tree { return &tarTree{r: r} }
 
 type tarTree struct {
@@ -368,7 +368,9 @@ func (s *tarScan) release(path string) bool {
 // limits a value to 64 KiB and archive/tar all records of an entry to 1 MiB.
 func tarXattrs(records map[string]string) ([]Xattr, error) {
 	var found map[string][]byte
-	for key, value := range records {
+	// In this order the one that counts comes last: SCHILY before RHT before LIBARCHIVE.
+	for _, key := range slices.Sorted(maps.Keys(records)) {
+		value := records[key]
 		var name string
 		data := []byte(value)
 		if rest, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
@@ -391,9 +393,6 @@ func tarXattrs(records map[string]string) ([]Xattr, error) {
 		}
 		if name == "" || strings.IndexByte(name, 0) >= 0 {
 			return nil, fmt.Errorf("extended attribute %s has no proper name: %w", quoted(key), fs.ErrInvalid)
-		}
-		if _, twice := found[name]; twice && !strings.HasPrefix(key, "SCHILY.") {
-			continue
 		}
 		if found == nil {
 			found = make(map[string][]byte)

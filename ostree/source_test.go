@@ -506,6 +506,29 @@ func TestTarRefuses(t *testing.T) {
 	})
 }
 
+// TestTarAttributesTwice: which of several records of one attribute counts is no chance.
+func TestTarAttributesTwice(t *testing.T) {
+	in := header{Header: tar.Header{Name: "x", PAXRecords: map[string]string{
+		"RHT.security.selinux": "rht", "LIBARCHIVE.xattr.security.selinux": "bGli", "LIBARCHIVE.xattr.security.%73elinux": "bGli",
+		"LIBARCHIVE.xattr.user.x": "bGli", "SCHILY.xattr.user.x": "schily",
+	}}}
+	for range 20 {
+		require.Equal(t, []string{"d . 0755 0:0", `f x 0644 0:0 "" security.selinux="rht" user.x="schily"`}, lines(t, ostree.Tar(bytes.NewReader(archive(t, in)))))
+	}
+}
+
+// TestTarDepth: what is deeper than a commit can be is refused, before its paths cost the
+// square of their length.
+func TestTarDepth(t *testing.T) {
+	deep := func(n int) ostree.Tree {
+		return ostree.Tar(bytes.NewReader(archive(t, header{Header: tar.Header{Name: strings.Repeat("d/", n) + "f"}})))
+	}
+	require.Len(t, lines(t, deep(2048)), 2050)
+	_, err := linesOf(t.Context(), deep(10_000))
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "directories nest deeper than 2048")
+}
+
 // TestTarTruncated cuts an archive at every byte: each cut is a fault that
 // names an entry and a place, and no content comes out wrong.
 func TestTarTruncated(t *testing.T) {

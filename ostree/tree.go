@@ -2,12 +2,15 @@ package ostree
 
 import (
 	"context"
+	"fmt"
 	"iter"
 )
 
 // maxDepth is how deep directories may nest where a commit is walked. Linux
 // has no path longer than 4096 bytes.
 const maxDepth = 2048
+
+var errTooDeep = fmt.Errorf("directories nest deeper than %d: %w", maxDepth, errUnsupported)
 
 // Tree is what the commit holds, directories and files in the bytewise order of
 // their names, depth first. Entries carry their Object and are detached; Open

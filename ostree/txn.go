@@ -427,6 +427,14 @@ func (t *txn) flush(f *rawFile) error {
 	return pathError("fdatasync", f.name, retry(func() error { return unix.Fdatasync(f.fd) }))
 }
 
+// checkSize refuses what could not be read again.
+func checkSize(kind ObjectType, data []byte) error {
+	if len(data) > MaxMetadataSize {
+		return fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
+	}
+	return nil
+}
+
 // metadata writes a metadata object, unless it is there, and gives its
 // checksum. Only the one goroutine that owns s calls it.
 func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
@@ -437,8 +445,8 @@ func (s *shelf) metadata(kind ObjectType, data []byte) (Checksum, bool, error) {
 
 // metadataOf is metadata for data of a known checksum.
 func (s *shelf) metadataOf(kind ObjectType, c *Checksum, data []byte) (fresh bool, err error) {
-	if len(data) > MaxMetadataSize {
-		return false, fmt.Errorf("%s of %d bytes, at most %d", kind, len(data), MaxMetadataSize)
+	if err := checkSize(kind, data); err != nil {
+		return false, err
 	}
 	s.path = appendObjectPath(s.path[:0], c, kind.String())
 	write, err := s.txn.claim(kind, c, s.path)
@@ -459,6 +467,9 @@ func (s *shelf) metadataOf(kind ObjectType, c *Checksum, data []byte) (fresh boo
 // last stages a file that publish moves behind all others: a commit or its
 // detached metadata.
 func (s *shelf) last(kind ObjectType, data []byte) error {
+	if err := checkSize(kind, data); err != nil {
+		return err
+	}
 	f, err := s.open(kind.String())
 	if err != nil {
 		return err
