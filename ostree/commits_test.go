@@ -1,6 +1,7 @@
 package ostree_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -36,6 +38,12 @@ func TestCommits(t *testing.T) {
 	for _, err := range r.Commits(ctx) {
 		require.ErrorIs(t, err, context.Canceled)
 	}
+}
+
+// TestConfigBound: lines without anything cost as little as others.
+func TestConfigBound(t *testing.T) {
+	_, err := fuzzbound.Parse(t, 64, ostree.ParseKeyFile, bytes.Repeat([]byte("\n"), 50_000))
+	require.NoError(t, err)
 }
 
 func TestUnsetConfig(t *testing.T) {

@@ -28,7 +28,10 @@ func parseKeyFile(data []byte) (*keyFile, error) {
 	if text == "" {
 		return k, nil
 	}
-	for i, line := range strings.Split(text, "\n") {
+	k.lines = make([]keyLine, 0, 1+strings.Count(text, "\n"))
+	i := 0
+	for line := range strings.SplitSeq(text, "\n") {
+		i++
 		l := keyLine{text: line}
 		trimmed := strings.TrimSpace(line)
 		switch {
@@ -36,14 +39,14 @@ func parseKeyFile(data []byte) (*keyFile, error) {
 		case trimmed[0] == '[':
 			name, ok := strings.CutSuffix(trimmed[1:], "]")
 			if !ok || name == "" || strings.ContainsAny(name, "[]") {
-				return nil, fmt.Errorf("line %d: %.80q is no group", i+1, line)
+				return nil, fmt.Errorf("line %d: %.80q is no group", i, line)
 			}
 			group, started = name, true
 		default:
 			key, value, ok := strings.Cut(trimmed, "=")
 			key = strings.TrimSpace(key)
 			if !ok || key == "" || !started {
-				return nil, fmt.Errorf("line %d: %.80q is neither group, key nor comment", i+1, line)
+				return nil, fmt.Errorf("line %d: %.80q is neither group, key nor comment", i, line)
 			}
 			l.key, l.value = key, strings.TrimSpace(value)
 		}

@@ -76,7 +76,10 @@ func (c *DevInoCache) counts() (folders, trusted, files int) {
 		if d.ctime != 0 {
 			trusted++
 		}
-		for at := uint32(0); d.check() && int(at) < len(d.entries); {
+		if !d.check() {
+			continue
+		}
+		for at := uint32(0); int(at) < len(d.entries); {
 			var e cacheEntry
 			if e, at = entryAt(d.entries, at); e.flags&hasSum != 0 {
 				files++
