@@ -414,6 +414,13 @@ func TestVariants(t *testing.T) {
 	l, err := ostree.StringsVariant([]string{"a", "", "c"}).AsStrings()
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "", "c"}, l)
+	for _, n := range []int{0, 1, 100, 254, 255, 256, 65_000, 65_535, 70_000} {
+		want := []string{strings.Repeat("x", n/2), "", strings.Repeat("y", n-n/2)}
+		got, err := ostree.StringsVariant(want).AsStrings()
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	require.Empty(t, ostree.StringsVariant(nil).Data)
 	b, err := ostree.BoolVariant(true).AsBool()
 	require.NoError(t, err)
 	require.True(t, b)

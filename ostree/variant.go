@@ -37,12 +37,20 @@ func BytesVariant(b []byte) Variant { return Variant{"ay", append([]byte(nil), b
 
 // StringsVariant is list as a variant of type as. See [StringVariant].
 func StringsVariant(list []string) Variant {
-	var b gvariant.ArrayBuilder
-	b.Reset(gvariant.Strings)
+	size := 0
 	for _, s := range list {
-		b.Add(gvariant.AppendString(nil, s))
+		size += len(s) + 1
 	}
-	return Variant{"as", b.Bytes()}
+	body, end := size, 0
+	data := make([]byte, 0, size+len(gvariant.AppendOffset(nil, 0, body, len(list)))*len(list))
+	for _, s := range list {
+		data = gvariant.AppendString(data, s)
+	}
+	for _, s := range list {
+		end += len(s) + 1
+		data = gvariant.AppendOffset(data, end, body, len(list))
+	}
+	return Variant{"as", data}
 }
 
 // Uint32Variant is v as a variant of type u.

@@ -1,6 +1,7 @@
 package gvariant
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -161,19 +162,24 @@ func (a Array) At(i int) ([]byte, error) {
 
 // DecodeString reads a value of type s.
 func DecodeString(data []byte) (string, error) {
+	if err := checkString(data); err != nil {
+		return "", err
+	}
+	return string(data[:len(data)-1]), nil
+}
+
+func checkString(data []byte) error {
 	if len(data) == 0 || data[len(data)-1] != 0 {
-		return "", fault(String, "no NUL at its end")
+		return fault(String, "no NUL at its end")
 	}
 	body := data[:len(data)-1]
-	for i, b := range body {
-		if b == 0 {
-			return "", fault(String, "NUL at %d", i)
-		}
+	if i := bytes.IndexByte(body, 0); i >= 0 {
+		return fault(String, "NUL at %d", i)
 	}
 	if !utf8.Valid(body) {
-		return "", fault(String, "%.80q is not UTF-8", body)
+		return fault(String, "%.80q is not UTF-8", body)
 	}
-	return string(body), nil
+	return nil
 }
 
 // DecodeVariant splits a value of type v into its child's type and bytes. The
@@ -201,8 +207,7 @@ func check(t *Type, data []byte, depth int) error {
 	}
 	switch t.kind {
 	case 's':
-		_, err := DecodeString(data)
-		return err
+		return checkString(data)
 	case 'o':
 		text, err := DecodeString(data)
 		if err == nil && !isPath(text) {

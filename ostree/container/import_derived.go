@@ -9,11 +9,13 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/ostree"
 )
 
@@ -214,6 +216,8 @@ type layerScan struct {
 	yield    func(ostree.Entry) error
 	kinds    map[string]uint32 // what was yielded
 	implied  map[string]struct{}
+	paths    int64 // length of implied's together, in bytes
+	read     readers.Counter
 	filtered map[string]int
 	waiting  []waitingLink      // hard links to what has not come
 	lower    []ostree.LayerLink // and does not
@@ -228,7 +232,8 @@ func (s *layerScan) run(ctx context.Context, r io.Reader) error {
 	if err := s.parent(".", ostree.Owner{}); err != nil {
 		return err
 	}
-	tr := tar.NewReader(onlyReader{r})
+	s.read.R = r
+	tr := tar.NewReader(&s.read)
 	for entries := 0; ; entries++ {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -402,11 +407,17 @@ func (s *layerScan) put(e ostree.Entry, by ostree.Owner) error {
 		return fmt.Errorf("takes the place of a directory of the same layer: %w", fs.ErrExist)
 	}
 	s.kinds[e.Path] = kind
-	if kind == ostree.ModeDir {
+	if _, ok := s.implied[e.Path]; ok && kind == ostree.ModeDir {
 		delete(s.implied, e.Path)
+		s.paths -= int64(len(e.Path))
 	}
 	return s.yield(e)
 }
+
+// leastImplied is how long, in bytes, the paths of directories that a layer has no entry
+// for may be together, beside twice the layer's own size. They are in the commit's
+// metadata, and a name of 4 KB can stand for 4 MB of them.
+const leastImplied = 4 << 20
 
 // parent yields a directory that nothing stands for yet, and those above it: they
 // belong to who owns what is below, as `ostree commit --tar-autocreate-parents`
@@ -425,14 +436,19 @@ func (s *layerScan) parent(path string, by ostree.Owner) error {
 	}
 	s.kinds[path] = ostree.ModeDir
 	s.implied[path] = struct{}{}
+	if s.paths += int64(len(path)); s.paths > leastImplied+2*s.read.N {
+		return fmt.Errorf("paths of directories without an entry are longer together than the layer: %w", errors.ErrUnsupported)
+	}
 	return s.yield(ostree.Entry{Path: path, Mode: ostree.ModeDir | 0o755, UID: by.UID, GID: by.GID, Implied: true, Detached: true})
 }
 
 // importXattrs gives the extended attributes among PAX records, as GNU tar
 // (SCHILY, RHT) and libarchive write them.
 func importXattrs(records map[string]string) ([]ostree.Xattr, error) {
-	var xattrs []ostree.Xattr
-	for key, value := range records {
+	found := map[string][]byte{}
+	// In this order the one that counts comes last: SCHILY before RHT before LIBARCHIVE.
+	for _, key := range slices.Sorted(maps.Keys(records)) {
+		value := records[key]
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		data := []byte(value)
 		if !ok {
@@ -450,15 +466,15 @@ func importXattrs(records map[string]string) ([]ostree.Xattr, error) {
 			default:
 				continue
 			}
-			if _, twice := records["SCHILY.xattr."+name]; twice {
-				continue
-			}
 		}
 		if name == "" || strings.ContainsRune(name, 0) {
 			return nil, fmt.Errorf("attribute %.200q: %w", key, fs.ErrInvalid)
 		}
-		xattrs = append(xattrs, ostree.Xattr{Name: name, Value: data})
+		found[name] = data
 	}
-	slices.SortFunc(xattrs, func(a, b ostree.Xattr) int { return strings.Compare(a.Name, b.Name) })
-	return slices.CompactFunc(xattrs, func(a, b ostree.Xattr) bool { return a.Name == b.Name }), nil
+	var xattrs []ostree.Xattr
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		xattrs = append(xattrs, ostree.Xattr{Name: name, Value: found[name]})
+	}
+	return xattrs, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/ostree"
 	"github.com/okd-project/okd-streams/ostree/container"
 )
@@ -178,13 +179,19 @@ func TestImportMergesLayers(t *testing.T) {
 // libostree has it; owners, modes and attributes are those of the entries.
 func TestImportKeepsOwners(t *testing.T) {
 	base, _, _ := importBase(t, sample, nil)
+	// Which of two records of one attribute counts is no chance.
+	var twice []tarEntry
+	for i := range 16 {
+		twice = append(twice, tarEntry{tar.Header{Name: fmt.Sprintf("usr/twice%d", i), Mode: 0o644, PAXRecords: map[string]string{
+			"LIBARCHIVE.xattr.user.%61": "bGli", "LIBARCHIVE.xattr.user.a": "dg"}}, ""})
+	}
 	img := importWith(t, base, importArchive(t,
 		tar.Header{Name: "usr/new/deep/file", Mode: 0o104640, Uid: 1000, Gid: 100},
 		tar.Header{Name: "usr/own", Typeflag: tar.TypeDir, Mode: 0o42770, Uid: 3, Gid: 4, PAXRecords: map[string]string{"SCHILY.xattr.user.dir": "d"}},
 		tar.Header{Name: "usr/own/link", Typeflag: tar.TypeSymlink, Linkname: "a/./b", Mode: 0o644, Uid: 5, Gid: 6},
 		tar.Header{Name: "usr/own/cap", Mode: 0o755, PAXRecords: map[string]string{
 			"SCHILY.xattr.security.capability": "\x01\x00\x00\x02", "LIBARCHIVE.xattr.user.%C3%BC": "dg", "SCHILY.xattr.user.\xc3\xbc": "u"}},
-	))
+	), importTar(t, twice))
 	repo := importRepo(t, ostree.ModeArchive)
 	got, err := container.Import(t.Context(), repo, img, nil)
 	require.NoError(t, err)
@@ -207,7 +214,34 @@ func TestImportKeepsOwners(t *testing.T) {
 	} {
 		require.Equal(t, want, found[path], path)
 	}
+	for i := range twice {
+		require.Equal(t, `100644 0:0  user.a="v"`, found[fmt.Sprintf("usr/twice%d", i)])
+	}
 	require.NoError(t, repo.Fsck(t.Context(), nil))
+}
+
+// TestImportImplied: the directories that a layer has no entry for are in the metadata of
+// its commit. One name can stand for megabytes of them, but not each.
+func TestImportImplied(t *testing.T) {
+	deep := func(names int) v1.Image {
+		var entries []string
+		for i := range names {
+			entries = append(entries, fmt.Sprintf("usr/%d/", i)+strings.Repeat("d/", 2040)+"f=1")
+		}
+		return imageOf(t, layerOf(t, archive(t, entries...)))
+	}
+	repo := importRepo(t, ostree.ModeArchive)
+	one, many := deep(1), deep(50)
+	opts := &container.ImportOptions{Workers: 1}
+	fuzzbound.Within(t, 48<<20, func() {
+		_, err := container.Import(t.Context(), repo, one, opts)
+		require.NoError(t, err)
+	})
+	fuzzbound.Within(t, 48<<20, func() {
+		_, err := container.Import(t.Context(), repo, many, opts)
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.ErrorContains(t, err, "paths of directories without an entry")
+	})
 }
 
 // The reference ignores owner and mode of directories that exist. With DirMeta
