@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -479,6 +480,20 @@ func TestPlanText(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
+// What is shown of a document's argument is one line, however it was written.
+func TestPlanTextOfArguments(t *testing.T) {
+	p := &publish.Plan{Version: publish.PlanVersion, Name: "n", Steps: []publish.Step{{Stage: publish.StagePointers, Document: &publish.DocumentStep{
+		Key: "k\u009b2J", Transform: "t", Argument: json.RawMessage("{\n\t\"a\": [\"\u009b\x7f\xff\",\r\n 1]}"),
+	}}}}
+	require.NoError(t, p.Validate())
+	require.Contains(t, p.String(), "  document  k\ufffd2J  t {\"a\":[\"\ufffd\ufffd\ufffd\",1]}\n")
+	p.Steps[0].Document.Argument = nil
+	require.Contains(t, p.String(), "  t\n")
+	p.Steps[0].Document.Argument = append(append([]byte{'"'}, bytes.Repeat([]byte("<"), publish.MaxPlanSize/6)...), '"')
+	require.NoError(t, p.Validate())
+	require.ErrorContains(t, p.Encode(io.Discard), "at most", "DecodePlan would refuse it")
+}
+
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", file)
@@ -494,6 +509,11 @@ func golden(t *testing.T, file, got string) {
 func TestDecodePlanRefuses(t *testing.T) {
 	ok := `{"version":1,"name":"n","steps":[%s]}`
 	hex := strings.Repeat("a", 64)
+	document := func(argument string) string {
+		return `{"stage":"pointers","document":{"key":"k","transform":"t","argument":` + argument + `}}`
+	}
+	_, err := publish.DecodePlan(strings.NewReader(fmt.Sprintf(ok, document(`["\"[[[",`+strings.Repeat(`[`, 99)+strings.Repeat(`]`, 99)+`]`))))
+	require.NoError(t, err)
 	for _, test := range []struct {
 		name, in, text string
 		is             error
@@ -516,12 +536,17 @@ func TestDecodePlanRefuses(t *testing.T) {
 		{"media type", fmt.Sprintf(ok, `{"stage":"content","index":{"repository":"a.b/c","digest":"sha256:`+hex+`","size":1,"mediaType":"application/vnd.oci.image.manifest.v1+json"}}`), "steps[0].index.mediaType", fs.ErrInvalid},
 		{"tag without tag", fmt.Sprintf(ok, `{"stage":"pointers","tag":{"reference":"a.b/c","digest":"sha256:`+hex+`"}}`), "steps[0].tag.reference", fs.ErrInvalid},
 		{"digest", fmt.Sprintf(ok, `{"stage":"pointers","tag":{"reference":"a.b/c:d","digest":"md5:`+hex+`"}}`), "steps[0].tag.digest", fs.ErrInvalid},
+		{"long reference", fmt.Sprintf(ok, `{"stage":"pointers","tag":{"reference":"a.b/c:d","digest":"sha256:`+hex+`"}},{"stage":"pointers","tag":{"reference":"`+strings.Repeat("a.", 520)+`b/c:d","digest":"sha256:`+hex+`"}}`), "steps[1].tag.reference", fs.ErrInvalid},
+		{"long repository", fmt.Sprintf(ok, `{"stage":"content","image":{"repository":"`+strings.Repeat("a.", 520)+`b/c","digest":"sha256:`+hex+`","size":1,"mediaType":"application/vnd.oci.image.manifest.v1+json"}}`), "steps[0].image.repository", fs.ErrInvalid},
+		{"deep argument", fmt.Sprintf(ok, document(`["\"]]]]",`+strings.Repeat(`[`, 100)+strings.Repeat(`]`, 100)+`]`)), "steps[0].document.argument: nested 101 deep", fs.ErrInvalid},
+		{"long unknown field", `{"version":1,"` + strings.Repeat("\x7f", 300<<10) + `":1}`, "unknown field", nil},
 		{"all faults at once", fmt.Sprintf(ok, `{"stage":"gates","gate":{"name":""}},{"stage":"catalogue","document":{"key":"","transform":""}}`), "steps[1].document.transform: missing", fs.ErrInvalid},
 		{"too many faults", fmt.Sprintf(ok, strings.TrimSuffix(strings.Repeat(`{},`, 500), ",")), "and 400 more", fs.ErrInvalid},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := publish.DecodePlan(strings.NewReader(test.in))
 			require.ErrorContains(t, err, test.text)
+			require.Less(t, len(err.Error()), 64<<10)
 			if test.is != nil {
 				require.ErrorIs(t, err, test.is)
 			}
@@ -550,8 +575,9 @@ func FuzzDecodePlan(f *testing.F) {
 		got, err := again.Digest()
 		require.NoError(t, err)
 		require.Equal(t, want, got)
-		if strings.ContainsFunc(p.String(), func(r rune) bool { return r == 0x1b || r == 0 }) {
-			t.Fatal("the printed plan holds terminal escapes")
+		text := p.String()
+		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 }) {
+			t.Fatal("the printed plan holds control characters")
 		}
 	})
 }

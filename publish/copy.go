@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -65,7 +66,7 @@ func DecodeCopies(r io.Reader) ([]Copy, error) {
 	dec.DisallowUnknownFields()
 	var copies []Copy
 	if err := dec.Decode(&copies); err != nil {
-		return fail(err)
+		return fail(jsonError(err))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return fail(errors.New("data after the copies"))
@@ -100,21 +101,21 @@ func (j *job) String() string { return j.From + " to " + j.To }
 func parseCopies(copies []Copy) ([]*job, error) {
 	v := &planCheck{}
 	jobs := make([]*job, 0, min(len(copies), MaxCopies))
-	tags := map[string]int{}
+	tags := map[[2]string]int{} // repository and tag
 	if len(copies) > MaxCopies {
 		v.add("copies", "%d, at most %d are allowed", len(copies), MaxCopies)
 		copies = nil
 	}
 	for i, c := range copies {
 		at := func(field string) string { return fmt.Sprintf("copies[%d].%s", i, field) }
-		j := &job{Copy: c}
-		var err error
-		if j.from, err = name.ParseReference(c.From, name.StrictValidation); err != nil {
+		from, err := name.ParseReference(c.From, name.StrictValidation)
+		if err != nil {
 			v.add(at("from"), "%.200q is no reference", c.From)
-		} else if d, ok := j.from.(name.Digest); ok {
+		} else if d, ok := from.(name.Digest); ok {
 			v.digest(at("from"), d.DigestStr())
 		}
-		if j.to, err = name.NewRepository(c.To, name.StrictValidation); err != nil {
+		to, err := name.NewRepository(c.To, name.StrictValidation)
+		if err != nil {
 			v.add(at("to"), "%.200q is no repository", c.To)
 		}
 		for k, tag := range c.Tags {
@@ -123,22 +124,23 @@ func parseCopies(copies []Copy) ([]*job, error) {
 				v.add(where, "%.140q is no tag", tag)
 				continue
 			}
-			full := c.To + ":" + tag
+			full := [2]string{c.To, tag}
 			before, ok := tags[full]
-			if ok && !sameContent(copies[before], c) {
-				v.add(where, "%.200q is of copies[%d] already", full, before)
+			if ok && before != i && !sameContent(copies[before], c) {
+				v.add(where, "%.200q is of copies[%d] already", c.To+":"+tag, before)
 			}
 			if !ok {
 				tags[full] = i
 			}
 		}
+		var platforms []v1.Platform
 		for k, text := range c.Platforms {
 			p, err := v1.ParsePlatform(text)
 			if err != nil || p.OS == "" || p.Architecture == "" || strings.ContainsFunc(text, isControl) {
 				v.add(at(fmt.Sprintf("platforms[%d]", k)), "%.100q is no platform", text)
 				continue
 			}
-			j.platforms = append(j.platforms, *p)
+			platforms = append(platforms, *p)
 		}
 		if c.Sparse && len(c.Platforms) == 0 {
 			v.add(at("sparse"), "without platforms")
@@ -146,7 +148,9 @@ func parseCopies(copies []Copy) ([]*job, error) {
 		if c.Stage < 0 || c.Stage > maxCopyStage {
 			v.add(at("stage"), "%d, must be 0 to %d", c.Stage, maxCopyStage)
 		}
-		jobs = append(jobs, j)
+		if len(v.faults) == 0 {
+			jobs = append(jobs, &job{Copy: c, from: from, to: to, platforms: platforms})
+		}
 	}
 	if len(v.faults) == 0 {
 		return jobs, nil
@@ -159,5 +163,5 @@ func parseCopies(copies []Copy) ([]*job, error) {
 
 // sameContent reports whether two copies bring the same content to a tag.
 func sameContent(a, b Copy) bool {
-	return a.From == b.From && a.Sparse == b.Sparse && strings.Join(a.Platforms, " ") == strings.Join(b.Platforms, " ")
+	return a.From == b.From && a.Sparse == b.Sparse && slices.Equal(a.Platforms, b.Platforms)
 }

@@ -125,8 +125,13 @@ func (j *storeJournal) Append(ctx context.Context, plan string, entries []Entry)
 		return &Error{Op: "journal", Target: j.key(plan), Err: err}
 	}
 	_, err = Update(ctx, j.store, j.key(plan), func(old []byte) ([]byte, error) {
-		if bytes.HasSuffix(old, data) { // the answer to our write was lost
-			return old, nil
+		// What follows anything but a whole line would be part of that line.
+		if len(old) > 0 && old[len(old)-1] != '\n' {
+			old = append(old, '\n')
+		}
+		before, ours := bytes.CutSuffix(old, data)
+		if ours && (len(before) == 0 || before[len(before)-1] == '\n') {
+			return old, nil // the answer to our write was lost
 		}
 		return append(old, data...), nil
 	}, &UpdateOptions{ContentType: "application/jsonl"})
@@ -145,8 +150,11 @@ func encodeEntries(plan string, entries []Entry) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// maxEntrySize is the longest line of a journal, bytes.
-const maxEntrySize = 64 << 10
+// Lines of a journal that can be entries, bytes.
+const (
+	minEntrySize = len(`{"plan":"","step":""}`)
+	maxEntrySize = 64 << 10
+)
 
 // readEntries gives the entries of one plan. Lines that are no entries are
 // passed over: they are what a crash left.
@@ -155,6 +163,9 @@ func readEntries(r io.Reader, plan string) ([]Entry, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxEntrySize)
 	for lines.Scan() {
+		if len(lines.Bytes()) < minEntrySize { // a decoder costs some hundred bytes for each
+			continue
+		}
 		var e Entry
 		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Plan == plan && e.Step != "" {
 			entries = append(entries, e)

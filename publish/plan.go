@@ -23,6 +23,10 @@ const (
 	PlanVersion  = 1        // of the JSON form
 	MaxPlanSize  = 64 << 20 // bytes of the JSON form
 	MaxPlanSteps = 200_000
+	// maxArgumentDepth of lists and objects in each other: indented, what is
+	// deeper has far more bytes than it was read from.
+	maxArgumentDepth = 100
+	maxPlanText      = 1024 // bytes of a text or reference
 )
 
 // Stage is a part of a [Plan]. Everything of one stage is in place before
@@ -171,7 +175,7 @@ func DecodePlan(r io.Reader) (*Plan, error) {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
-		return fail(err)
+		return fail(jsonError(err))
 	}
 	if head.Version != PlanVersion {
 		return fail(fmt.Errorf("version %d, want %d: %w", head.Version, PlanVersion, errors.ErrUnsupported))
@@ -180,7 +184,7 @@ func DecodePlan(r io.Reader) (*Plan, error) {
 	dec.DisallowUnknownFields()
 	p := &Plan{}
 	if err := dec.Decode(p); err != nil {
-		return fail(err)
+		return fail(jsonError(err))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return fail(errors.New("data after the plan"))
@@ -191,9 +195,23 @@ func DecodePlan(r io.Reader) (*Plan, error) {
 	return p, nil
 }
 
+// jsonError is err with a bounded text: it may quote a key or number as long as
+// the document.
+func jsonError(err error) error {
+	const most = 500
+	if text := err.Error(); len(text) > most {
+		return errors.New(strings.ToValidUTF8(text[:most], "") + "…")
+	}
+	return err
+}
+
 // Encode writes the JSON form, indented. The bytes are a function of the plan.
+// More than [MaxPlanSize] of them are an error: [DecodePlan] would refuse them.
 func (p *Plan) Encode(w io.Writer) error {
 	data, err := json.MarshalIndent(p, "", "  ")
+	if err == nil && len(data) >= MaxPlanSize {
+		err = fmt.Errorf("%d bytes and a line break, at most %d are allowed", len(data), MaxPlanSize)
+	}
 	if err == nil {
 		_, err = w.Write(append(data, '\n'))
 	}
@@ -250,6 +268,10 @@ type planCheck struct {
 }
 
 func (v *planCheck) add(path, format string, args ...any) {
+	if len(v.faults) >= maxFaults {
+		v.more++ // what is not shown need not be put in words
+		return
+	}
 	v.fault(fmt.Errorf("%s: "+format+": %w", append(append([]any{path}, args...), fs.ErrInvalid)...))
 }
 
@@ -274,8 +296,8 @@ func (v *planCheck) once(seen map[string]string, target, path string) {
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0xfffd }
 
 func (v *planCheck) text(path, text string) {
-	if len(text) > 1024 {
-		v.add(path, "%d bytes, at most 1024 are allowed", len(text))
+	if len(text) > maxPlanText {
+		v.add(path, "%d bytes, at most %d are allowed", len(text), maxPlanText)
 	} else if strings.ContainsFunc(text, isControl) {
 		v.add(path, "control character in %q", text)
 	}
@@ -339,11 +361,13 @@ func (v *planCheck) step(path string, s *Step) {
 		v.text(path+".transform", s.Document.Transform)
 		if len(s.Document.Argument) > 0 && !json.Valid(s.Document.Argument) {
 			v.add(path+".argument", "no JSON")
+		} else if depth := jsonDepth(s.Document.Argument); depth > maxArgumentDepth {
+			v.add(path+".argument", "nested %d deep, at most %d are allowed", depth, maxArgumentDepth)
 		}
 		v.text(path+".contentType", s.Document.ContentType)
 		v.text(path+".cacheControl", s.Document.CacheControl)
 	case s.Tag != nil:
-		if _, err := name.NewTag(s.Tag.Reference, name.StrictValidation); err != nil {
+		if _, err := name.NewTag(s.Tag.Reference, name.StrictValidation); err != nil || len(s.Tag.Reference) > maxPlanText {
 			v.add(path+".reference", "%.200q is no tag reference", s.Tag.Reference)
 		}
 		v.once(v.tags, s.Tag.Reference, path+".reference")
@@ -363,6 +387,26 @@ func (v *planCheck) key(path, key string) {
 	}
 }
 
+// jsonDepth is how deep lists and objects are in each other in a valid value.
+func jsonDepth(data []byte) (deepest int) {
+	depth, text := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case text && c == '\\':
+			i++ // what is escaped ends no string
+		case c == '"':
+			text = !text
+		case text:
+		case c == '[' || c == '{':
+			depth++
+			deepest = max(deepest, depth)
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return deepest
+}
+
 func (v *planCheck) digest(path, text string) {
 	if h, err := v1.NewHash(text); err != nil || h.Algorithm != "sha256" || !isSHA256(h.Hex) {
 		v.add(path, "%.80q is no sha256 digest", text)
@@ -375,7 +419,7 @@ func (v *planCheck) image(path string, s *ImageStep, index bool) {
 		if i > 0 {
 			at = fmt.Sprintf("%s.from[%d]", path, i-1)
 		}
-		if _, err := name.NewRepository(repo, name.StrictValidation); err != nil {
+		if _, err := name.NewRepository(repo, name.StrictValidation); err != nil || len(repo) > maxPlanText {
 			v.add(at, "%.200q is no repository", repo)
 		}
 	}
@@ -406,11 +450,22 @@ func (p *Plan) String() string {
 				begun = true
 			}
 			kind, target := s.kind()
-			fmt.Fprintf(w, "  %s\t%s\t%s\n", kind, target, s.detail())
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", kind, printable(target), printable(s.detail()))
 		}
 	}
 	w.Flush()
 	return b.String()
+}
+
+// printable has no control characters: keys may hold some of them, and the
+// strings in arguments.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return 0xfffd
+		}
+		return r
+	}, text)
 }
 
 // detail is what the table says beside kind and target.
@@ -429,7 +484,11 @@ func (s *Step) detail() string {
 	case s.Index != nil:
 		return string(s.Index.MediaType)
 	case s.Document != nil:
-		return s.Document.Transform + " " + string(s.Document.Argument)
+		var argument bytes.Buffer // on one line, as it is in a plan that was not read
+		if err := json.Compact(&argument, s.Document.Argument); err != nil {
+			return s.Document.Transform
+		}
+		return s.Document.Transform + " " + argument.String()
 	case s.Tag != nil:
 		return "-> " + s.Tag.Digest
 	}

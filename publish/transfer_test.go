@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/require"
 
+	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/publish"
 	"github.com/okd-project/okd-streams/publish/layoutregistry"
 	"github.com/okd-project/okd-streams/publish/memstore"
@@ -530,17 +531,22 @@ func TestCheckCopies(t *testing.T) {
 		copies []publish.Copy
 		want   string
 	}{
-		"nothing":           {nil, ""},
-		"good":              {[]publish.Copy{ok}, ""},
-		"twice the same":    {[]publish.Copy{ok, ok}, ""},
-		"no registry":       {[]publish.Copy{{From: "okd/x:t", To: mirrorRepo}}, "copies[0].from"},
-		"no tag":            {[]publish.Copy{{From: sourceRepo, To: mirrorRepo}}, "copies[0].from"},
-		"to a tag":          {[]publish.Copy{{From: digest, To: mirrorRepo + ":t"}}, "copies[0].to"},
-		"bad tag":           {[]publish.Copy{{From: digest, To: mirrorRepo, Tags: []string{"ok", "../x"}}}, "copies[0].tags[1]"},
-		"bad platform":      {[]publish.Copy{{From: digest, To: mirrorRepo, Platforms: []string{"linux"}}}, "copies[0].platforms[0]"},
-		"sparse whole":      {[]publish.Copy{{From: digest, To: mirrorRepo, Sparse: true}}, "copies[0].sparse"},
-		"stage":             {[]publish.Copy{{From: digest, To: mirrorRepo, Stage: -1}}, "copies[0].stage"},
-		"one tag for two":   {[]publish.Copy{ok, {From: sourceRepo + ":x", To: mirrorRepo, Tags: []string{"t"}}}, "copies[1].tags[0]"},
+		"nothing":         {nil, ""},
+		"good":            {[]publish.Copy{ok}, ""},
+		"twice the same":  {[]publish.Copy{ok, ok}, ""},
+		"no registry":     {[]publish.Copy{{From: "okd/x:t", To: mirrorRepo}}, "copies[0].from"},
+		"no tag":          {[]publish.Copy{{From: sourceRepo, To: mirrorRepo}}, "copies[0].from"},
+		"to a tag":        {[]publish.Copy{{From: digest, To: mirrorRepo + ":t"}}, "copies[0].to"},
+		"bad tag":         {[]publish.Copy{{From: digest, To: mirrorRepo, Tags: []string{"ok", "../x"}}}, "copies[0].tags[1]"},
+		"bad platform":    {[]publish.Copy{{From: digest, To: mirrorRepo, Platforms: []string{"linux"}}}, "copies[0].platforms[0]"},
+		"sparse whole":    {[]publish.Copy{{From: digest, To: mirrorRepo, Sparse: true}}, "copies[0].sparse"},
+		"stage":           {[]publish.Copy{{From: digest, To: mirrorRepo, Stage: -1}}, "copies[0].stage"},
+		"one tag for two": {[]publish.Copy{ok, {From: sourceRepo + ":x", To: mirrorRepo, Tags: []string{"t"}}}, "copies[1].tags[0]"},
+		"tag twice":       {[]publish.Copy{{From: digest, To: mirrorRepo, Tags: []string{"t", "t"}}}, ""},
+		"other platforms": {[]publish.Copy{
+			{From: digest, To: mirrorRepo, Tags: []string{"t"}, Platforms: []string{"a/b", "c/d"}},
+			{From: digest, To: mirrorRepo, Tags: []string{"t"}, Platforms: []string{"a/b c/d"}},
+		}, "copies[1].tags[0]"},
 		"several at a time": {[]publish.Copy{{}, {}}, "copies[1].to"},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -560,4 +566,18 @@ func TestCheckCopies(t *testing.T) {
 	require.ErrorContains(t, err, "form")
 	_, err = publish.DecodeCopies(strings.NewReader(`[] []`))
 	require.Error(t, err)
+}
+
+// Faults are counted where there are many; what each costs is bounded, and what a
+// tag costs does not grow with the copy that it is of.
+func TestDecodeCopiesAllocates(t *testing.T) {
+	long := strings.Repeat("a", 30_000)
+	for what, text := range map[string]string{
+		"faults":          "[" + strings.Repeat("{},", 20_000) + "{}]",
+		"long repository": `[{"to":"` + long + `.example/aa","tags":["x"` + strings.Repeat(`,"x"`, 8_000) + "]}]",
+		"long platform":   `[{"platforms":["` + long + `/b"],"tags":["x"` + strings.Repeat(`,"x"`, 8_000) + "]}]",
+	} {
+		_, err := fuzzbound.Read(t, 512, publish.DecodeCopies, []byte(text))
+		require.ErrorContains(t, err, "copies[0].from", what)
+	}
 }
