@@ -173,18 +173,20 @@ func TestUnreadable(t *testing.T) {
 		cause  string
 		is     error
 	}{
-		"nothing":           {func(dir string) { require.NoError(t, os.RemoveAll(filepath.Join(dir, "repodata"))) }, rpmrepo.Nowhere, "404", fs.ErrNotExist},
-		"no primary":        {func(dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "repodata", "primary.xml.gz"))) }, rpmrepo.Nowhere, "primary.xml.gz", fs.ErrNotExist},
-		"another primary":   {func(dir string) { overwrite(t, dir, pack(t, "gz", primary(pkg("evil", "x86_64")))) }, rpmrepo.Failed, "", publish.ErrDigest},
-		"one byte more":     {func(dir string) { overwrite(t, dir, append(read(t, dir), 0)) }, rpmrepo.Failed, "", nil},
-		"cut":               {func(dir string) { data := read(t, dir); overwrite(t, dir, data[:len(data)-9]) }, rpmrepo.Failed, "", nil},
-		"no XML":            {func(dir string) { edit(t, dir, "<repomd", "<html") }, rpmrepo.Failed, "<html> is no repomd", nil},
-		"weak checksum":     {func(dir string) { edit(t, dir, `<checksum type="sha256">`, `<checksum type="sha1">`) }, rpmrepo.Failed, "relied on", errors.ErrUnsupported},
-		"another content":   {func(dir string) { edit(t, dir, `<open-checksum type="sha256">`, `<open-checksum type="sha256">0`) }, rpmrepo.Failed, "is no sha256", nil},
-		"elsewhere":         {func(dir string) { edit(t, dir, `href="repodata`, `href="../repodata`) }, rpmrepo.Failed, "not below the repository", nil},
-		"on another server": {func(dir string) { edit(t, dir, `href="repodata`, `href="http://other.example/repodata`) }, rpmrepo.Failed, "not below the repository", nil},
-		"larger":            {func(dir string) { edit(t, dir, `<size>`, `<size>1`) }, rpmrepo.Failed, "", publish.ErrDigest},
-		"a bomb":            {func(dir string) { edit(t, dir, `<open-size>`, `<open-size>-`) }, rpmrepo.Failed, "size", nil},
+		"nothing":            {func(dir string) { require.NoError(t, os.RemoveAll(filepath.Join(dir, "repodata"))) }, rpmrepo.Nowhere, "404", fs.ErrNotExist},
+		"no primary":         {func(dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "repodata", "primary.xml.gz"))) }, rpmrepo.Nowhere, "primary.xml.gz", fs.ErrNotExist},
+		"another primary":    {func(dir string) { overwrite(t, dir, pack(t, "gz", primary(pkg("evil", "x86_64")))) }, rpmrepo.Failed, "", publish.ErrDigest},
+		"one byte more":      {func(dir string) { overwrite(t, dir, append(read(t, dir), 0)) }, rpmrepo.Failed, "", nil},
+		"cut":                {func(dir string) { data := read(t, dir); overwrite(t, dir, data[:len(data)-9]) }, rpmrepo.Failed, "", nil},
+		"no XML":             {func(dir string) { edit(t, dir, "<repomd", "<html") }, rpmrepo.Failed, "<html> is no repomd", nil},
+		"weak checksum":      {func(dir string) { edit(t, dir, `<checksum type="sha256">`, `<checksum type="sha1">`) }, rpmrepo.Failed, "relied on", errors.ErrUnsupported},
+		"another content":    {func(dir string) { edit(t, dir, `<open-checksum type="sha256">`, `<open-checksum type="sha256">0`) }, rpmrepo.Failed, "is no sha256", nil},
+		"elsewhere":          {func(dir string) { edit(t, dir, `href="repodata`, `href="../repodata`) }, rpmrepo.Failed, "not below the repository", nil},
+		"elsewhere behind #": {func(dir string) { edit(t, dir, `href="repodata`, `href="#/../../repodata`) }, rpmrepo.Failed, "not below the repository", nil},
+		"elsewhere behind ?": {func(dir string) { edit(t, dir, `href="repodata`, `href="?/../../repodata`) }, rpmrepo.Failed, "not below the repository", nil},
+		"on another server":  {func(dir string) { edit(t, dir, `href="repodata`, `href="http://other.example/repodata`) }, rpmrepo.Failed, "not below the repository", nil},
+		"larger":             {func(dir string) { edit(t, dir, `<size>`, `<size>1`) }, rpmrepo.Failed, "", publish.ErrDigest},
+		"a bomb":             {func(dir string) { edit(t, dir, `<open-size>`, `<open-size>-`) }, rpmrepo.Failed, "size", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

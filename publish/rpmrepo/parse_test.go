@@ -56,6 +56,7 @@ func FuzzRepomd(f *testing.F) {
 	dir := f.TempDir()
 	write(f, dir, "gz")
 	f.Add([]byte(`<repomd><data type="primary"><checksum type="sha256">` + strings.Repeat("0", 64) + `</checksum><location href="repodata/x"/><size>1</size></data></repomd>`))
+	f.Add([]byte(`<repomd><data type="primary"><checksum type="sha256">` + strings.Repeat("0", 64) + `</checksum><location href="a#/../x"/></data></repomd>`))
 	f.Add([]byte(`<?xml version="1.0"?><!-- - --><repomd xmlns:rpm='x'/>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := fuzzbound.Read(t, 512, rpmrepo.DecodeRepomd, data)

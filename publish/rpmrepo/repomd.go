@@ -123,7 +123,7 @@ func (p *primary) check() error {
 		}
 	}
 	u, err := url.Parse(p.href)
-	if err != nil || p.href == "" || u.Scheme != "" || u.Host != "" || u.RawQuery != "" || path.Clean("/"+u.Path) != "/"+u.Path {
+	if err != nil || p.href == "" || u.Scheme != "" || u.Host != "" || strings.ContainsAny(p.href, "?#") || path.Clean("/"+u.Path) != "/"+u.Path {
 		return fmt.Errorf("primary is at %.200q, not below the repository", p.href)
 	}
 	return nil
