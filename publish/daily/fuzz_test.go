@@ -3,6 +3,7 @@ package daily_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,7 @@ func FuzzClaimOf(f *testing.F) {
 	}
 	f.Add([]byte(`{"build": "2"}`), "1")
 	f.Add([]byte("null"), "../1")
+	f.Add([]byte(`{"time": "`+strings.Repeat("x", 5000)+`"}`), "1") // which the error of package time quotes
 	f.Fuzz(func(t *testing.T, data []byte, build string) {
 		store := memstore.New()
 		if _, err := store.Put(t.Context(), "s/names/build-"+build+".json", publish.BytesSource(data), nil); err != nil {

@@ -52,7 +52,7 @@ func ClaimOf(ctx context.Context, store publish.Store, bucket bootimage.Bucket, 
 	}
 	var c Claim
 	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, fmt.Errorf("daily: claim of build %s: %w", build, err)
+		return nil, fmt.Errorf("daily: claim of build %s: %.300w", build, err) // it may quote all of the document
 	}
 	if c.Build != build {
 		return nil, fmt.Errorf("daily: claim of build %s: it is of %.140q: %w", build, c.Build, fs.ErrInvalid)
