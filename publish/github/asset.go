@@ -233,7 +233,7 @@ func (c *Client) uploadURL(r *Release) (*url.URL, error) {
 	}
 	hosts := []string{c.api.Host, host, "uploads." + c.api.Host}
 	if u.Scheme != c.api.Scheme || !slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, u.Host) }) {
-		return nil, fmt.Errorf("the release wants its assets at %s, which does not belong to the API at %s", httpx.RedactURL(u), httpx.RedactURL(c.api))
+		return nil, fmt.Errorf("the release wants its assets at %s, which does not belong to the API at %s", httpx.Printable(httpx.RedactURL(u)), httpx.RedactURL(c.api))
 	}
 	return u, nil
 }

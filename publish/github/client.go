@@ -206,10 +206,10 @@ func decode(resp *http.Response, out any) error {
 	}
 	body, err := httpx.ReadBody(resp.Body, MaxAnswerSize)
 	if err != nil {
-		return fmt.Errorf("the answer: %w", err)
+		return fmt.Errorf("the answer: %.300w", err) // it quotes numbers of any length
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		return fmt.Errorf("the answer: %w", err)
+		return fmt.Errorf("the answer: %.300w", err) // it quotes numbers of any length
 	}
 	if v, ok := out.(interface{ check() error }); ok {
 		return v.check()

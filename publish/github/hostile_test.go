@@ -39,15 +39,17 @@ func TestHostileAnswers(t *testing.T) {
 			w.Header().Set("Content-Type", "text/html")
 			w.WriteHeader(407)
 		}, "407 Proxy Authentication Required: an HTML page, no answer of GitHub's API"},
-		"no JSON":    {text("application/json", "{"), "unexpected end of JSON input"},
-		"types":      {text("application/json", `{"id":"x"}`), "cannot unmarshal string"},
-		"list":       {text("application/json", `[]`), "cannot unmarshal array"},
-		"empty":      {text("application/json", `{}`), "the answer is no release"},
-		"null":       {text("application/json", `null`), "the answer is no release"},
-		"other tag":  {text("application/json", `{"id":1,"tag_name":"v1\u001b[2J"}`), `asked for by its tag, the release is that of "v1 [2J"`},
-		"odd asset":  {text("application/json", `{"id":1,"tag_name":"`+tag+`","assets":[{"id":1,"name":"x","size":-1}]}`), `the answer is no asset: "x" has no id`},
-		"null asset": {text("application/json", `{"id":1,"tag_name":"`+tag+`","assets":[null]}`), `the answer is no asset: "" has no id`},
-		"deep":       {text("application/json", strings.Repeat("[", 100_000)), "exceeded max depth"},
+		"no JSON":             {text("application/json", "{"), "unexpected end of JSON input"},
+		"types":               {text("application/json", `{"id":"x"}`), "cannot unmarshal string"},
+		"long number":         {text("application/json", `{"id":`+strings.Repeat("1", 5000)+`}`), "cannot unmarshal number"},
+		"long upload address": {text("application/json", `{"id":1,"draft":true,"tag_name":"`+tag+`","upload_url":"https://`+strings.Repeat("x", 5000)+`"}`), "wants its assets at https://xxx"},
+		"list":                {text("application/json", `[]`), "cannot unmarshal array"},
+		"empty":               {text("application/json", `{}`), "the answer is no release"},
+		"null":                {text("application/json", `null`), "the answer is no release"},
+		"other tag":           {text("application/json", `{"id":1,"tag_name":"v1\u001b[2J"}`), `asked for by its tag, the release is that of "v1 [2J"`},
+		"odd asset":           {text("application/json", `{"id":1,"tag_name":"`+tag+`","assets":[{"id":1,"name":"x","size":-1}]}`), `the answer is no asset: "x" has no id`},
+		"null asset":          {text("application/json", `{"id":1,"tag_name":"`+tag+`","assets":[null]}`), `the answer is no asset: "" has no id`},
+		"deep":                {text("application/json", strings.Repeat("[", 100_000)), "exceeded max depth"},
 		"huge": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			spill(w, github.MaxAnswerSize+1)
