@@ -66,7 +66,7 @@ func DecodeCopies(r io.Reader) ([]Copy, error) {
 	dec.DisallowUnknownFields()
 	var copies []Copy
 	if err := dec.Decode(&copies); err != nil {
-		return fail(jsonError(err))
+		return fail(fmt.Errorf("%.500w", err)) // it quotes keys and numbers of any length
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return fail(errors.New("data after the copies"))

@@ -175,7 +175,7 @@ func DecodePlan(r io.Reader) (*Plan, error) {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
-		return fail(jsonError(err))
+		return fail(fmt.Errorf("%.500w", err)) // it quotes keys and numbers of any length
 	}
 	if head.Version != PlanVersion {
 		return fail(fmt.Errorf("version %d, want %d: %w", head.Version, PlanVersion, errors.ErrUnsupported))
@@ -184,7 +184,7 @@ func DecodePlan(r io.Reader) (*Plan, error) {
 	dec.DisallowUnknownFields()
 	p := &Plan{}
 	if err := dec.Decode(p); err != nil {
-		return fail(jsonError(err))
+		return fail(fmt.Errorf("%.500w", err))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return fail(errors.New("data after the plan"))
@@ -193,16 +193,6 @@ func DecodePlan(r io.Reader) (*Plan, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// jsonError is err with a bounded text: it may quote a key or number as long as
-// the document.
-func jsonError(err error) error {
-	const most = 500
-	if text := err.Error(); len(text) > most {
-		return errors.New(strings.ToValidUTF8(text[:most], "") + "…")
-	}
-	return err
 }
 
 // Encode writes the JSON form, indented. The bytes are a function of the plan.
