@@ -155,6 +155,8 @@ func TestLinksRefusesDocuments(t *testing.T) {
 		"large":         {Data: bytes.Repeat([]byte(" "), linkcheck.MaxDocumentSize+1)},
 		"bad ConfigMap": {Data: []byte(`{"kind": "ConfigMap", "data": {"stream": "{"}}`)},
 		"bad address":   {URL: "x/y", Data: []byte(`{}`)},
+		"long path":     {Data: []byte(`{"` + strings.Repeat("k", 1025) + `":{"location":"a"}}`)},
+		"aliases":       {Data: []byte("kind: ConfigMap\ndata: {a: &x '{\"url\": \"a://b\"}', b: *x, c: *x}\n")},
 		"alias bomb":    {Data: []byte("a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n")},
 	} {
 		_, err := linkcheck.Links(doc)
@@ -166,6 +168,33 @@ func TestLinksRefusesDocuments(t *testing.T) {
 	}
 	_, err := linkcheck.Check(t.Context(), []linkcheck.Document{{Data: []byte(`[{"location":"a"},{"location":"b"}]`)}}, &linkcheck.Options{MaxLinks: 1})
 	require.ErrorContains(t, err, "more than 1 links")
+}
+
+// TestLinksGrowWithTheDocument: neither their number nor what they cost grows
+// with the square of what is there several times.
+func TestLinksGrowWithTheDocument(t *testing.T) {
+	many := func(s string) string { return strings.Repeat(s, 30_000/len(s)) }
+	long := strings.Repeat("a", 30_000)
+	for name, text := range map[string]string{
+		"signatures":     `{` + many(`"url":"a://b",`) + many(`"signature":"b",`) + `"":0}`,
+		"tags":           `{"image":"i",` + many(`"digest":"d",`) + `"tags":[` + many(`"",`) + `0]}`,
+		"long image":     `{"image":"` + long + `",` + many(`"digest":"d",`) + `"":0}`,
+		"long reference": `{"image":"` + long + `",` + many(`"digest-ref":"d",`) + `"":0}`,
+		"long build":     `{"schema-version":"1","builds":[{"id":"` + long + `","arches":[` + many(`1,`) + `1]}]}`,
+		"long key":       `{"` + long + `":[` + many(`1,`) + `1]}`,
+		"text":           "kind: ConfigMap\ndata: {a: '{" + many(`"url": "a://b", `) + "\"\": 0}', b: 'x &amp; *x*, https://e.org/?a=*b&c=d'}\n",
+	} {
+		links, err := fuzzbound.Parse(t, 4096, func(data []byte) ([]linkcheck.Link, error) {
+			return linkcheck.Links(linkcheck.Document{Name: "d", Data: data})
+		}, []byte(text))
+		if name == "long key" {
+			require.ErrorContains(t, err, "a path of more than")
+			continue
+		}
+		require.NoError(t, err, name)
+		require.NotEmpty(t, links, name)
+		require.LessOrEqual(t, len(links), len(text)/2, name)
+	}
 }
 
 const base = "https://example.org/files"

@@ -26,6 +26,9 @@ const (
 	MaxDocumentLinks = 50_000
 	// MaxURLSize is the length of the longest address, in bytes.
 	MaxURLSize = 2048
+	// maxPath is the length of the longest path to an object or list, in bytes:
+	// all that is within has it.
+	maxPath = 1024
 )
 
 // Kind is what a link is of.
@@ -118,11 +121,14 @@ func decode(data []byte) (*node, error) {
 	if separator.Match(bytes.TrimPrefix(bytes.TrimSpace(data), []byte("---"))) {
 		return nil, fmt.Errorf("more than one YAML document: %w", errors.ErrUnsupported)
 	}
+	if anchor.Match(data) && alias.Match(data) {
+		return nil, fmt.Errorf("YAML with anchors and aliases, with which few bytes become many: %w", errors.ErrUnsupported)
+	}
 	converted, err := yaml.YAMLToJSON(data)
 	if err != nil {
 		return nil, err
 	}
-	if len(converted) > 2*MaxDocumentSize { // aliases
+	if len(converted) > 2*MaxDocumentSize { // characters that JSON escapes
 		return nil, fmt.Errorf("more than %d bytes", 2*MaxDocumentSize)
 	}
 	root, err := parse(converted)
@@ -133,6 +139,13 @@ func decode(data []byte) (*node, error) {
 }
 
 var separator = lazyregexp.New(`(?m)^---(\s|$)`)
+
+// anchor and alias find what may be one: not within a word or an address, and
+// with what YAML wants behind it.
+var (
+	anchor = lazyregexp.New(`(^|[^\w.~=/%+;&?@$()-])&[\w-]+([\s,\]}?:%@\x60\x00\x{85}\x{2028}\x{2029}]|$)`)
+	alias  = lazyregexp.New(`(^|[^\w.~=/%+;&?@$()-])\*[\w-]+([\s,\]}?:%@\x60\x00\x{85}\x{2028}\x{2029}]|$)`)
+)
 
 // walker collects links.
 type walker struct {
@@ -202,7 +215,7 @@ func (w *walker) builds(root *node) {
 				w.relative(l, w.base, path.Join(id, arch.value.text, bootimage.MetaFile))
 				continue
 			}
-			l.URL, l.Fault = id+"/"+arch.value.text, "not a build id and architecture"
+			l.URL, l.Fault = start(id)+"/"+arch.value.text, "not a build id and architecture"
 			w.add(l)
 		}
 	}
@@ -275,6 +288,10 @@ func (w *walker) walk(n *node, at string) {
 	if w.err != nil {
 		return
 	}
+	if len(at) > maxPath && len(n.members) > 0 {
+		w.err = fmt.Errorf("%.80s…: a path of more than %d bytes", at, maxPath)
+		return
+	}
 	switch n.kind {
 	case '[':
 		for i, m := range n.members {
@@ -291,7 +308,10 @@ func (w *walker) walk(n *node, at string) {
 var byDigest = lazyregexp.New(`^[^@\s]+/[^@\s]+@sha256:[0-9a-f]{64}$`)
 
 func (w *walker) object(n *node, at string) {
-	// The same key twice is two links: readers differ in which they take.
+	sha256, length, image, versioned := n.string("sha256"), size(n), start(n.string("image")), n.string("version") != ""
+	signed, pushed := false, false
+	// The same key twice is two links: readers differ in which they take. What
+	// belongs to all of them is there once.
 	for _, m := range n.members {
 		if m.value.kind != '"' || m.value.text == "" {
 			continue
@@ -299,7 +319,7 @@ func (w *walker) object(n *node, at string) {
 		text, here := m.value.text, join(at, m.key)
 		switch m.key {
 		case "location", "url":
-			l := Link{Kind: KindFile, Path: here, SHA256: n.string("sha256"), Size: size(n)}
+			l := Link{Kind: KindFile, Path: here, SHA256: sha256, Size: length}
 			if m.key == "url" && l.SHA256 == "" {
 				l.Kind = KindAddress
 				if !strings.Contains(text, "://") {
@@ -307,37 +327,46 @@ func (w *walker) object(n *node, at string) {
 				}
 			}
 			w.address(l, text)
-			for _, s := range n.members {
-				if s.key == "signature" && s.value.kind == '"' && s.value.text != "" {
-					w.address(Link{Kind: KindSignature, Path: join(at, s.key)}, s.value.text)
-				}
+			if !signed {
+				w.signatures(n, at)
 			}
+			signed = true
 		case "digest-ref":
 			w.image(here, text)
-			if tag := n.string("image"); tag != "" {
-				w.image(join(at, "image"), tag)
+			if image != "" {
+				w.image(join(at, "image"), image)
 			}
 		case "digest":
-			w.pushed(n, at, text)
+			if image == "" {
+				continue
+			}
+			w.image(here, image+"@"+text)
+			if !pushed {
+				w.pushed(n, at, image)
+			}
+			pushed = true
 		case "payload":
 			if byDigest.MatchString(text) {
 				w.image(here, text)
 			}
 		case "metadata":
-			if n.string("version") != "" {
+			if versioned {
 				w.address(Link{Kind: KindDocument, Path: here}, text)
 			}
 		}
 	}
 }
 
-// pushed is an image as meta.json records it: name, digests, tags.
-func (w *walker) pushed(n *node, at, digest string) {
-	image := n.string("image")
-	if image == "" {
-		return
+func (w *walker) signatures(n *node, at string) {
+	for _, s := range n.members {
+		if s.key == "signature" && s.value.kind == '"' && s.value.text != "" {
+			w.address(Link{Kind: KindSignature, Path: join(at, s.key)}, s.value.text)
+		}
 	}
-	w.image(join(at, "digest"), image+"@"+digest)
+}
+
+// pushed is what meta.json says of an image beside its digest.
+func (w *walker) pushed(n *node, at, image string) {
 	if list := n.string("manifest-list-digest"); list != "" {
 		w.image(join(at, "manifest-list-digest"), image+"@"+list)
 	}
@@ -349,6 +378,9 @@ func (w *walker) pushed(n *node, at, digest string) {
 		}
 	}
 }
+
+// start is as much of a text that many links begin with as makes them too long.
+func start(text string) string { return text[:min(len(text), MaxURLSize+1)] }
 
 func (w *walker) image(at, pullspec string) {
 	// Containers of a build are removed together.
