@@ -40,6 +40,13 @@ type Config struct {
 // length and capitals than new ones of Amazon.
 var bucketName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
 
+// Lengths of the longest URL that is read and of its endpoint, in bytes. A prefix
+// of [publish.MaxKeySize] and an endpoint fit in also where all is escaped.
+const (
+	maxURL      = 16 << 10
+	maxEndpoint = 2 << 10
+)
+
 // acls are the canned ones, https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html#canned-acl.
 var acls = []string{
 	"private", "public-read", "public-read-write", "aws-exec-read", "authenticated-read",
@@ -52,6 +59,9 @@ var acls = []string{
 func ParseURL(text string) (Config, error) {
 	fail := func(err error) (Config, error) {
 		return Config{}, &publish.Error{Op: "parse", Target: httpx.RedactText(text), Err: err}
+	}
+	if len(text) > maxURL {
+		return Config{}, &publish.Error{Op: "parse", Target: "URL", Err: fmt.Errorf("%d bytes, at most %d are allowed: %w", len(text), maxURL, fs.ErrInvalid)}
 	}
 	u, err := url.Parse(text)
 	if err != nil {
@@ -160,7 +170,7 @@ func (c *Config) check() error {
 	}
 	if c.Endpoint != "" {
 		u, err := url.Parse(c.Endpoint)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || len(c.Endpoint) > maxEndpoint || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			return fmt.Errorf("endpoint %.200q is no http or https URL without credentials and query: %w", httpx.RedactText(c.Endpoint), fs.ErrInvalid)
 		}
 	}

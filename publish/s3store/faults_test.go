@@ -477,6 +477,8 @@ func TestParseURL(t *testing.T) {
 		{in: "s3://bucket?region=a&region=b", text: "given 2 times"},
 		{in: "s3://bucket?endpoint=host:80", text: "endpoint"},
 		{in: "s3://bucket?endpoint=http://u:secret@host", text: "endpoint"},
+		{in: "s3://bucket?endpoint=http://" + strings.Repeat("h", 2<<10), text: "endpoint"},
+		{in: "s3://key:secret@" + strings.Repeat("b", 16<<10), text: "16400 bytes"},
 		{in: "s3://bucket?acl=x", text: "acl"},
 		{in: "s3://bucket/%zz", text: "escape"},
 	} {
@@ -496,6 +498,7 @@ func FuzzParseURL(f *testing.F) {
 	f.Add("s3://bucket/prefix?endpoint=http%3A%2F%2F127.0.0.1%3A7070&region=us-east-1&path-style=true")
 	f.Add("s3://b:80/../x")
 	f.Add("s3://b/%2e%2e/x?acl=private&anonymous")
+	f.Add("s3://bucket/" + strings.Repeat("?%20", 100) + "%3f?endpoint=http://h/" + strings.Repeat(",", 2000))
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := fuzzbound.Parse(t, 64, s3store.ParseURL, text)
 		if err != nil {
