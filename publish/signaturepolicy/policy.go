@@ -18,6 +18,9 @@ import (
 // MaxPolicySize bounds a policy file, in bytes.
 const MaxPolicySize = 1 << 20
 
+// maxFaults is how many requirements of a list are told to be wrong.
+const maxFaults = 100
+
 // Policy is what a policy.json says. It does not change and may be used from any
 // goroutine.
 type Policy struct {
@@ -53,7 +56,7 @@ type identity struct {
 
 // Decode reads a policy.json. It is as strict as containers/image: unknown
 // members and types, members that are there twice, no requirements at all, and
-// more or less than one source of keys are errors, all of which are told.
+// more or less than one source of keys are errors, which are told together.
 func Decode(r io.Reader) (*Policy, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxPolicySize+1))
 	if err == nil && len(data) > MaxPolicySize {
@@ -134,6 +137,10 @@ func decodeRequirements(raw json.RawMessage) ([]requirement, error) {
 	for i, raw := range list {
 		if err := out[i].decode(raw); err != nil {
 			faults = append(faults, fmt.Errorf("requirement %d: %w", i+1, err))
+		}
+		if len(faults) == maxFaults {
+			faults = append(faults, errors.New("perhaps more"))
+			break
 		}
 	}
 	return out, errors.Join(faults...)

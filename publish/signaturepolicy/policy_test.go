@@ -370,6 +370,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	_, err := signaturepolicy.Decode(strings.NewReader(strings.Repeat(" ", signaturepolicy.MaxPolicySize+1)))
 	require.ErrorContains(t, err, "over 1048576 bytes")
+	_, err = fuzzbound.Read(t, 512, signaturepolicy.Decode, []byte(`{"default": [`+strings.Repeat("1,", 30_000)+`1]}`))
+	require.ErrorContains(t, err, "requirement 100: json: cannot unmarshal number")
 }
 
 func TestReadLookaside(t *testing.T) {
@@ -428,6 +430,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		docs = append(docs, text)
 	}
+	docs = append(docs, `{"default":[{"type":"reject"}],"tran\u0073ports":{"docker":{"":[{"type":"insecureAcceptAnything"}]}}}`)
 	mutants.Add(f, docs...)
 	ref, err := name.ParseReference("example.com/okd/os:1")
 	require.NoError(f, err)
@@ -440,7 +443,9 @@ func FuzzDecode(f *testing.F) {
 		before := p.Insecure()
 		err = p.Verify(t.Context(), &signaturepolicy.Image{Reference: ref, Digest: digest}, nil)
 		if err == nil && !before {
-			require.Contains(t, string(data), "transports", "only a scope of its own accepts")
+			var members map[string]json.RawMessage // their names may be written with escapes
+			require.NoError(t, json.Unmarshal(data, &members))
+			require.Contains(t, members, "transports", "only a scope of its own accepts")
 		}
 		again, err := signaturepolicy.Decode(strings.NewReader(string(data)))
 		require.NoError(t, err)
