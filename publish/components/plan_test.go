@@ -317,6 +317,7 @@ func FuzzDecodeList(f *testing.F) {
 	mutants.Add(f,
 		"apiVersion: streams.okd.io/v1alpha1\nkind: Components\n"+small,
 		"apiVersion: streams.okd.io/v1alpha1\nkind: Components\ncomponents: [{name: a, containerfile: FROM x, from: y/z}]\n",
+		"apiVersion: streams.okd.io/v1alpha1\nkind: Components\ncomponents: [{name: a, repository: https://example.org/a, context: a..b., dockerfile: ..c}]\n",
 	)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := fuzzbound.Read(t, 4096, components.DecodeList, data)
@@ -324,7 +325,7 @@ func FuzzDecodeList(f *testing.F) {
 			return
 		}
 		for _, c := range l.Components {
-			require.NotContains(t, c.Context+c.Dockerfile, "..")
+			require.NotContains(t, strings.Split(c.Context+"/"+c.Dockerfile, "/"), "..") // a name may hold dots
 			require.False(t, strings.HasPrefix(c.Repository, "-") || strings.HasPrefix(string(c.Ref), "-"))
 		}
 	})
