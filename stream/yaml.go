@@ -91,6 +91,9 @@ func parseYAML(data []byte) (root *node, err error) {
 	if err := checkText(data); err != nil {
 		return nil, err
 	}
+	if line, err := strictyaml.CheckLines(data); err != nil {
+		return nil, &FieldError{Line: line, Column: 1, Err: err}
+	}
 	tokens := strictyaml.Tokens(data)
 	if err := checkTokens(tokens); err != nil {
 		return nil, err
@@ -159,6 +162,7 @@ func checkTokens(tokens token.Tokens) error {
 		return hintAt(tokens[maxTokens].Position, "split it", fmt.Errorf("more than %d tokens", maxTokens))
 	}
 	var nesting strictyaml.Nesting
+	var counts strictyaml.Counts
 	for i, t := range tokens {
 		p := t.Position
 		switch t.Type {
@@ -176,6 +180,9 @@ func checkTokens(tokens token.Tokens) error {
 			if i > 0 && len(tokens[i-1].Value) > maxKey {
 				return hintAt(tokens[i-1].Position, "", fmt.Errorf("key of more than %d bytes", maxKey))
 			}
+		}
+		if err := counts.Add(t); err != nil {
+			return &FieldError{Line: p.Line, Column: p.Column, Err: err}
 		}
 		if nesting.Add(t) > maxDepth {
 			return hintAt(p, "", fmt.Errorf("nested more than %d deep", maxDepth))

@@ -38,9 +38,16 @@ func unmarshal(data []byte, out any, strict bool) (err error) {
 		}
 		err = short(err, data)
 	}()
+	if line, err := CheckLines(data); err != nil {
+		return fmt.Errorf("[%d:1] %w", line, err)
+	}
 	tokens := Tokens(data)
 	var nesting Nesting
+	var counts Counts
 	for _, t := range tokens {
+		if err := counts.Add(t); err != nil {
+			return fmt.Errorf("[%d:%d] %w", t.Position.Line, t.Position.Column, err)
+		}
 		if nesting.Add(t) > maxDepth {
 			return fmt.Errorf("[%d:%d] nested deeper than %d", t.Position.Line, t.Position.Column, maxDepth)
 		}
