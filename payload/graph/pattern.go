@@ -7,12 +7,14 @@ import (
 )
 
 // compile is regexp.Compile with a bound: few bytes of a pattern, such as x{1000},
-// can be as much as many of others.
+// can be as much as many of others. One that names many versions may be as long as
+// they are.
 func compile(pattern string, limit int) (*regexp.Regexp, error) {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
 		return nil, err
 	}
+	limit = max(limit, 2*len(pattern))
 	if n := patternSize(re); n > limit {
 		return nil, fmt.Errorf("pattern %.80q is like one of %d characters, limit %d", pattern, n, limit)
 	}
