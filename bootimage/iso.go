@@ -19,6 +19,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/okd-project/okd-streams/internal/decompress"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/verify"
 )
 
@@ -276,24 +277,13 @@ func (r *isoReader) entry(head *tar.Header, content io.Reader) error {
 			return fmt.Errorf("%s is there twice: %w", name, errors.ErrUnsupported)
 		}
 		return nil // of another architecture
-	case isSparse(head):
+	case readers.Sparse(head):
 		return fmt.Errorf("%s is sparse: %w", name, errors.ErrUnsupported)
 	case head.Size > maxISOSize:
 		return fmt.Errorf("%s of %d bytes, more than %d: %w", name, head.Size, int64(maxISOSize), errors.ErrUnsupported)
 	}
 	r.iso = &ImageISO{Path: name, Arch: arch, Size: head.Size}
 	return r.content(content)
-}
-
-// isSparse reports whether a file is one of which the archive leaves out zeros, some
-// bytes of which can stand for any size. No tool that makes layers writes them.
-func isSparse(head *tar.Header) bool {
-	for key := range head.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
 }
 
 // sum reads the checksum beside an ISO, which comes before it or after it.

@@ -71,7 +71,6 @@ func TestCommitOfManyNames(t *testing.T) {
 	require.Equal(t, c, again)
 }
 
-// TestCommitNamesDirectory: a directory that the disk has no room for is named.
 // TestCommitRefusesWhatCannotBeRead: no commit is made that is deeper or larger than those
 // that are read.
 func TestCommitRefusesWhatCannotBeRead(t *testing.T) {
@@ -101,6 +100,7 @@ func TestCommitRefusesWhatCannotBeRead(t *testing.T) {
 	require.NoError(t, r.Fsck(t.Context(), nil))
 }
 
+// TestCommitNamesDirectory: a directory that the disk has no room for is named.
 func TestCommitNamesDirectory(t *testing.T) {
 	mount := smallDisk(t, "1m")
 	r, err := ostree.Init(t.Context(), filepath.Join(mount, "repo"), ostree.ModeArchive, nil)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
+
+	"github.com/okd-project/okd-streams/internal/readers"
 )
 
 // maxPendingLinks is how many hard links may wait for a file that comes later.
@@ -130,25 +132,11 @@ func (s *tarScan) run() {
 			s.fail(s.place(), s.in.n, tarFault(err))
 			return
 		}
-		s.sparse = isSparse(hdr)
+		s.sparse = readers.Sparse(hdr)
 		if s.prev = hdr.Name; !s.entry(hdr, (at+511)&^511) {
 			return
 		}
 	}
-}
-
-// isSparse reports whether hdr is that of a file with holes, in any of GNU
-// tar's formats.
-func isSparse(hdr *tar.Header) bool {
-	if hdr.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for key := range hdr.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
 }
 
 // tarFault is err as it is told: errors of archive/tar and early ends are

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/okd-project/okd-streams/internal/readers"
 )
 
 // Archive gives the files of a tar archive of size bytes that is not
@@ -85,7 +87,7 @@ func (a archive) add(hdr *tar.Header, data *io.SectionReader, rest int64) error 
 		return fmt.Errorf("entry %.300q: name of %d parts, limit %d: %w", hdr.Name, n, maxArchiveDepth, fs.ErrInvalid)
 	}
 	f := &archived{name: path.Base(name), mode: 0o444, modTime: hdr.ModTime}
-	if isSparse(hdr) {
+	if readers.Sparse(hdr) {
 		return fmt.Errorf("entry %q is sparse: %w", name, errors.ErrUnsupported)
 	}
 	switch hdr.Typeflag {
@@ -127,17 +129,6 @@ func (a archive) add(hdr *tar.Header, data *io.SectionReader, rest int64) error 
 	}
 	a[name] = f
 	return nil
-}
-
-// isSparse says that the tar reader makes up what is not stored of a file: few
-// bytes become as many as the header asks for.
-func isSparse(hdr *tar.Header) bool {
-	for key := range hdr.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return hdr.Typeflag == tar.TypeGNUSparse
 }
 
 // find follows links, which may not be many.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/okd-project/okd-streams/internal/readers"
 )
 
 // imageFiles finds a few files in the layers of several images. Every layer is
@@ -153,7 +155,7 @@ func (s *imageFiles) entry(hdr *tar.Header, r io.Reader, l *layerFiles) error {
 	if !s.wanted[name] {
 		return nil
 	}
-	if isSparse(hdr) {
+	if readers.Sparse(hdr) {
 		return fmt.Errorf("%s is sparse: %w", name, errors.ErrUnsupported)
 	}
 	switch hdr.Typeflag {

@@ -198,7 +198,7 @@ func (s *layerScan) entry(hdr *tar.Header, r io.Reader) error {
 		s.removed = append(s.removed, gone)
 		return nil
 	}
-	if isSparse(hdr) {
+	if readers.Sparse(hdr) {
 		return fmt.Errorf("%s/%s is sparse: %w", s.dir, rest, errors.ErrUnsupported)
 	}
 	if hdr.Typeflag != tar.TypeReg {

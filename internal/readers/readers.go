@@ -1,9 +1,12 @@
-// Package readers has readers that are wrapped around others.
+// Package readers has readers that are wrapped around others, and what has to be
+// known of one before it is read.
 package readers
 
 import (
+	"archive/tar"
 	"context"
 	"io"
+	"strings"
 )
 
 // Context ends with its context's error once that is done.
@@ -29,4 +32,19 @@ func (c *Counter) Read(p []byte) (int, error) {
 	n, err := c.R.Read(p)
 	c.N += int64(n)
 	return n, err
+}
+
+// Sparse reports whether a file in a tar archive has holes, in any of GNU tar's
+// formats: [tar.Reader] makes zeros of them, so that few bytes become as many as
+// the header claims.
+func Sparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }

@@ -1,6 +1,7 @@
 package readers_test
 
 import (
+	"archive/tar"
 	"context"
 	"io"
 	"strings"
@@ -30,4 +31,10 @@ func TestCounter(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "abc", string(data))
 	require.Equal(t, int64(3), c.N)
+}
+
+func TestSparse(t *testing.T) {
+	require.False(t, readers.Sparse(&tar.Header{PAXRecords: map[string]string{"GNU.x": "1", "SCHILY.xattr.GNU.sparse.map": "1"}}))
+	require.True(t, readers.Sparse(&tar.Header{Typeflag: tar.TypeGNUSparse}))
+	require.True(t, readers.Sparse(&tar.Header{PAXRecords: map[string]string{"GNU.sparse.map": "0,1"}}))
 }

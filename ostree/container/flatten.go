@@ -345,7 +345,7 @@ func mergeLayer(ctx context.Context, root *node, layer io.Reader, base int64, en
 
 // readEntry reads a header; content starts at offset.
 func readEntry(h *tar.Header, offset int64) (change, error) {
-	if importSparse(h) {
+	if readers.Sparse(h) {
 		return change{}, errSparse
 	}
 	n := &node{mode: uint32(h.Mode & 0o7777)}

@@ -332,7 +332,7 @@ func (s *layerScan) entry(ctx context.Context, h *tar.Header, body io.Reader) er
 		return err
 	}
 	by := ostree.Owner{UID: e.UID, GID: e.GID}
-	if importSparse(h) {
+	if readers.Sparse(h) {
 		return errSparse
 	}
 	switch h.Typeflag {

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/okd-project/okd-streams/internal/decompress"
+	"github.com/okd-project/okd-streams/internal/readers"
 	"github.com/okd-project/okd-streams/internal/verify"
 	"github.com/okd-project/okd-streams/ostree"
 )
@@ -205,7 +206,7 @@ func (o *objectReader) entry(ctx context.Context, h *tar.Header, body io.Reader)
 	if err != nil {
 		return err
 	}
-	if importSparse(h) {
+	if readers.Sparse(h) {
 		return errSparse
 	}
 	rel, inside := strings.CutPrefix(path, repoPrefix)
@@ -484,17 +485,3 @@ func importOwner(h *tar.Header) (uid, gid uint32, err error) {
 
 // errSparse is the fault of a file with holes, whose size is only a claim.
 var errSparse = fmt.Errorf("sparse file: %w", errors.ErrUnsupported)
-
-// importSparse reports whether h is that of a file with holes, in any of GNU tar's
-// formats.
-func importSparse(h *tar.Header) bool {
-	if h.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
-}
