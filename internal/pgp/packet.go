@@ -129,8 +129,24 @@ func (b *body) readLength() error {
 
 // drain reads what is left.
 func (b *body) drain() error {
-	_, err := io.Copy(io.Discard, b)
-	return err
+	if b.endless {
+		_, err := io.Copy(io.Discard, b)
+		return err
+	}
+	for b.left > 0 || b.partial {
+		if b.left == 0 {
+			if err := b.readLength(); err != nil {
+				return unexpectedEOF(err)
+			}
+			continue
+		}
+		n, err := b.r.Discard(int(min(b.left, maxPacket)))
+		b.left -= int64(n)
+		if err != nil {
+			return unexpectedEOF(err)
+		}
+	}
+	return nil
 }
 
 func (b *body) Read(p []byte) (int, error) {
