@@ -437,6 +437,7 @@ func TestSignatureConfigMap(t *testing.T) {
 		"[":            "line 1",
 		strings.Replace(string(data), "verification-signatures", "other", 1):          "no ConfigMap with signatures",
 		strings.Replace(string(data), "-1\"", "-x\"", 1):                              "is not sha256-HEX-N",
+		strings.Replace(string(data), "-1\"", "-02\"", 1):                             "is not sha256-HEX-N",
 		strings.Replace(string(data), "\"sha256-"+digest.Hex+"-1", "\"sha256-x-1", 1): "digest",
 		strings.Replace(string(data), "YQ==", "!", 1):                                 "base64",
 		strings.Repeat("---\n", payload.MaxDocuments+1):                               "more than 4096 documents",

@@ -215,7 +215,7 @@ func (s configMapSignatures) add(data []byte) error {
 	for key, text := range m.BinaryData {
 		id, number, ok := cutLast(key, "-")
 		n, err := strconv.Atoi(number)
-		if !ok || err != nil || n < 0 {
+		if !ok || err != nil || n < 0 || strconv.Itoa(n) != number { // of 1 and 01 either would take the other's place
 			return fmt.Errorf("key %.100q is not sha256-HEX-N", key)
 		}
 		digest, err := parseDigest(strings.Replace(id, "-", ":", 1))
