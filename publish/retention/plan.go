@@ -386,6 +386,11 @@ func DecodePlan(r io.Reader) (*Plan, error) {
 	dec.DisallowUnknownFields()
 	err := dec.Decode(p)
 	if err == nil {
+		if _, end := dec.Token(); end != io.EOF {
+			err = errors.New("data after the plan")
+		}
+	}
+	if err == nil {
 		err = p.check()
 	}
 	if err != nil {

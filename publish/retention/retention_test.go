@@ -318,6 +318,7 @@ func TestBadInput(t *testing.T) {
 		"build":            `{"steps":[{"build":"a/b","kind":"build"}]}`,
 		"prefix":           `{"prefix":"x","steps":[]}`,
 		"unknown":          `{"prefix":"","steps":[],"more":1}`,
+		"more":             `{"prefix":"","steps":[]} {"prefix":"","steps":[]}`,
 	} {
 		t.Run("plan: "+name, func(t *testing.T) {
 			_, err := retention.DecodePlan(strings.NewReader(text))
