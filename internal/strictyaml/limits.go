@@ -63,11 +63,14 @@ func (c *Counts) Add(t *token.Token) error {
 		if c.flow == 0 {
 			c.leave(t.Position.Column)
 		}
-	case token.MappingValueType:
-		if c.flow > 0 || last == nil {
+	case token.MappingKeyType, token.MappingValueType:
+		if c.flow > 0 || last == nil && t.Type == token.MappingValueType {
 			return nil
 		}
-		column := last.Position.Column
+		column := t.Position.Column // of ?, which needs no value
+		if t.Type == token.MappingValueType {
+			column = last.Position.Column
+		}
 		c.leave(column)
 		if n := len(c.mappings); n == 0 || c.mappings[n-1].column < column {
 			c.mappings = append(c.mappings, keys{column: column})

@@ -28,6 +28,7 @@ func TestSquares(t *testing.T) {
 		"documents":            {strings.Repeat("--- 1\n", n/6), "[11:1] more than 10 marks of documents"},
 		"ends":                 {strings.Repeat("a: 1\n...\n", n/9), "more than 10 marks of documents"},
 		"keys":                 {lines(n/10, "%x:\n"), "[1001:4] more than 1000 keys in a mapping"},
+		"keys without values":  {"any:\n" + lines(n/10, "  ? %x\n"), "[1002:3] more than 1000 keys in a mapping"},
 		"keys of an item":      {"any:\n-\n" + lines(n/10, "  %x: 1\n"), "more than 1000 keys in a mapping"},
 	} {
 		fuzzbound.Linear(t, len(test.text), 3000, func() {
