@@ -14,7 +14,8 @@ const (
 	MaxDataFiles = 50_000
 	// MaxPattern bounds the pattern of one block, in characters where what is
 	// repeated counts as often as it may be there; MaxPatterns bounds those of all
-	// blocks of one node together.
+	// blocks of one node together. Both may be as many as two for each byte of a
+	// longer one, so that it can name many versions.
 	MaxPattern  = 2000
 	MaxPatterns = 100_000
 	// MaxVersionLength bounds the text of a version, bytes.
