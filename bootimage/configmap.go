@@ -14,6 +14,8 @@ import (
 	streammd "github.com/coreos/stream-metadata-go/stream"
 	"github.com/coreos/stream-metadata-go/stream/rhcos"
 	"sigs.k8s.io/yaml"
+
+	"github.com/okd-project/okd-streams/internal/yamlsize"
 )
 
 // Names of the ConfigMap in which a cluster keeps the metadata of its boot
@@ -86,6 +88,9 @@ func DecodeConfigMap(r io.Reader) (*ConfigMap, error) {
 	}
 	if len(data) > MaxDocumentSize {
 		return nil, fail("", fmt.Errorf("more than %d bytes", MaxDocumentSize))
+	}
+	if err := yamlsize.Check(data); err != nil {
+		return nil, fail("", err)
 	}
 	// Strict, so that no key is there twice; unknown keys of an object are fine.
 	text, err := yaml.YAMLToJSONStrict(data)

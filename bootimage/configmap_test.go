@@ -172,6 +172,7 @@ func TestDecodeConfigMap(t *testing.T) {
 		"in stream":  {`"stream": "own"`, `"stream": ""`, `data.streams[""].stream: missing`},
 		"no streams": {`'{"": {"stream": "own", "metadata": {"last-modified": "2026-11-25T20:54:07Z"}, "architectures": {"x86_64": {"artifacts": {}}}}}'`, "'{}'", "data.streams: no stream"},
 		"yaml":       {"data:", "data: [", "did not find"},
+		"aliases":    {"  more: kept", "  more: &a " + strings.Repeat("x", 10_000) + strings.Repeat("\n  more: *a", 100), "aliases repeat too much"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := bootimage.DecodeConfigMap(strings.NewReader(strings.Replace(smallConfigMap, tt.old, tt.new, 1)))

@@ -62,6 +62,7 @@ func TestObjectsRefused(t *testing.T) {
 		"twice":         {namespace("a") + "---\n" + namespace("a"), "a.yaml:5: Namespace a is in line 1 already"},
 		"many":          {strings.Repeat("---\n", payload.MaxDocuments+1), "more than 4096 documents"},
 		"large":         {namespace("a") + strings.Repeat("#", payload.MaxYAMLSize), "YAML document of"},
+		"aliases":       {"a: &a " + strings.Repeat("x", 10_000) + "\nb: [" + strings.Repeat("*a,", 100) + "]\n", "a.yaml:1: YAML document: aliases repeat too much"},
 		"a number name": {"kind: A\nmetadata: {name: 1}\n", "a.yaml:1: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -285,6 +286,7 @@ func FuzzObjects(f *testing.F) {
 		f.Add([]byte(doc), true)
 	}
 	f.Add([]byte("kind: A\nmetadata: {name: a, annotations: {release.openshift.io/major-version: '-4,5'}}\n"), false)
+	f.Add([]byte("kind: A\nmetadata: {name: a}\na: &a ["+strings.Repeat("{},", 300)+"]\nb: ["+strings.Repeat("*a,", 90)+"]\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
 		if len(data) > 16<<10 {
 			return

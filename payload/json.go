@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/okd-project/okd-streams/internal/yamlsize"
 )
 
 // members are the members of a JSON object. What take does not take is what
@@ -179,6 +181,9 @@ func checkYAML(data []byte) error {
 	}
 	if n := yamlNodes(data); n > MaxYAMLNodes {
 		return fmt.Errorf("YAML document of up to %d nodes, limit %d", n, MaxYAMLNodes)
+	}
+	if err := yamlsize.Check(data); err != nil {
+		return fmt.Errorf("YAML document: %w", err)
 	}
 	return nil
 }

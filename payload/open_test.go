@@ -308,7 +308,7 @@ func TestBomb(t *testing.T) {
 	_, _, err = w.assemble(t, w.spec(), nil)
 	require.Equal(t, []payload.Check{payload.CheckManifest}, checksOf(t, err))
 	_, _, err = w.assemble(t, w.spec(), compatible)
-	require.ErrorContains(t, err, "excessive aliasing")
+	require.ErrorContains(t, err, "aliases repeat too much")
 }
 
 func TestOpenRequests(t *testing.T) {

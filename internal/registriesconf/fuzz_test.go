@@ -55,12 +55,12 @@ func FuzzMirrorSets(f *testing.F) {
 	for doc := range mutants.Of(idms) {
 		f.Add([]byte(doc), "quay.io/okd/scos-release")
 	}
+	f.Add([]byte("a: &a ["+strings.Repeat("{},", 300)+"]\nb: ["+strings.Repeat("*a,", 90)+"]\n"), "a.example/x")
 	f.Add([]byte("---\n--- {}\n---\napiVersion: v1\nkind: List\nitems: [null, {}]"), "a.example/xx")
 	f.Add([]byte(strings.ReplaceAll(idms, "Digest", "Tag")), "registry.redhat.io/ubi9/ubi")
 	conf := registriesconf.File{Name: "x.conf", Data: []byte("[[registry]]\nlocation='quay.io/okd/scos-content/xx'\ninsecure=true")}
 	f.Fuzz(func(t *testing.T, data []byte, ref string) {
-		// YAML's aliases are bounded, not forbidden.
-		c, err := fuzzbound.Parse(t, 20_000, func(data []byte) (*registriesconf.Config, error) {
+		c, err := fuzzbound.Parse(t, 4000, func(data []byte) (*registriesconf.Config, error) {
 			return registriesconf.New([]registriesconf.File{conf}, []registriesconf.File{{Name: "x", Data: data}})
 		}, data)
 		require.Equal(t, err == nil, c != nil)

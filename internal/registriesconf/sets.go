@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/okd-project/okd-streams/internal/yamlsize"
 )
 
 // maxObjects bounds the objects of one file.
@@ -145,7 +147,11 @@ func (r *setReader) file(file File) error {
 	}
 	var bad faults
 	for i, document := range documents(file.Data) {
-		text, err := yaml.YAMLToJSONStrict(document)
+		var text []byte
+		err := yamlsize.Check(document)
+		if err == nil {
+			text, err = yaml.YAMLToJSONStrict(document)
+		}
 		if err != nil {
 			bad.add(fmt.Errorf("%s: document %d: %w", file.Name, i+1, err))
 		} else if string(text) != "null" {

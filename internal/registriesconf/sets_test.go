@@ -160,7 +160,8 @@ func TestBadMirrorSets(t *testing.T) {
 	t.Parallel()
 	const head = "apiVersion: config.openshift.io/v1\nkind: ImageDigestMirrorSet\nmetadata: {name: x}\nspec:\n"
 	for text, want := range map[string]string{
-		"a: [":                            "document 1",
+		"a: [": "document 1",
+		"a: &a " + strings.Repeat("x", 10_000) + "\nb: [" + strings.Repeat("*a,", 100) + "]": "document 1: aliases repeat too much",
 		"a: 1\na: 2":                      "document 1",
 		"[]":                              "not a Kubernetes object",
 		"kind: ImageDigestMirrorSet":      "not a mirror set",
