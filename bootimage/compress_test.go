@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/okd-project/okd-streams/bootimage"
+	"github.com/okd-project/okd-streams/internal/decompress"
 	"github.com/okd-project/okd-streams/internal/fuzzbound"
 	"github.com/okd-project/okd-streams/internal/interop"
 )
@@ -434,11 +435,11 @@ func unpackBound(data []byte) int { return 16<<20 + 4096*len(data) + windowBound
 
 // windowBound is what a file's decoder may allocate for its window.
 func windowBound(data []byte) int {
-	switch {
-	case bytes.HasPrefix(data, []byte("\xfd7zXZ")):
+	if bytes.HasPrefix(data, []byte("\xfd7zXZ")) {
 		return 64 << 20
-	case bytes.Contains(data, []byte("\xb5\x2f\xfd")):
-		return 144 << 20
+	}
+	if n := fuzzbound.ZstdWindows(data, decompress.MaxZstdWindow); n > 0 {
+		return 16<<20 + n
 	}
 	return 0
 }
@@ -448,6 +449,7 @@ func FuzzUncompress(f *testing.F) {
 		data, _ := compressed(f, []byte("content content content"), &bootimage.CompressOptions{Compressor: compressor})
 		f.Add(data, int64(23))
 	}
+	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x80\x01\x00\x00\x28\xb5\x2f\xfd\x00\x88\x01\x00\x00"), int64(1)) // windows that grow
 	f.Fuzz(func(t *testing.T, data []byte, size int64) {
 		var b bytes.Buffer
 		size = max(size, 1) % (1 << 20)

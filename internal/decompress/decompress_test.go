@@ -191,30 +191,6 @@ func ExampleNewReader() {
 	// Output: content <nil>
 }
 
-// zstdWindows is how many bytes all windows of zstd frames take: one larger than those
-// before it is allocated anew.
-func zstdWindows(data []byte) int {
-	most, sum := 0, 0
-	for at := 0; ; at++ {
-		next := bytes.Index(data[at:], []byte{0x28, 0xb5, 0x2f, 0xfd})
-		if next < 0 {
-			return sum
-		}
-		at += next
-		var h zstd.Header
-		if h.Decode(data[at:min(at+zstd.HeaderMaxSize, len(data))]) != nil {
-			continue
-		}
-		window := h.WindowSize
-		if h.SingleSegment {
-			window = h.FrameContentSize
-		}
-		if n := int(min(window, decompress.MaxZstdWindow)); n > most {
-			most, sum = n, sum+n
-		}
-	}
-}
-
 func FuzzNewReader(f *testing.F) {
 	for _, codec := range []string{"none", "gzip", "zstd", "xz", "xz none"} {
 		f.Add(packed(f, codec, []byte("content content content")))
@@ -228,7 +204,7 @@ func FuzzNewReader(f *testing.F) {
 		case len(data) > 0 && data[0] == 0xfd:
 			limit += decompress.MaxXZWindow // of one block that is larger than the buffer
 		case bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}):
-			limit += zstdWindows(data) + 16<<20
+			limit += fuzzbound.ZstdWindows(data, decompress.MaxZstdWindow) + 16<<20
 		}
 		fuzzbound.Within(t, limit, func() {
 			d, err := decompress.NewReader(bytes.NewReader(data))

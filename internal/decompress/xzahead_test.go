@@ -203,7 +203,7 @@ func requireSame(t *testing.T, data []byte) {
 	// The content is kept, of 8 MiB at most, in a buffer that doubles.
 	limit := 2*(decompress.MaxXZWindow+32<<20) + 2*4096*len(data)
 	if bytes.Contains(data, []byte{0xb5, 0x2f, 0xfd}) {
-		limit += 2 * (zstdWindows(data) + 16<<20)
+		limit += 2 * (fuzzbound.ZstdWindows(data, decompress.MaxZstdWindow) + 16<<20)
 	}
 	fuzzbound.Within(t, limit, func() {
 		one, oneErr = read(0)

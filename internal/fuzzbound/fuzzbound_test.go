@@ -58,3 +58,14 @@ func TestResults(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "abc", string(data))
 }
+
+func TestZstdWindows(t *testing.T) {
+	frame := func(window byte) string { return "\x28\xb5\x2f\xfd\x00" + string([]byte{window}) + "\x01\x00\x00" }
+	for text, want := range map[string]int{
+		"": 0, "\x28\xb5\x2f\xfd": 0, frame(0x80): 64 << 20, frame(0x88): 128 << 20, frame(0x90): 128 << 20,
+		frame(0x80) + frame(0x80): 64 << 20, frame(0x80) + frame(0x88): 192 << 20, frame(0x88) + frame(0x80): 128 << 20,
+		"\x28\xb5\x2f\xfd\x20\x05\x01\x00\x00": 5,
+	} {
+		require.Equal(t, want, fuzzbound.ZstdWindows([]byte(text), 128<<20), "%q", text)
+	}
+}
