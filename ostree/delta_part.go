@@ -200,6 +200,9 @@ type deltaPayload struct {
 	xattrs gvariant.Array
 	ops    []byte
 	blob   *io.SectionReader
+	// sets are those of xattrs that were read: some bytes of an operation name one
+	// of any size.
+	sets map[uint64][]Xattr
 }
 
 const deltaModeSize = 12
@@ -394,11 +397,7 @@ func (p *deltaPayload) object(o *deltaObject, op deltaOp) (err error) {
 	o.size = int64(size)
 	m := p.modes[mode*deltaModeSize:]
 	o.header = File{UID: binary.BigEndian.Uint32(m), GID: binary.BigEndian.Uint32(m[4:]), Mode: binary.BigEndian.Uint32(m[8:])}
-	data, err := p.xattrs.At(int(xattrs))
-	if err != nil {
-		return corrupt(err)
-	}
-	if o.header.Xattrs, err = decodeXattrs(data); err != nil {
+	if o.header.Xattrs, err = p.attributes(xattrs); err != nil {
 		return err
 	}
 	if op.code == 'o' {
@@ -424,6 +423,26 @@ func (p *deltaPayload) object(o *deltaObject, op deltaOp) (err error) {
 	}
 	o.header.Size = o.size
 	return nil
+}
+
+// attributes gives a set of attributes.
+func (p *deltaPayload) attributes(number uint64) ([]Xattr, error) {
+	if set, ok := p.sets[number]; ok {
+		return set, nil
+	}
+	data, err := p.xattrs.At(int(number))
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	set, err := decodeXattrs(data)
+	if err != nil {
+		return nil, err
+	}
+	if p.sets == nil {
+		p.sets = map[uint64][]Xattr{}
+	}
+	p.sets[number] = set
+	return set, nil
 }
 
 // program checks the operations of a file, cuts o's off behind the last and

@@ -851,6 +851,28 @@ func FuzzDelta(f *testing.F) {
 	})
 }
 
+// TestDeltaPartAttributes: objects of one set of attributes share what was read of it.
+func TestDeltaPartAttributes(t *testing.T) {
+	p := newPart()
+	file := &ostree.File{Mode: ostree.ModeRegular | 0o644}
+	for i := range 2000 {
+		file.Xattrs = append(file.Xattrs, ostree.Xattr{Name: fmt.Sprintf("user.%04d", i), Value: []byte("v")})
+	}
+	mode, xattrs := p.owner(file)
+	at := p.put("abc")
+	for i := range 500 {
+		p.object(ostree.TypeFile, ostree.Checksum{1, byte(i), byte(i >> 8)})
+		p.op('S', mode, xattrs, 3, at)
+	}
+	data := p.file()
+	fuzzbound.Within(t, 16<<20+64*(len(p.objects)+len(data)), func() {
+		n, err := ostree.CountDeltaPart(t.Context(), p.objects, data)
+		if err != nil || n != 500 {
+			t.Fatal(n, err)
+		}
+	})
+}
+
 func FuzzDeltaPart(f *testing.F) {
 	p := newPart()
 	p.object(ostree.TypeDirTree, ostree.Checksum{1})
