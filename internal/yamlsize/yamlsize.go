@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	elder "go.yaml.in/yaml/v2"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -29,6 +30,12 @@ func Check(data []byte) error {
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
+		// That of sigs.k8s.io/yaml names the right line. It unfolds nothing for a struct
+		// without fields.
+		var other *elder.TypeError
+		if fault := elder.Unmarshal(data, &struct{}{}); fault != nil && !errors.As(fault, &other) {
+			return fault
+		}
 		return fmt.Errorf("with aliases: %w", err)
 	}
 	m := &measure{limit: factor*len(data) + spare, known: map[*yaml.Node]int{}}

@@ -28,7 +28,7 @@ func TestCheck(t *testing.T) {
 		"no aliases":         {"a: " + long + "\n", ""},
 		"no YAML":            {"a: [\n", ""},
 		"words":              {"a: x && *.y\nb: R&D 2*3 *\nc: 'a*b &c'\n", ""},
-		"not quite YAML":     {"a: &x [*x\n", "with aliases: yaml: line"},
+		"not quite YAML":     {"a: &x [*x\n\n}", "yaml: line 2: did not find expected"},
 		"an alias":           {"a: &a {b: c}\nd: *a\ne: {<<: *a}\n", ""},
 		"some of a lot":      {"a: &a " + long + "\nb: [*a, *a, *a, *a]\n", ""},
 		"a lot of a lot":     {"a: &a " + long + "\nb: [" + strings.Repeat("*a,", 1000) + "]\n", "repeat too much"},
